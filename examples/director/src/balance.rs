@@ -1,0 +1,89 @@
+//! The scheduler as the data path's balancer: two vocabularies, translated.
+
+use std::time::Instant;
+
+use lvs_fwd::balancer::{self, Balancer, PacketInfo};
+use lvs_sched::{self as sched, ForwardMethod, Protocol, TcpFlags};
+
+/// One worker's half of the scheduler, asked by that worker's engine.
+#[derive(Debug)]
+pub struct SchedBalancer {
+    worker: sched::Worker,
+    packets: Vec<sched::Packet>,
+    verdicts: Vec<sched::Verdict>,
+}
+
+impl SchedBalancer {
+    /// Over this worker.
+    pub fn new(worker: sched::Worker) -> Self {
+        Self {
+            worker,
+            packets: Vec::new(),
+            verdicts: Vec::new(),
+        }
+    }
+
+    /// The worker, for listings.
+    pub fn worker(&self) -> &sched::Worker {
+        &self.worker
+    }
+}
+
+impl Balancer for SchedBalancer {
+    fn decide(&mut self, now: Instant, packets: &[PacketInfo], verdicts: &mut Vec<balancer::Verdict>) {
+        self.packets.clear();
+        self.packets.extend(packets.iter().map(packet));
+        self.verdicts.clear();
+        self.worker
+            .handle_batch(now, &self.packets, &mut self.verdicts);
+        verdicts.extend(self.verdicts.iter().map(verdict));
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.worker.handle_timeout(now);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.worker.poll_timeout()
+    }
+}
+
+fn packet(info: &PacketInfo) -> sched::Packet {
+    sched::Packet {
+        // The data path claims the protocols of services only.
+        protocol: Protocol::from_number(info.protocol).unwrap_or(Protocol::Tcp),
+        source: info.source,
+        destination: info.destination,
+        direction: match info.direction {
+            balancer::Direction::Inbound => sched::Direction::Inbound,
+            balancer::Direction::Outbound => sched::Direction::Outbound,
+        },
+        tcp_flags: TcpFlags::from_bits(info.tcp_flags),
+        length: info.length,
+        mark: info.mark,
+    }
+}
+
+fn verdict(verdict: &sched::Verdict) -> balancer::Verdict {
+    match *verdict {
+        sched::Verdict::Forward { method, server } => match method {
+            ForwardMethod::Nat => balancer::Verdict::Forward(balancer::Method::Nat { rip: server }),
+            ForwardMethod::DirectRoute | ForwardMethod::Local => {
+                balancer::Verdict::Forward(balancer::Method::DirectRoute { rip: server.ip() })
+            }
+            // The plan gives no server these methods.
+            ForwardMethod::Tunnel | ForwardMethod::FullNat => balancer::Verdict::Drop(METHOD_NOT_BUILT),
+        },
+        sched::Verdict::Reply { method, vip } => match method {
+            ForwardMethod::Nat => balancer::Verdict::Reply { source: vip },
+            // The reply has the service's address already.
+            _ => balancer::Verdict::NotOurs,
+        },
+        sched::Verdict::NotOurs => balancer::Verdict::NotOurs,
+        sched::Verdict::Drop(reason) => balancer::Verdict::Drop(reason as u8),
+        sched::Verdict::Reject => balancer::Verdict::Reject,
+    }
+}
+
+/// A drop reason of the director's own, after those of the scheduler.
+const METHOD_NOT_BUILT: u8 = u8::MAX;

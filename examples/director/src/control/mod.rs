@@ -1,0 +1,6 @@
+//! The director's control socket: what is said over it stands in [`protocol`].
+
+pub mod answers;
+pub mod server;
+
+pub use ipvsadm::protocol;

@@ -1,0 +1,420 @@
+//! What should be there: the configuration's model in the terms of the scheduler, the checkers and the system.
+//!
+//! A plan is plain data. Two plans are compared to find what a reload changes; nothing is done here.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lvs_conf::Config;
+use lvs_conf::model::{
+    self, Checker as ConfChecker, HttpCheck as ConfHttpCheck, HttpVersion, LvsMethod, Probe,
+    Protocol as ConfProtocol, RealServer, Scheduler, ServiceAddress, VirtualServer, VrrpInstance,
+};
+use lvs_health::{
+    BodyDigest, CheckerConfig, ConnectOptions, HttpCheck, HttpConfig, HttpProtocol, MemberConfig, PoolConfig,
+    StatusSet, TcpCheck, Timing, Url,
+};
+use lvs_sched::{
+    Family, ForwardMethod, Granularity, Persistence, Protocol, SchedulerFlags, SchedulerKind, ServerConfig,
+    ServiceConfig, ServiceKey, Weight,
+};
+
+/// What a configuration asks of the running director.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Plan {
+    /// Virtual services, each key once, in file order.
+    pub services: Vec<PlannedService>,
+    /// One pool of real servers for each `virtual_server` block. Blocks for one address share its service.
+    pub pools: Vec<PlannedPool>,
+    /// Addresses to hold.
+    pub addresses: Vec<PlannedAddress>,
+    /// Idle times to set; `None` leaves the present value.
+    pub timeouts: PlannedTimeouts,
+    /// What of the configuration has no effect, or another than written; each is said once.
+    pub remarks: Vec<String>,
+}
+
+/// A virtual service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedService {
+    /// What clients reach.
+    pub key: ServiceKey,
+    /// How it is scheduled.
+    pub config: ServiceConfig,
+}
+
+/// The real servers of one `virtual_server` block.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedPool {
+    /// The service that they serve.
+    pub service: ServiceKey,
+    /// Quorum, hysteresis, sorry server.
+    pub config: PoolConfig,
+    /// The real servers.
+    pub servers: Vec<PlannedServer>,
+    /// The sorry server's address and parameters.
+    pub sorry: Option<(SocketAddr, ServerConfig)>,
+}
+
+/// A real server.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedServer {
+    /// Where it is.
+    pub addr: SocketAddr,
+    /// Weight, method, thresholds.
+    pub config: ServerConfig,
+    /// Weight and what happens when it is down.
+    pub member: MemberConfig,
+    /// How it is checked.
+    pub checks: Vec<PlannedCheck>,
+}
+
+/// A check of a real server.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedCheck(ConfChecker);
+
+/// An address to hold on an interface.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PlannedAddress {
+    /// The address.
+    pub addr: IpAddr,
+    /// Prefix length, 0 to 32 or 128.
+    pub prefix_len: u8,
+    /// The interface's name.
+    pub interface: String,
+    /// keepalived's `label`.
+    pub label: Option<String>,
+    /// keepalived's `scope`, as written.
+    pub scope: Option<String>,
+    /// keepalived's `brd`.
+    pub broadcast: Option<std::net::Ipv4Addr>,
+}
+
+impl fmt::Display for PlannedAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} on {}", self.addr, self.prefix_len, self.interface)
+    }
+}
+
+/// Idle times of connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PlannedTimeouts {
+    /// Established TCP.
+    pub tcp: Option<Duration>,
+    /// TCP after a FIN.
+    pub tcp_fin: Option<Duration>,
+    /// UDP.
+    pub udp: Option<Duration>,
+}
+
+impl Plan {
+    /// The plan of a configuration.
+    pub fn new(config: &Config) -> Self {
+        let mut plan = Self {
+            timeouts: PlannedTimeouts {
+                tcp: config.global.lvs_timeouts.tcp,
+                tcp_fin: config.global.lvs_timeouts.tcp_fin,
+                udp: config.global.lvs_timeouts.udp,
+            },
+            ..Self::default()
+        };
+        for instance in &config.instances {
+            plan.add_instance(instance);
+        }
+        if !config.instances.is_empty() {
+            plan.remarks.push(format!(
+                "VRRP is not spoken yet: this director holds the addresses of all instances ({}) by itself",
+                names(config.instances.iter().map(|instance| instance.name.as_str()))
+            ));
+        }
+        for server in &config.virtual_servers {
+            plan.add_virtual_server(server);
+        }
+        if has_notifications(config) {
+            plan.remarks
+                .push("notify scripts, quorum scripts and mail alerts are not run yet".into());
+        }
+        plan
+    }
+
+    fn add_instance(&mut self, instance: &VrrpInstance) {
+        let all = instance
+            .virtual_addresses
+            .iter()
+            .chain(&instance.excluded_addresses);
+        for address in all {
+            let Some(interface) = address.interface.as_ref().or(instance.interface.as_ref()) else {
+                self.remarks.push(format!(
+                    "vrrp_instance {}: address {} names no interface and is left out",
+                    instance.name, address.address
+                ));
+                continue;
+            };
+            self.addresses.push(PlannedAddress {
+                addr: address.address,
+                prefix_len: address.prefix_len,
+                interface: interface.clone(),
+                label: address.label.clone(),
+                scope: address.scope.clone(),
+                broadcast: address.broadcast,
+            });
+        }
+        if !instance.routes.is_empty() || !instance.rules.is_empty() {
+            self.remarks.push(format!(
+                "vrrp_instance {}: virtual_routes and virtual_rules are not set yet",
+                instance.name
+            ));
+        }
+    }
+
+    fn add_virtual_server(&mut self, server: &VirtualServer) {
+        let key = match service_key(server) {
+            Ok(key) => key,
+            Err(reason) => {
+                self.remarks
+                    .push(format!("virtual_server {}: {reason}; left out", server.service));
+                return;
+            }
+        };
+        let config = self.service_config(server);
+        match self.services.iter().find(|service| service.key == key) {
+            None => self.services.push(PlannedService { key, config }),
+            Some(first) if first.config == config => {}
+            Some(_) => self.remarks.push(format!(
+                "virtual_server {}: another block for this address came first, its scheduler and persistence apply to both",
+                server.service
+            )),
+        }
+        let servers: Vec<PlannedServer> = server
+            .real_servers
+            .iter()
+            .filter_map(|real| self.real_server(server, real))
+            .collect();
+        let sorry = server.sorry_server.as_ref().and_then(|sorry| {
+            let method = self.method(server, sorry.address, sorry.method)?;
+            Some((sorry.address, server_config(Weight::ONE, method, 0, 0)))
+        });
+        let inhibit = server.sorry_server.as_ref().is_some_and(|sorry| sorry.inhibit);
+        self.pools.push(PlannedPool {
+            service: key,
+            config: PoolConfig {
+                quorum: server.quorum,
+                hysteresis: server.hysteresis,
+                sorry: sorry.map(|_| lvs_health::SorryServer { inhibit }),
+            },
+            servers,
+            sorry,
+        });
+    }
+
+    fn service_config(&mut self, server: &VirtualServer) -> ServiceConfig {
+        let scheduler = scheduler(server.scheduler).unwrap_or_else(|| {
+            self.remarks.push(format!(
+                "virtual_server {}: scheduler {} is not built yet, wlc is used",
+                server.service, server.scheduler
+            ));
+            SchedulerKind::WeightedLeastConnection
+        });
+        if server.persistence_engine.is_some() {
+            self.remarks.push(format!(
+                "virtual_server {}: persistence engines are not built yet, addresses are used",
+                server.service
+            ));
+        }
+        ServiceConfig {
+            scheduler,
+            flags: scheduler_flags(server.flags),
+            persistence: server.persistence_timeout.map(|timeout| Persistence {
+                timeout,
+                granularity: granularity(server),
+            }),
+            one_packet: server.one_packet,
+        }
+    }
+
+    fn real_server(&mut self, service: &VirtualServer, real: &RealServer) -> Option<PlannedServer> {
+        let method = self.method(service, real.address, real.method)?;
+        let weight = Weight::new(real.weight).unwrap_or(Weight::MAX);
+        let checks = real
+            .checkers
+            .iter()
+            .filter(|checker| self.is_built(service, real, checker))
+            .cloned()
+            .map(PlannedCheck)
+            .collect();
+        Some(PlannedServer {
+            addr: real.address,
+            config: server_config(weight, method, real.upper_threshold, real.lower_threshold),
+            member: MemberConfig {
+                weight: real.weight,
+                inhibit: real.inhibit_on_failure,
+            },
+            checks,
+        })
+    }
+
+    fn method(&mut self, service: &VirtualServer, addr: SocketAddr, method: LvsMethod) -> Option<ForwardMethod> {
+        match method {
+            LvsMethod::Nat => Some(ForwardMethod::Nat),
+            LvsMethod::Dr => Some(ForwardMethod::DirectRoute),
+            LvsMethod::Tun(_) => {
+                self.remarks.push(format!(
+                    "virtual_server {}: TUN is not built yet, server {addr} is left out",
+                    service.service
+                ));
+                None
+            }
+        }
+    }
+
+    fn is_built(&mut self, service: &VirtualServer, real: &RealServer, checker: &ConfChecker) -> bool {
+        let what = match checker {
+            ConfChecker::TcpCheck(_) => return true,
+            ConfChecker::HttpGet(http) if http.urls.iter().all(|url| url.regex.is_none()) => return true,
+            ConfChecker::HttpGet(_) => "HTTP_GET with a regex",
+            ConfChecker::SslGet(_) => "SSL_GET",
+            _ => "this checker",
+        };
+        self.remarks.push(format!(
+            "virtual_server {}: {what} is not built yet, server {} is not checked by it",
+            service.service, real.address
+        ));
+        false
+    }
+}
+
+impl PlannedCheck {
+    /// The checker to run.
+    pub fn checker(&self) -> CheckerConfig {
+        match &self.0 {
+            ConfChecker::HttpGet(http) => CheckerConfig {
+                checker: http_check(http).map_or_else(
+                    // What a plan holds was checked when the file was read; a connection still says something.
+                    || Box::new(TcpCheck) as Box<dyn lvs_health::Checker>,
+                    |check| Box::new(check),
+                ),
+                connect: connect_options(&http.probe),
+                timing: timing(&http.probe),
+            },
+            other => CheckerConfig {
+                checker: Box::new(TcpCheck),
+                connect: connect_options(other.probe()),
+                timing: timing(other.probe()),
+            },
+        }
+    }
+}
+
+fn service_key(server: &VirtualServer) -> Result<ServiceKey, &'static str> {
+    let protocol = match server.protocol {
+        ConfProtocol::Tcp => Protocol::Tcp,
+        ConfProtocol::Udp => Protocol::Udp,
+        ConfProtocol::Sctp => return Err("SCTP is not forwarded yet"),
+    };
+    match &server.service {
+        ServiceAddress::Address { address, .. } if address.is_ipv6() => Err("IPv6 is not forwarded yet"),
+        ServiceAddress::Address { address, port } => Ok(ServiceKey::Address {
+            protocol,
+            vip: *address,
+            vport: port.unwrap_or(0),
+        }),
+        ServiceAddress::Mark(_) => Err("firewall marks are not seen by the data path yet"),
+        ServiceAddress::Group(_) => Err("virtual_server_group is not acted on yet"),
+    }
+}
+
+fn scheduler(kind: Scheduler) -> Option<SchedulerKind> {
+    kind.as_str().parse().ok()
+}
+
+fn scheduler_flags(flags: model::SchedulerFlags) -> SchedulerFlags {
+    [
+        (flags.flag1, SchedulerFlags::FALLBACK),
+        (flags.flag2, SchedulerFlags::PORT),
+        (flags.flag3, SchedulerFlags::FLAG_3),
+    ]
+    .into_iter()
+    .filter(|(set, _)| *set)
+    .fold(SchedulerFlags::default(), |all, (_, flag)| all.union(flag))
+}
+
+fn granularity(server: &VirtualServer) -> Granularity {
+    match server.persistence_granularity {
+        Some(model::Granularity::Mask(mask)) => Granularity::Mask(mask),
+        Some(model::Granularity::Prefix(length)) => Granularity::Prefix(length),
+        None => Granularity::host(Family::Inet),
+    }
+}
+
+fn server_config(weight: Weight, method: ForwardMethod, upper: u32, lower: u32) -> ServerConfig {
+    ServerConfig {
+        weight,
+        method,
+        upper_threshold: upper,
+        lower_threshold: lower,
+    }
+}
+
+fn http_check(http: &ConfHttpCheck) -> Option<HttpCheck> {
+    let urls = http
+        .urls
+        .iter()
+        .map(|url| {
+            let mut built = Url::new(url.path.clone());
+            built.virtualhost.clone_from(&url.virtualhost);
+            built.digest = url.digest.map(BodyDigest);
+            built.status = StatusSet::new(url.status_codes.iter().map(|(from, to)| *from..=*to)).ok()?;
+            Some(built)
+        })
+        .collect::<Option<Vec<Url>>>()?;
+    let mut config = HttpConfig::new(urls);
+    config.protocol = match http.version {
+        HttpVersion::Http10 => HttpProtocol::Http10,
+        HttpVersion::Http10Close => HttpProtocol::Http10Close,
+        HttpVersion::Http11 => HttpProtocol::Http11,
+    };
+    config.fast_recovery = http.fast_recovery;
+    HttpCheck::new(config).ok()
+}
+
+fn connect_options(probe: &Probe) -> ConnectOptions {
+    ConnectOptions {
+        destination: probe.destination,
+        bind: probe
+            .bind_address
+            .map(|addr| SocketAddr::new(addr, probe.bind_port.unwrap_or(0))),
+        bind_interface: probe.bind_interface.as_deref().map(Arc::from),
+        mark: probe.fwmark,
+    }
+}
+
+fn timing(probe: &Probe) -> Timing {
+    Timing {
+        delay_loop: probe.delay_loop,
+        retry: probe.retry,
+        delay_before_retry: probe.delay_before_retry,
+        connect_timeout: probe.connect_timeout,
+        warmup: probe.warmup,
+        alpha: probe.alpha,
+        log_all_failures: probe.log_all_failures,
+        ..Timing::default()
+    }
+}
+
+fn has_notifications(config: &Config) -> bool {
+    let servers = config.virtual_servers.iter().any(|server| {
+        server.quorum_up.is_some()
+            || server.quorum_down.is_some()
+            || server
+                .real_servers
+                .iter()
+                .any(|real| real.notify_up.is_some() || real.notify_down.is_some())
+    });
+    servers || config.global.mail.server.is_some() || !config.scripts.is_empty()
+}
+
+fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,27 @@
+//! The command `ipvsadm` as a library: same options, same exit statuses and the same listings to the byte as the
+//! original, over a director's control socket instead of the kernel.
+//!
+//! [`args`] records exactly what was typed, [`command`] decides what it means, [`listing`] turns a director's answer
+//! into text, and [`run`] joins them. [`protocol`] is what is said over the control socket, with a small client; it lives here
+//! so that a program which only asks need not build a director. What is not here: changing the table (`-A`, `-a`, `--set` and so on are judged and then
+//! refused, because this director takes its services from keepalived.conf), and saving it.
+//!
+//! Names for addresses come from `/etc/hosts` and names for ports from `/etc/services`; no name server is asked, so a
+//! listing without `-n` never hangs.
+//!
+//! ```
+//! use ipvsadm::{args, command, listing::names::Names};
+//!
+//! let typed = args::parse(["-Ln", "--stats"])?;
+//! let invocation = command::interpret(&typed, &Names::default())?;
+//! assert!(matches!(invocation, command::Invocation::List(list) if list.stats && list.numeric));
+//! # Ok::<(), args::UsageError>(())
+//! ```
+
+pub mod args;
+pub mod command;
+mod legal;
+pub mod listing;
+pub mod protocol;
+pub mod run;
+mod values;

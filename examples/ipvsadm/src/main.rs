@@ -1,0 +1,22 @@
+//! The binary.
+
+use std::env;
+use std::io;
+use std::process::ExitCode;
+
+use ipvsadm::protocol::SocketAddress;
+use ipvsadm::listing::names::Names;
+use ipvsadm::run::run;
+
+fn main() -> ExitCode {
+    let arguments = env::args_os()
+        .skip(1)
+        .map(|argument| argument.to_string_lossy().into_owned());
+    ExitCode::from(run(
+        arguments,
+        &SocketAddress::from_env(),
+        &Names::system(),
+        &mut io::stdout().lock(),
+        &mut io::stderr().lock(),
+    ))
+}

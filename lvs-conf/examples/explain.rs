@@ -1,0 +1,66 @@
+//! Says what is wrong in a configuration file and what is left of it.
+//!
+//! ```text
+//! cargo run -p lvs-conf --example explain -- /etc/keepalived/keepalived.conf
+//! ```
+//!
+//! The exit status is that of keepalived's config test for the text.
+
+use std::process::ExitCode;
+
+use lvs_conf::annotate_snippets::Renderer;
+use lvs_conf::{Config, SourceMap, load};
+
+fn main() -> ExitCode {
+    let Some(path) = std::env::args().nth(1) else {
+        eprintln!("usage: explain FILE");
+        return ExitCode::from(64);
+    };
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            eprintln!("{path}: {error}");
+            return ExitCode::from(4);
+        }
+    };
+    let mut sources = SourceMap::new();
+    let main = sources.add(path, bytes);
+    let loaded = load(&sources, main);
+    for diagnostic in &loaded.diagnostics {
+        println!("{}\n", diagnostic.render(&sources, &Renderer::plain()));
+    }
+    summary(&loaded.config);
+    ExitCode::from(loaded.exit_status())
+}
+
+fn summary(config: &Config) {
+    for instance in &config.instances {
+        println!(
+            "instance {} id {} priority {} {:?} on {}: {} addresses",
+            instance.name,
+            instance.virtual_router_id,
+            instance.priority,
+            instance.state,
+            instance.interface.as_deref().unwrap_or("-"),
+            instance.virtual_addresses.len() + instance.excluded_addresses.len(),
+        );
+    }
+    for group in &config.sync_groups {
+        println!("sync group {}: {}", group.name, group.members.join(" "));
+    }
+    for server in &config.virtual_servers {
+        println!(
+            "virtual server {} {} {}",
+            server.protocol, server.service, server.scheduler
+        );
+        for real in &server.real_servers {
+            println!(
+                "  -> {} {} weight {} checkers {}",
+                real.address,
+                real.method,
+                real.weight,
+                real.checkers.len()
+            );
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! The one table of keywords: name, places, shape, arguments, one line of documentation.
+//!
+//! It drives the parser, the hints and every listing of the language. A row may be valid in several places.
+
+use std::fmt;
+
+/// A block of the language, seen from inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // the names are the blocks' own
+pub enum Place {
+    Top,
+    GlobalDefs,
+    TrackGroup,
+    GarpGroup,
+    TrackFile,
+    VrrpScript,
+    TrackProcess,
+    BfdInstance,
+    SyncGroup,
+    Instance,
+    Authentication,
+    AuthHmac,
+    VirtualServer,
+    RealServer,
+    TcpCheck,
+    PingCheck,
+    HttpGet,
+    SslGet,
+    HttpUrl,
+    SslUrl,
+    SmtpCheck,
+    SmtpHost,
+    DnsCheck,
+    MiscCheck,
+    UdpCheck,
+    BfdCheck,
+    FileCheck,
+    Ssl,
+}
+
+impl Place {
+    /// How the block is written, `top level` for the outside.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Top => "top level",
+            Self::GlobalDefs => "global_defs",
+            Self::TrackGroup => "track_group",
+            Self::GarpGroup => "garp_group",
+            Self::TrackFile => "track_file",
+            Self::VrrpScript => "vrrp_script",
+            Self::TrackProcess => "vrrp_track_process",
+            Self::BfdInstance => "bfd_instance",
+            Self::SyncGroup => "vrrp_sync_group",
+            Self::Instance => "vrrp_instance",
+            Self::Authentication => "authentication",
+            Self::AuthHmac => "auth_hmac",
+            Self::VirtualServer => "virtual_server",
+            Self::RealServer => "real_server",
+            Self::TcpCheck => "TCP_CHECK",
+            Self::PingCheck => "PING_CHECK",
+            Self::HttpGet => "HTTP_GET",
+            Self::SslGet => "SSL_GET",
+            Self::HttpUrl | Self::SslUrl => "url",
+            Self::SmtpCheck => "SMTP_CHECK",
+            Self::SmtpHost => "host",
+            Self::DnsCheck => "DNS_CHECK",
+            Self::MiscCheck => "MISC_CHECK",
+            Self::UdpCheck => "UDP_CHECK",
+            Self::BfdCheck => "BFD_CHECK",
+            Self::FileCheck => "FILE_CHECK",
+            Self::Ssl => "SSL",
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What follows a keyword.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// Arguments on the line.
+    Leaf,
+    /// Statements in braces.
+    Block(Place),
+    /// Lines of data in braces.
+    Values,
+}
+
+/// How words of the line are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Splitting {
+    /// Ordinary words.
+    Words,
+    /// The rules of script commands.
+    Script,
+}
+
+/// What becomes of a line whose required argument is absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// keepalived stops with status 2.
+    Fatal,
+    /// The line is ignored with a complaint.
+    Ignored,
+}
+
+/// Whether a keyword should be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// It should.
+    Current,
+    /// Another spelling of the named keyword.
+    Alias(&'static str),
+    /// An old spelling of the named keyword that is only logged.
+    Old(&'static str),
+    /// Still understood, with a complaint; the text says what to do instead.
+    Deprecated(&'static str),
+    /// No keyword any more or never one, but common in files; the text says what to do.
+    Unknown(&'static str),
+}
+
+/// One row of the table.
+#[derive(Debug)]
+pub struct Keyword {
+    /// The keyword.
+    pub name: &'static str,
+    /// Where it may stand.
+    pub places: &'static [Place],
+    /// What follows it.
+    pub shape: Shape,
+    /// Its arguments: `<x>` required, `[x]` optional.
+    pub args: &'static str,
+    /// One line of documentation.
+    pub doc: &'static str,
+    /// Whether to use it.
+    pub status: Status,
+    /// How its line is split.
+    pub splitting: Splitting,
+    /// What a missing argument does.
+    pub missing: Missing,
+}
+
+impl Keyword {
+    /// How many arguments must be there.
+    pub fn required(&self) -> usize {
+        let mut depth = 0;
+        let mut count = 0;
+        for byte in self.args.bytes() {
+            match byte {
+                b'[' => depth += 1,
+                b']' => depth -= 1,
+                b'<' if depth == 0 => count += 1,
+                _ => {}
+            }
+        }
+        count
+    }
+
+    /// The current spelling of an alias, else the name itself.
+    pub fn canonical(&self) -> &'static str {
+        match self.status {
+            Status::Alias(name) | Status::Old(name) => name,
+            Status::Current | Status::Deprecated(_) | Status::Unknown(_) => self.name,
+        }
+    }
+
+    /// The block and its name take exactly one argument, otherwise the block is skipped.
+    pub fn is_named_block(&self) -> bool {
+        matches!(
+            self.name,
+            "vrrp_instance" | "vrrp_sync_group" | "track_group"
+        )
+    }
+
+    const fn script(mut self) -> Self {
+        self.splitting = Splitting::Script;
+        self
+    }
+
+    const fn ignored(mut self) -> Self {
+        self.missing = Missing::Ignored;
+        self
+    }
+
+    const fn status(mut self, status: Status) -> Self {
+        self.status = status;
+        self
+    }
+}
+
+/// The row for a keyword at a place. Names that are known only to give a hint are not found here.
+pub fn find(place: Place, name: &str) -> Option<&'static Keyword> {
+    at(place).find(|row| row.name == name && !matches!(row.status, Status::Unknown(_)))
+}
+
+/// Every row of a place, those that are known only to give a hint included.
+pub fn at(place: Place) -> impl Iterator<Item = &'static Keyword> {
+    TABLE
+        .iter()
+        .copied()
+        .flatten()
+        .filter(move |row| row.places.contains(&place))
+}
+
+/// What was probably meant by an unknown keyword.
+///
+/// In order: a name that is known to be a mistake here, a name that belongs elsewhere, the nearest name of this place.
+pub fn hint(place: Place, name: &str) -> Option<String> {
+    if let Some(row) = at(place).find(|row| row.name == name)
+        && let Status::Unknown(what) = row.status
+    {
+        return Some(what.to_owned());
+    }
+    let known = |row: &&Keyword| !matches!(row.status, Status::Unknown(_));
+    if let Some(row) = TABLE
+        .iter()
+        .copied()
+        .flatten()
+        .filter(known)
+        .find(|row| row.name == name)
+    {
+        if row.places.contains(&Place::Top) {
+            return Some(format!(
+                "`{name}` belongs at the top level, a `}}` may be missing before it"
+            ));
+        }
+        let places: Vec<_> = row
+            .places
+            .iter()
+            .take(4)
+            .map(|p| format!("`{p}`"))
+            .collect();
+        return Some(format!("`{name}` belongs in {}", places.join(", ")));
+    }
+    nearest(name, at(place).filter(known).map(|row| row.name))
+        .map(|near| format!("did you mean `{near}`?"))
+}
+
+/// The candidate with the smallest edit distance, if it is small enough to be a slip of the pen.
+pub(crate) fn nearest<'a>(
+    name: &str,
+    candidates: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let length = name.chars().count();
+    let limit = (length / 3).clamp(1, 3);
+    if length > LONGEST_GUESS {
+        return None;
+    }
+    candidates
+        .map(|candidate| (distance(name, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= limit && *distance < candidate.len())
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Damerau-Levenshtein distance, adjacent transpositions counted as one edit.
+fn distance(a: &str, b: &str) -> usize {
+    let a: Vec<char> = a.chars().collect();
+    let b: Vec<char> = b.chars().collect();
+    let mut before = vec![0; b.len() + 1];
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i; b.len() + 1];
+        for j in 1..=b.len() {
+            let change = usize::from(a[i - 1] != b[j - 1]);
+            row[j] = (last[j] + 1).min(row[j - 1] + 1).min(last[j - 1] + change);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                row[j] = row[j].min(before[j - 2] + 1);
+            }
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}
+
+const fn row(
+    name: &'static str,
+    places: &'static [Place],
+    shape: Shape,
+    args: &'static str,
+    doc: &'static str,
+) -> Keyword {
+    Keyword {
+        name,
+        places,
+        shape,
+        args,
+        doc,
+        status: Status::Current,
+        splitting: Splitting::Words,
+        missing: Missing::Fatal,
+    }
+}
+
+const fn leaf(
+    name: &'static str,
+    places: &'static [Place],
+    args: &'static str,
+    doc: &'static str,
+) -> Keyword {
+    row(name, places, Shape::Leaf, args, doc)
+}
+
+const fn block(
+    name: &'static str,
+    places: &'static [Place],
+    inside: Place,
+    args: &'static str,
+    doc: &'static str,
+) -> Keyword {
+    row(name, places, Shape::Block(inside), args, doc)
+}
+
+const fn values(
+    name: &'static str,
+    places: &'static [Place],
+    args: &'static str,
+    doc: &'static str,
+) -> Keyword {
+    row(name, places, Shape::Values, args, doc)
+}
+
+const LONGEST_GUESS: usize = 40;
+
+/// The whole table, in parts by subject.
+static TABLE: &[&[Keyword]] = &[
+    table::TOP,
+    table::GLOBAL,
+    table::SMALL,
+    table::VRRP,
+    table::SERVER,
+    table::CHECKER,
+];
+
+mod table;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_place_has_two_rows_of_one_name() {
+        let mut seen = std::collections::HashSet::new();
+        for row in TABLE.iter().copied().flatten() {
+            for place in row.places {
+                assert!(seen.insert((*place, row.name)), "{} in {place}", row.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_alias_names_a_row_of_the_same_place() {
+        for row in TABLE.iter().copied().flatten() {
+            for place in row.places {
+                assert!(
+                    find(*place, row.canonical()).is_some()
+                        || matches!(row.status, Status::Unknown(_)),
+                    "{}",
+                    row.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn required_arguments_are_counted_from_the_argument_text() {
+        assert_eq!(find(Place::Instance, "priority").unwrap().required(), 1);
+        assert_eq!(
+            find(Place::Instance, "notify_deleted").unwrap().required(),
+            0
+        );
+        assert_eq!(find(Place::HttpUrl, "regex_stack").unwrap().required(), 2);
+    }
+
+    #[test]
+    fn hints_name_the_nearest_keyword_of_the_same_block() {
+        assert_eq!(
+            hint(Place::Authentication, "autp_pass").unwrap(),
+            "did you mean `auth_pass`?"
+        );
+        assert_eq!(
+            hint(Place::Instance, "preemtp_delay").unwrap(),
+            "did you mean `preempt_delay`?"
+        );
+        assert_eq!(
+            hint(Place::Instance, "auth_pass").unwrap(),
+            "`auth_pass` belongs in `authentication`"
+        );
+        assert_eq!(hint(Place::Instance, "//comment"), None);
+        assert!(
+            hint(Place::VirtualServer, "nat_mask")
+                .unwrap()
+                .contains("remove")
+        );
+    }
+
+    #[test]
+    fn a_transposition_is_one_edit() {
+        assert_eq!(distance("ab", "ba"), 1);
+        assert_eq!(distance("", "abc"), 3);
+    }
+}

@@ -1,0 +1,76 @@
+//! keepalived.conf: a faithful tree, a typed model, and diagnostics with line, column and hint.
+//!
+//! The crate reads the language of keepalived as keepalived does, quirks of its lexer included, and says of everything
+//! that it would not take as written where it stands, what becomes of it, and what was probably meant. It does no I/O:
+//! the caller adds texts to a [`SourceMap`].
+//!
+//! ```
+//! use lvs_conf::{SourceMap, load};
+//! use lvs_conf::model::{Scheduler, ServiceAddress};
+//!
+//! let mut sources = SourceMap::new();
+//! let main = sources.add("keepalived.conf", "
+//! virtual_server 192.0.2.10 80 {
+//!     lb_algo wrr
+//!     lb_kind DR
+//!     protcol TCP
+//!     real_server 192.0.2.21 80 {
+//!         weight 3
+//!         TCP_CHECK {
+//!             connect_timeout 3
+//!         }
+//!     }
+//! }
+//! ");
+//! let loaded = load(&sources, main);
+//!
+//! let first = &loaded.diagnostics[1];
+//! assert_eq!(
+//!     first.display(&sources).to_string(),
+//!     "keepalived.conf:5:5: error: unknown keyword `protcol` in `virtual_server`; did you mean `protocol`?"
+//! );
+//! assert_eq!(loaded.exit_status(), 5);
+//!
+//! let server = &loaded.config.virtual_servers[0];
+//! assert_eq!(server.scheduler, Scheduler::WeightedRoundRobin);
+//! assert_eq!(server.real_servers[0].checkers[0].probe().connect_timeout.as_secs(), 3);
+//! assert!(matches!(server.service, ServiceAddress::Address { port: Some(80), .. }));
+//! ```
+//!
+//! # From text to model
+//!
+//! 1. [`lex`]: physical lines, comments, braces, words; every byte remembers where it stood.
+//! 2. [`parse()`]: words to a [`tree`], driven by the one table in [`keywords`], with recovery after every mistake.
+//! 3. [`lower()`]: the tree to the [`model`], where values are read and defaults and inheritance come in.
+//!
+//! All findings are [`Diagnostic`]s. [`exit_status`] is what keepalived's config test would exit with; findings that
+//! depend on the machine (absent interfaces, scripts, accounts) are not this crate's.
+//!
+//! # What is left out
+//!
+//! Parameters, conditional lines, sequences and includes are recognised and reported, not evaluated. Keywords that the
+//! model has no place for are known and reported as not acted on, which does not count as a complaint.
+//!
+//! # Features
+//!
+//! `render` (default): `Diagnostic::render` shows the source line with marks under the words.
+
+pub mod diag;
+pub mod keywords;
+pub mod lex;
+mod load;
+mod lower;
+pub mod model;
+mod parse;
+mod source;
+pub mod tree;
+
+#[cfg(feature = "render")]
+pub use annotate_snippets;
+pub use diag::{Class, Code, Consequence, Diagnostic, Note, Severity, exit_status};
+pub use load::{Loaded, load};
+pub use lower::lower;
+pub use model::Config;
+pub use parse::{Parsed, parse};
+pub use source::{Position, Source, SourceId, SourceMap, Span};
+pub use tree::Tree;

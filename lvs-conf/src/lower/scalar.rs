@@ -1,0 +1,412 @@
+//! Numbers, times, booleans, addresses and commands.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::Context;
+use crate::diag::{Code, Consequence, Diagnostic};
+use crate::lex::{Escapes, ScriptError, Word, split_script};
+use crate::model::{Script, ScriptUser};
+use crate::tree::Statement;
+
+impl Context {
+    /// An unsigned number in a range.
+    pub(super) fn uint(
+        &mut self,
+        what: &str,
+        word: &Word,
+        range: RangeInclusive<u64>,
+    ) -> Option<u64> {
+        let value = self.int(what, word, 0..=i64::MAX)?;
+        let value = u64::try_from(value).ok()?;
+        if range.contains(&value) {
+            return Some(value);
+        }
+        self.out_of_range(what, word, *range.start(), *range.end());
+        None
+    }
+
+    /// A signed number in a range.
+    pub(super) fn int(
+        &mut self,
+        what: &str,
+        word: &Word,
+        range: RangeInclusive<i64>,
+    ) -> Option<i64> {
+        let digits = word.text.strip_prefix(['+', '-']).unwrap_or(&word.text);
+        if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            self.push(
+                Diagnostic::new(
+                    Code::InvalidNumber,
+                    Consequence::Ignore,
+                    word.span,
+                    format!("`{}` is not a number for `{what}`", word.text),
+                )
+                .expected("decimal digits"),
+            );
+            return None;
+        }
+        let negative = word.text.starts_with('-');
+        if negative && *range.start() >= 0 {
+            self.report(
+                Code::NegativeNumber,
+                Consequence::Ignore,
+                word.span,
+                format!("`{what}` cannot be negative"),
+            );
+            return None;
+        }
+        let value = digits
+            .parse::<i64>()
+            .ok()
+            .map(|v| if negative { -v } else { v });
+        match value {
+            Some(value) if range.contains(&value) => Some(value),
+            _ => {
+                self.out_of_range(what, word, *range.start(), *range.end());
+                None
+            }
+        }
+    }
+
+    fn out_of_range(
+        &mut self,
+        what: &str,
+        word: &Word,
+        from: impl std::fmt::Display,
+        to: impl std::fmt::Display,
+    ) {
+        self.push(
+            Diagnostic::new(
+                Code::NumberOutOfRange,
+                Consequence::Ignore,
+                word.span,
+                format!("`{}` is out of range for `{what}`", word.text),
+            )
+            .expected(format!("{from} to {to}")),
+        );
+    }
+
+    /// The first argument as a number of at most 32 bits.
+    pub(super) fn u32_arg(
+        &mut self,
+        statement: &Statement,
+        range: RangeInclusive<u32>,
+    ) -> Option<u32> {
+        let word = statement.args.first()?;
+        let range = u64::from(*range.start())..=u64::from(*range.end());
+        self.uint(&statement.keyword.text, word, range)
+            .and_then(|v| u32::try_from(v).ok())
+    }
+
+    /// The first argument as a number of 8 bits.
+    pub(super) fn u8_arg(
+        &mut self,
+        statement: &Statement,
+        range: RangeInclusive<u8>,
+    ) -> Option<u8> {
+        let range = u32::from(*range.start())..=u32::from(*range.end());
+        self.u32_arg(statement, range)
+            .and_then(|v| u8::try_from(v).ok())
+    }
+
+    /// The first argument as whole seconds.
+    pub(super) fn seconds_arg(
+        &mut self,
+        statement: &Statement,
+        range: RangeInclusive<u32>,
+    ) -> Option<Duration> {
+        self.u32_arg(statement, range)
+            .map(|s| Duration::from_secs(u64::from(s)))
+    }
+
+    /// The first argument as seconds with up to `decimals` (at most 6) fraction digits, between two bounds in microseconds.
+    pub(super) fn timer_arg(
+        &mut self,
+        statement: &Statement,
+        decimals: usize,
+        micros: RangeInclusive<u64>,
+    ) -> Option<Duration> {
+        let word = statement.args.first()?;
+        let what = &statement.keyword.text;
+        let Some((value, exact)) = decimal_micros(&word.text, decimals) else {
+            let (code, text) = if word.text.starts_with('-') {
+                (Code::NegativeNumber, format!("`{what}` cannot be negative"))
+            } else {
+                (
+                    Code::InvalidNumber,
+                    format!("`{}` is not a number for `{what}`", word.text),
+                )
+            };
+            self.push(
+                Diagnostic::new(code, Consequence::Ignore, word.span, text)
+                    .expected("seconds, such as `3` or `0.25`"),
+            );
+            return None;
+        };
+        if !exact {
+            self.push(
+                Diagnostic::new(
+                    Code::TooManyDecimals,
+                    Consequence::Adjust,
+                    word.span,
+                    format!("`{}` has too many decimals and is rounded", word.text),
+                )
+                .expected(format!("at most {decimals} decimals")),
+            );
+        }
+        if !micros.contains(&value) {
+            let show = |micros: u64| micros as f64 / 1e6;
+            self.out_of_range(what, word, show(*micros.start()), show(*micros.end()));
+            return None;
+        }
+        Some(Duration::from_micros(value))
+    }
+
+    /// An optional boolean; an absent one is true.
+    pub(super) fn bool_arg(&mut self, statement: &Statement) -> Option<bool> {
+        let Some(word) = statement.args.first() else {
+            return Some(true);
+        };
+        match word.text.as_str() {
+            "on" | "true" | "yes" => Some(true),
+            "off" | "false" | "no" => Some(false),
+            _ => {
+                self.push(
+                    Diagnostic::new(
+                        Code::InvalidBoolean,
+                        Consequence::Ignore,
+                        word.span,
+                        format!(
+                            "`{}` is not a boolean for `{}`",
+                            word.text, statement.keyword.text
+                        ),
+                    )
+                    .expected("`on`, `true`, `yes`, `off`, `false` or `no`"),
+                );
+                None
+            }
+        }
+    }
+
+    /// The first argument as text.
+    pub(super) fn text_arg(&self, statement: &Statement) -> Option<String> {
+        statement.args.first().map(|word| word.text.clone())
+    }
+
+    /// The first argument as an interface name.
+    pub(super) fn interface_arg(&mut self, statement: &Statement) -> Option<String> {
+        let word = statement.args.first()?;
+        self.interface(word)
+    }
+
+    pub(super) fn interface(&mut self, word: &Word) -> Option<String> {
+        if word.text.len() <= 15 && !word.text.is_empty() {
+            return Some(word.text.clone());
+        }
+        self.push(
+            Diagnostic::new(
+                Code::InterfaceNameTooLong,
+                Consequence::Ignore,
+                word.span,
+                format!("`{}` cannot be the name of an interface", word.text),
+            )
+            .expected("1 to 15 bytes"),
+        );
+        None
+    }
+
+    /// The first argument as an address; `code` files the complaint.
+    pub(super) fn address_arg(&mut self, statement: &Statement, code: Code) -> Option<IpAddr> {
+        let word = statement.args.first()?;
+        let address = socket_address(&word.text);
+        if address.is_none() {
+            self.bad_address(word, code, Consequence::Ignore);
+        }
+        address
+    }
+
+    pub(super) fn bad_address(&mut self, word: &Word, code: Code, consequence: Consequence) {
+        let mut diagnostic = Diagnostic::new(
+            code,
+            consequence,
+            word.span,
+            format!("`{}` is not an address", word.text),
+        )
+        .expected("an IPv4 or IPv6 address in numbers");
+        if word.text.starts_with('[') {
+            diagnostic = diagnostic.hint("write IPv6 addresses without brackets");
+        } else if let Some((address, port)) = word.text.rsplit_once(':')
+            && address.parse::<std::net::Ipv4Addr>().is_ok()
+        {
+            diagnostic =
+                diagnostic.hint(format!("put a blank before the port: `{address} {port}`"));
+        }
+        self.push(diagnostic);
+    }
+
+    /// An address and an optional port; port 0 counts as none.
+    pub(super) fn endpoint(
+        &mut self,
+        words: &[Word],
+        code: Code,
+        consequence: Consequence,
+    ) -> Option<(IpAddr, Option<u16>)> {
+        let (first, rest) = words.split_first()?;
+        let Some(address) = socket_address(&first.text) else {
+            self.bad_address(first, code, consequence);
+            return None;
+        };
+        let Some(word) = rest.first() else {
+            return Some((address, None));
+        };
+        match word.text.parse::<u16>() {
+            Ok(port) => Some((address, (port != 0).then_some(port))),
+            Err(_) => {
+                self.push(
+                    Diagnostic::new(
+                        code,
+                        consequence,
+                        word.span,
+                        format!("`{}` is not a port", word.text),
+                    )
+                    .expected("1 to 65535"),
+                );
+                None
+            }
+        }
+    }
+
+    /// The command of a script keyword.
+    pub(super) fn script_arg(&mut self, statement: &Statement) -> Option<Script> {
+        let name = &statement.keyword.text;
+        let words = match statement.line.script_words() {
+            Ok(words) => words,
+            Err(error) => {
+                self.bad_script(statement, error);
+                return None;
+            }
+        };
+        let word = words.get(1)?;
+        let command = match split_script(word.text.as_bytes(), Escapes::Process) {
+            Ok(pieces) => pieces
+                .into_iter()
+                .map(|p| String::from_utf8_lossy(&p.bytes).into_owned())
+                .collect::<Vec<_>>(),
+            Err(error) => {
+                self.bad_script(statement, error);
+                return None;
+            }
+        };
+        if command.iter().all(String::is_empty) {
+            self.report(
+                Code::InvalidValue,
+                Consequence::Ignore,
+                word.span,
+                format!("`{name}` has an empty command"),
+            );
+            return None;
+        }
+        let user = words.get(2).map(|user| ScriptUser {
+            name: user.text.clone(),
+            group: words.get(3).map(|group| group.text.clone()),
+        });
+        if let Some(word) = words.get(2)
+            && !word
+                .text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+        {
+            self.push(
+                Diagnostic::new(
+                    Code::InvalidValue,
+                    Consequence::Warn,
+                    word.span,
+                    format!(
+                        "`{}` after the command is taken as the user who runs it",
+                        word.text
+                    ),
+                )
+                .hint("put the command and its arguments in one pair of double quotes"),
+            );
+        }
+        Some(Script { command, user })
+    }
+
+    fn bad_script(&mut self, statement: &Statement, error: ScriptError) {
+        self.push(Diagnostic::new(
+            Code::UnterminatedScriptQuote,
+            if error == ScriptError::LoneBackslash {
+                Consequence::Log
+            } else {
+                Consequence::Ignore
+            },
+            statement.line.span(),
+            format!("`{}` is ignored: {error}", statement.keyword.text),
+        ));
+    }
+}
+
+/// An address as servers and peers are written: a range or prefix after it is cut off.
+pub(super) fn socket_address(text: &str) -> Option<IpAddr> {
+    let end = text.find(['-', '/']).unwrap_or(text.len());
+    text[..end].parse().ok()
+}
+
+/// Seconds to microseconds, half-up, and whether no digit was lost.
+fn decimal_micros(text: &str, decimals: usize) -> Option<(u64, bool)> {
+    let text = text.strip_prefix('+').unwrap_or(text);
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
+    if (whole.is_empty() && fraction.is_empty()) || !digits(whole) || !digits(fraction) {
+        return None;
+    }
+    let whole: u64 = if whole.is_empty() {
+        0
+    } else {
+        whole.parse().ok()?
+    };
+    let mut micros: u64 = 0;
+    for at in 0..6 {
+        let digit = if at < decimals {
+            fraction
+                .as_bytes()
+                .get(at)
+                .map_or(0, |b| u64::from(b - b'0'))
+        } else {
+            0
+        };
+        micros = micros * 10 + digit;
+    }
+    let exact = fraction.len() <= decimals;
+    let unit = 10_u64.pow(6_u32.saturating_sub(decimals as u32));
+    let up = fraction
+        .as_bytes()
+        .get(decimals)
+        .is_some_and(|b| *b >= b'5');
+    let total = whole.checked_mul(1_000_000)?.checked_add(micros)?;
+    Some((total.checked_add(if up { unit } else { 0 })?, exact))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals_are_rounded_half_up() {
+        assert_eq!(decimal_micros(".5", 6), Some((500_000, true)));
+        assert_eq!(decimal_micros("3", 6), Some((3_000_000, true)));
+        assert_eq!(decimal_micros("0.0005", 3), Some((1_000, false)));
+        assert_eq!(decimal_micros("6s", 6), None);
+        assert_eq!(decimal_micros(".", 6), None);
+        assert_eq!(decimal_micros("99999999999999999999", 6), None);
+    }
+
+    #[test]
+    fn a_range_or_prefix_after_an_address_is_cut_off() {
+        assert_eq!(socket_address("10.0.0.1/24"), "10.0.0.1".parse().ok());
+        assert_eq!(socket_address("fe80::1-ff"), "fe80::1".parse().ok());
+        assert_eq!(socket_address("10.0.0.1:80"), None);
+    }
+}

@@ -1,0 +1,493 @@
+use std::time::Duration;
+
+use crate::diag::Code;
+use crate::load::{Loaded, load};
+use crate::model::*;
+use crate::source::SourceMap;
+
+fn read(text: &str) -> Loaded {
+    let mut sources = SourceMap::new();
+    let id = sources.add("x", text);
+    load(&sources, id)
+}
+
+/// Codes that count as complaints.
+fn codes(loaded: &Loaded) -> Vec<Code> {
+    loaded
+        .diagnostics
+        .iter()
+        .filter(|d| d.class() != crate::diag::Class::Ok)
+        .map(|d| d.code)
+        .collect()
+}
+
+/// An instance that is in order, with further lines.
+fn instance(lines: &str) -> Loaded {
+    read(&format!(
+        "vrrp_instance a {{\ninterface eth0\nvirtual_router_id 5\nvirtual_ipaddress {{\n10.0.0.1/24\n}}\n{lines}\n}}\n"
+    ))
+}
+
+fn service(head: &str, lines: &str, servers: &str) -> Loaded {
+    read(&format!(
+        "virtual_server {head} {{\nlb_algo rr\n{lines}\n{servers}\n}}\n"
+    ))
+}
+
+#[test]
+fn an_instance_has_the_documented_defaults() {
+    let loaded = instance("");
+    assert_eq!(codes(&loaded), []);
+    let a = &loaded.config.instances[0];
+    assert_eq!(
+        (a.priority, a.version, a.state),
+        (100, 2, InitialState::Backup)
+    );
+    assert_eq!(a.advert_interval, Duration::from_secs(1));
+    assert!(a.preempt && a.accept && !a.strict && !a.smtp_alert);
+    assert_eq!(a.garp, Garp::default());
+    assert_eq!(a.virtual_addresses[0].prefix_len, 24);
+}
+
+#[test]
+fn master_without_priority_is_the_owner_and_255_starts_as_master() {
+    assert_eq!(instance("state MASTER").config.instances[0].priority, 255);
+    assert_eq!(
+        instance("priority 255").config.instances[0].state,
+        InitialState::Master
+    );
+}
+
+#[test]
+fn a_state_in_lower_case_is_unknown_and_hinted() {
+    let loaded = instance("state master");
+    assert_eq!(codes(&loaded), [Code::UnknownState]);
+    assert_eq!(
+        loaded.diagnostics[0].hint.as_deref(),
+        Some("did you mean `MASTER`?")
+    );
+}
+
+#[test]
+fn a_missing_or_bad_virtual_router_id_refuses_the_configuration() {
+    for line in ["", "virtual_router_id 0", "virtual_router_id 256"] {
+        let loaded = read(&format!(
+            "vrrp_instance a {{\ninterface eth0\n{line}\nvirtual_ipaddress {{\n10.0.0.1\n}}\n}}\n"
+        ));
+        assert!(codes(&loaded).contains(&Code::NoVirtualRouterId));
+        assert!(!loaded.is_usable());
+        assert!(loaded.config.instances.is_empty());
+        assert_eq!(loaded.exit_status(), 5);
+    }
+}
+
+#[test]
+fn an_instance_needs_an_interface_unless_it_is_unicast() {
+    let text = |line| {
+        format!(
+            "vrrp_instance a {{\nvirtual_router_id 1\n{line}\nvirtual_ipaddress {{\n10.0.0.1\n}}\n}}\n"
+        )
+    };
+    assert_eq!(codes(&read(&text(""))), [Code::NoInterface]);
+    let unicast = read(&text("unicast_peer {\n10.0.0.9\n}"));
+    assert_eq!(codes(&unicast), []);
+}
+
+#[test]
+fn nopreempt_and_preempt_delay_follow_the_state() {
+    assert_eq!(
+        codes(&instance("state MASTER\npriority 150\nnopreempt")),
+        [Code::NopreemptWithMaster]
+    );
+    assert_eq!(
+        codes(&instance("state MASTER\npriority 150\npreempt_delay 3")),
+        [Code::PreemptDelayWithMaster]
+    );
+    let both = instance("nopreempt\npreempt_delay 3");
+    assert_eq!(codes(&both), [Code::PreemptDelayWithNopreempt]);
+    assert_eq!(both.config.instances[0].preempt_delay, Duration::ZERO);
+    assert!(!both.config.instances[0].preempt);
+    assert_eq!(
+        codes(&instance("state BACKUP\npriority 255\nnopreempt")),
+        [Code::NopreemptWithOwner]
+    );
+}
+
+#[test]
+fn a_password_is_cut_to_eight_bytes() {
+    let loaded = instance("authentication {\nauth_type PASS\nauth_pass 123456789\n}");
+    assert_eq!(codes(&loaded), [Code::AuthPassTruncated]);
+    let auth = loaded.config.instances[0].authentication.as_ref().unwrap();
+    assert_eq!(auth.password, b"12345678");
+}
+
+#[test]
+fn authentication_goes_where_the_version_knows_none() {
+    let lines = "authentication {\nauth_type PASS\nauth_pass 1\n}\n";
+    assert_eq!(
+        codes(&instance(&format!("version 3\n{lines}"))),
+        [Code::AuthWithV3]
+    );
+    assert_eq!(
+        codes(&instance(&format!("strict_mode\n{lines}"))),
+        [Code::StrictAuth]
+    );
+    assert_eq!(
+        codes(&instance("authentication {\nauth_type PASS\n}")),
+        [Code::AuthNoPassword]
+    );
+    assert_eq!(
+        codes(&instance(
+            "authentication {\nauth_type pass\nauth_pass 1\n}"
+        )),
+        [Code::UnknownAuthType]
+    );
+}
+
+#[test]
+fn intervals_are_rounded_to_what_the_version_carries() {
+    let two = instance("advert_int 0.4");
+    assert_eq!(codes(&two), [Code::AdvertIntRounded]);
+    assert_eq!(
+        two.config.instances[0].advert_interval,
+        Duration::from_secs(1)
+    );
+    let three = instance("version 3\nadvert_int 0.4");
+    assert_eq!(codes(&three), []);
+    let long = instance("version 3\nadvert_int 60");
+    assert_eq!(codes(&long), [Code::AdvertIntOutOfRange]);
+    assert_eq!(
+        long.config.instances[0].advert_interval,
+        Duration::from_micros(40_950_000)
+    );
+}
+
+#[test]
+fn the_first_address_decides_the_family() {
+    let loaded = read(
+        "vrrp_instance a {\ninterface e\nvirtual_router_id 1\nvirtual_ipaddress {\nfe80::1/64\n10.0.0.1\n}\n}\n",
+    );
+    assert_eq!(codes(&loaded), [Code::FamilyMismatch]);
+    let a = &loaded.config.instances[0];
+    assert_eq!((a.family, a.version), (Family::Inet6, 3));
+    assert_eq!(a.virtual_addresses.len(), 1);
+}
+
+#[test]
+fn address_options_are_read() {
+    let loaded = instance(
+        "virtual_ipaddress_excluded {\n10.1.2.3/24 dev eth1 brd + label eth1:x scope link no_track\n10.0.0.2/24 peer 10.0.0.3\n10.0.0.4/33\n}",
+    );
+    assert_eq!(
+        codes(&loaded),
+        [Code::PrefixWithPeer, Code::PrefixLengthInvalid]
+    );
+    let list = &loaded.config.instances[0].excluded_addresses;
+    assert_eq!(list[0].broadcast, "10.1.2.255".parse().ok());
+    assert_eq!(list[0].label.as_deref(), Some("eth1:x"));
+    assert!(list[0].no_track);
+    assert_eq!(list[1].peer, "10.0.0.3".parse().ok());
+    assert_eq!(list[2].prefix_len, 32);
+}
+
+#[test]
+fn a_tracked_script_must_be_defined_earlier() {
+    let script = "vrrp_script s {\nscript /bin/true\n}\n";
+    let user = "vrrp_instance a {\ninterface e\nvirtual_router_id 1\nvirtual_ipaddress {\n10.0.0.1\n}\ntrack_script {\ns weight 5 reverse\n}\n}\n";
+    let good = read(&format!("{script}{user}"));
+    assert_eq!(codes(&good), []);
+    let track = &good.config.instances[0].track.scripts[0];
+    assert_eq!((track.weight, track.reverse), (Some(5), Some(true)));
+    let bad = read(&format!("{user}{script}"));
+    assert_eq!(codes(&bad), [Code::TrackScriptUndefined]);
+    assert_eq!(
+        bad.diagnostics[0].hint.as_deref(),
+        Some("move its definition above this block")
+    );
+}
+
+#[test]
+fn a_second_instance_of_one_name_is_skipped_with_a_note() {
+    let one = "vrrp_instance a {\ninterface e\nvirtual_router_id 1\nvirtual_ipaddress {\n10.0.0.1\n}\n}\n";
+    let loaded = read(&format!("{one}{one}"));
+    assert_eq!(codes(&loaded), [Code::DuplicateVrrpInstance]);
+    assert_eq!(loaded.diagnostics[0].notes[0].message, "first defined here");
+    assert_eq!(loaded.config.instances.len(), 1);
+    let other = one.replace("instance a", "instance b");
+    assert_eq!(
+        codes(&read(&format!("{one}{other}"))),
+        [Code::DuplicateVrid]
+    );
+}
+
+#[test]
+fn arguments_of_a_script_need_quotes() {
+    let loaded = instance("notify_master \"/bin/x 'a b' c\" nobody\nnotify_master /bin/y");
+    assert_eq!(codes(&loaded), [Code::DuplicateKeyword]);
+    let script = loaded.config.instances[0].notify.master.as_ref().unwrap();
+    assert_eq!(script.command, ["/bin/x", "a b", "c"]);
+    assert_eq!(script.user.as_ref().unwrap().name, "nobody");
+}
+
+#[test]
+fn settings_are_inherited_from_service_to_server_to_checker() {
+    let loaded = service(
+        "10.0.0.1 80",
+        "lb_kind NAT\nprotocol tcp\ndelay_loop 6\nretry 4\nweight 7\nvirtualhost vs\nalpha",
+        "real_server 10.0.0.2 8080 {\nretry 3\nTCP_CHECK {\nconnect_timeout 2\n}\nHTTP_GET {\nretry 9\nurl {\npath /\n}\nurl {\npath /b\nvirtualhost u\nstatus_code 200 301-302\n}\n}\n}",
+    );
+    assert_eq!(codes(&loaded), []);
+    let server = &loaded.config.virtual_servers[0];
+    assert_eq!(server.protocol, Protocol::Tcp);
+    let real = &server.real_servers[0];
+    assert_eq!(
+        (real.weight, real.alpha, real.address.port()),
+        (7, true, 8080)
+    );
+    let tcp = real.checkers[0].probe();
+    assert_eq!(
+        (tcp.retry, tcp.delay_loop.as_secs(), tcp.alpha),
+        (3, 6, true)
+    );
+    assert_eq!(
+        (tcp.connect_timeout.as_secs(), tcp.warmup.as_secs()),
+        (2, 6)
+    );
+    assert_eq!(tcp.delay_before_retry.as_secs(), 1);
+    let Checker::HttpGet(http) = &real.checkers[1] else {
+        panic!("an HTTP check")
+    };
+    assert_eq!(
+        (http.probe.retry, http.probe.delay_before_retry.as_secs()),
+        (9, 3)
+    );
+    assert_eq!(http.probe.connect_timeout.as_secs(), 5);
+    assert_eq!(http.urls[0].virtualhost.as_deref(), Some("vs"));
+    assert_eq!(http.urls[0].status_codes, [(200, 299)]);
+    assert_eq!(http.urls[1].virtualhost.as_deref(), Some("u"));
+    assert_eq!(http.urls[1].status_codes, [(200, 200), (301, 302)]);
+}
+
+#[test]
+fn what_a_service_lacks_is_filled_in_with_a_complaint() {
+    let loaded = read("virtual_server 10.0.0.1 {\nreal_server 10.0.0.2 {\n}\n}\n");
+    let mut found = codes(&loaded);
+    found.sort_by_key(|c| c.as_str());
+    assert_eq!(
+        found,
+        [
+            Code::VsNoForwardingMethod,
+            Code::VsNoProtocol,
+            Code::VsNoScheduler,
+            Code::VsZeroPort
+        ]
+    );
+    let server = &loaded.config.virtual_servers[0];
+    assert_eq!(server.scheduler.to_string(), "wlc");
+    assert_eq!(server.protocol, Protocol::Udp);
+    assert_eq!(server.persistence_timeout, Some(Duration::from_secs(360)));
+}
+
+#[test]
+fn an_equal_real_server_is_dropped_and_the_first_is_named() {
+    let loaded = service(
+        "10.0.0.1 80",
+        "lb_kind DR\nprotocol TCP",
+        "real_server 10.0.0.2 80 {\n}\nreal_server 10.0.0.2 80 {\n}",
+    );
+    assert_eq!(codes(&loaded), [Code::RsDuplicate]);
+    assert_eq!(loaded.diagnostics[0].notes.len(), 1);
+    assert_eq!(loaded.config.virtual_servers[0].real_servers.len(), 1);
+}
+
+#[test]
+fn quorum_and_hysteresis_are_bounded_by_the_weights() {
+    let loaded = service(
+        "10.0.0.1 80",
+        "lb_kind DR\nprotocol TCP\nquorum 9\nhysteresis 5",
+        "real_server 10.0.0.2 80 {\nweight 3\n}",
+    );
+    assert_eq!(
+        codes(&loaded),
+        [Code::QuorumExceedsWeight, Code::HysteresisGeQuorum]
+    );
+    let server = &loaded.config.virtual_servers[0];
+    assert_eq!((server.quorum, server.hysteresis), (3, 2));
+}
+
+#[test]
+fn mark_and_group_services_are_kept_apart() {
+    let mark = service(
+        "fwmark 5",
+        "lb_kind DR\nprotocol TCP",
+        "real_server 10.0.0.2 80 {\n}",
+    );
+    assert_eq!(
+        codes(&mark),
+        [Code::VsFwmarkWithProtocol, Code::FwmarkRsPort]
+    );
+    let server = &mark.config.virtual_servers[0];
+    assert_eq!(server.service, ServiceAddress::Mark(5));
+    assert_eq!(server.family, Some(Family::Inet));
+    assert_eq!(server.real_servers[0].address.port(), 0);
+    let group = service("group g", "lb_kind NAT", "real_server 10.0.0.2 80 {\n}");
+    assert_eq!(
+        group.config.virtual_servers[0].service,
+        ServiceAddress::Group("g".to_owned())
+    );
+}
+
+#[test]
+fn a_server_of_another_family_is_dropped_unless_tunnelled() {
+    let loaded = service(
+        "10.0.0.1 80",
+        "lb_kind TUN type gue port 6080 csum\nprotocol TCP",
+        "real_server fd00::1 80 {\n}\nreal_server fd00::2 80 {\nlvs_method DR\n}",
+    );
+    assert_eq!(codes(&loaded), [Code::FamilyMismatch]);
+    let real = &loaded.config.virtual_servers[0].real_servers;
+    assert_eq!(real.len(), 1);
+    assert_eq!(
+        real[0].method,
+        LvsMethod::Tun(Tunnel::Gue {
+            port: 6080,
+            checksum: TunnelChecksum::Full
+        })
+    );
+}
+
+#[test]
+fn a_method_in_lower_case_is_unknown_and_hinted() {
+    let loaded = service(
+        "10.0.0.1 80",
+        "lb_kind dr\nprotocol TCP",
+        "real_server 10.0.0.2 80 {\n}",
+    );
+    assert_eq!(
+        loaded
+            .diagnostics
+            .iter()
+            .find(|d| d.code == Code::UnknownForwardingMethod)
+            .and_then(|d| d.hint.as_deref()),
+        Some("write it in capitals: `DR`")
+    );
+}
+
+#[test]
+fn the_sorry_server_follows_the_service() {
+    let loaded = service(
+        "10.0.0.1 80",
+        "lb_kind DR\nprotocol TCP\nsorry_server_inhibit\nsorry_server 10.0.0.9 81",
+        "real_server 10.0.0.2 {\n}",
+    );
+    assert_eq!(codes(&loaded), [Code::InvalidValue, Code::SorryPortDiffers]);
+    let sorry = loaded.config.virtual_servers[0]
+        .sorry_server
+        .as_ref()
+        .unwrap();
+    assert_eq!((sorry.address.port(), sorry.inhibit), (80, false));
+    assert_eq!(sorry.method, LvsMethod::Dr);
+}
+
+#[test]
+fn flags_of_hash_schedulers_need_that_scheduler_first() {
+    let text = |order: &str| {
+        format!(
+            "virtual_server 10.0.0.1 80 {{\n{order}\nlb_kind DR\nprotocol TCP\nreal_server 10.0.0.2 80 {{\n}}\n}}\n"
+        )
+    };
+    let good = read(&text("lb_algo sh\nsh-port\nsh-fallback\nmh-port"));
+    assert_eq!(codes(&good), []);
+    let flags = good.config.virtual_servers[0].flags;
+    assert!(flags.flag1 && flags.flag2 && !flags.flag3);
+    assert_eq!(
+        codes(&read(&text("sh-port\nlb_algo sh"))),
+        [Code::InvalidValue]
+    );
+}
+
+#[test]
+fn a_check_without_url_or_with_a_bad_digest_is_reported() {
+    let loaded = service(
+        "10.0.0.1 80",
+        "lb_kind DR\nprotocol TCP",
+        "real_server 10.0.0.2 80 {\nHTTP_GET {\nurl {\ndigest xyz\n}\n}\n}",
+    );
+    assert_eq!(
+        codes(&loaded),
+        [
+            Code::HttpCheckWithoutUrl,
+            Code::HttpUrlWithoutPath,
+            Code::DigestInvalid
+        ]
+    );
+    assert!(
+        loaded.config.virtual_servers[0].real_servers[0]
+            .checkers
+            .is_empty()
+    );
+}
+
+#[test]
+fn other_checkers_load_with_a_note_only() {
+    let loaded = service(
+        "10.0.0.1 80",
+        "lb_kind DR\nprotocol TCP",
+        "real_server 10.0.0.2 80 {\nPING_CHECK {\n}\nMISC_CHECK {\nmisc_path /bin/true\n}\n}",
+    );
+    assert_eq!(codes(&loaded), []);
+    assert_eq!(loaded.exit_status(), 0);
+    assert_eq!(loaded.diagnostics.len(), 2);
+}
+
+#[test]
+fn a_port_glued_to_an_address_is_hinted() {
+    let loaded = service("10.0.0.1:80", "", "real_server 10.0.0.2 80 {\n}");
+    let bad = &loaded.diagnostics[0];
+    assert_eq!(bad.code, Code::VsAddressInvalid);
+    assert_eq!(
+        bad.hint.as_deref(),
+        Some("put a blank before the port: `10.0.0.1 80`")
+    );
+}
+
+#[test]
+fn mail_defaults_reach_instances_and_servers() {
+    let loaded = read(
+        "virtual_server 10.0.0.1 80 {\nlb_algo rr\nlb_kind DR\nprotocol TCP\nreal_server 10.0.0.2 80 {\n}\n}\nglobal_defs {\nsmtp_alert_checker no\n}\n",
+    );
+    let server = &loaded.config.virtual_servers[0];
+    assert!(!server.smtp_alert && !server.real_servers[0].smtp_alert);
+    let plain = service(
+        "10.0.0.1 80",
+        "lb_kind DR\nprotocol TCP",
+        "real_server 10.0.0.2 80 {\n}",
+    );
+    assert!(plain.config.virtual_servers[0].real_servers[0].smtp_alert);
+}
+
+#[test]
+fn sync_daemon_options_are_read() {
+    let loaded = read(
+        "global_defs {\nlvs_sync_daemon eth0 inst VI id 7 group 224.0.0.81\nlvs_timeouts tcp 100 udp x\n}\n",
+    );
+    let daemon = loaded.config.global.lvs_sync_daemon.as_ref().unwrap();
+    assert_eq!(
+        (daemon.instance.as_deref(), daemon.id),
+        (Some("VI"), Some(7))
+    );
+    assert_eq!(
+        loaded.config.global.lvs_timeouts.tcp,
+        Some(Duration::from_secs(100))
+    );
+    assert_eq!(codes(&loaded), [Code::InvalidNumber]);
+}
+
+#[test]
+fn equal_texts_in_other_places_give_equal_models() {
+    let text = "vrrp_instance a {\ninterface e\nvirtual_router_id 1\nvirtual_ipaddress {\n10.0.0.1\n}\nvirtual_routes {\n10.9.0.0/16 via 10.0.0.9\n}\n}\n";
+    assert_eq!(
+        read(text).config,
+        read(&format!("\n# moved\n{text}")).config
+    );
+}

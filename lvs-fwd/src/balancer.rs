@@ -1,0 +1,101 @@
+//! The question that the data path asks, and the answers that it understands.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+/// Decides where packets go. One balancer belongs to one worker; it may keep a connection table of its own.
+pub trait Balancer {
+    /// Pushes one verdict for each packet, in order.
+    ///
+    /// The packets of a batch come together so that lookups can be hashed and prefetched first. `verdicts` is
+    /// empty when this is called. A packet without a verdict is dropped and counted.
+    fn decide(&mut self, now: Instant, packets: &[PacketInfo], verdicts: &mut Vec<Verdict>);
+
+    /// The deadline passed. Calling early or twice must be harmless.
+    fn handle_timeout(&mut self, now: Instant) {
+        let _ = now;
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout); `None` means never.
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+}
+
+impl<B: Balancer + ?Sized> Balancer for Box<B> {
+    fn decide(&mut self, now: Instant, packets: &[PacketInfo], verdicts: &mut Vec<Verdict>) {
+        (**self).decide(now, packets, verdicts);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        (**self).handle_timeout(now);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        (**self).poll_timeout()
+    }
+}
+
+/// What a balancer learns of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PacketInfo {
+    /// IP protocol number: 6 TCP, 17 UDP.
+    pub protocol: u8,
+    /// Sender.
+    pub source: SocketAddr,
+    /// Receiver.
+    pub destination: SocketAddr,
+    /// Towards the real servers or back.
+    pub direction: Direction,
+    /// The TCP flags as they stand in byte 13 of the header (FIN 1, SYN 2, RST 4, ACK 16); else 0.
+    pub tcp_flags: u8,
+    /// IP length in bytes; a super-packet counts as one packet of its whole length.
+    pub length: u32,
+    /// Firewall mark; 0 if there is none.
+    pub mark: u32,
+}
+
+/// Towards the real servers or back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// From a client to a virtual service.
+    Inbound,
+    /// From a real server to a client.
+    Outbound,
+}
+
+/// What to do with a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Send it to a real server.
+    Forward(Method),
+    /// It is a reply of a NAT real server: give it this sender (the virtual service) and send it on.
+    Reply {
+        /// The virtual service.
+        source: SocketAddr,
+    },
+    /// It belongs to no connection and starts none. Never a drop: the host or the router's path gets it.
+    NotOurs,
+    /// Drop it; the number is the balancer's own reason, counted by itself
+    /// ([`balancer_drops`](crate::stats::Counters::balancer_drops)).
+    Drop(u8),
+    /// Drop it and tell the client "port unreachable".
+    Reject,
+}
+
+/// How a packet gets to its real server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Its destination becomes the real server's; replies come back through the director.
+    #[doc(alias = "masquerade")]
+    Nat {
+        /// The real server.
+        rip: SocketAddr,
+    },
+    /// It goes unchanged to the real server's hardware address; replies go straight to the client.
+    #[doc(alias = "gatewaying")]
+    DirectRoute {
+        /// The real server.
+        rip: IpAddr,
+    },
+}

@@ -1,0 +1,88 @@
+//! Where frames come from and go to.
+//!
+//! A [`Device`] is a queue of one worker at one interface: the worker receives a batch, queues what it sends,
+//! and flushes once per batch. The engine knows no device; [`runner`](crate::runner) ties them together.
+//!
+//! * [`ring`] is an AF_PACKET ring, the device that works everywhere Linux runs.
+//! * [`memory`] is a pair of queues for tests and examples.
+//! * The TUN device to the host is a `Device` too; its frames are IP packets without a link header.
+
+pub mod memory;
+pub mod ring;
+pub mod virtio;
+
+use std::fmt::Debug;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+
+use crate::frame::Frame;
+
+/// One worker's queue at one interface.
+pub trait Device: Debug + Send {
+    /// Appends up to `limit` received frames, without waiting. Returns how many.
+    ///
+    /// # Errors
+    ///
+    /// What the system reports, a device that went away included. Frames that are damaged or do not fit are
+    /// no errors: they are dropped and counted.
+    fn receive(&mut self, frames: &mut Vec<Frame>, limit: usize) -> io::Result<usize>;
+
+    /// Queues a frame for sending.
+    ///
+    /// The device finishes what it can't ask the hardware for: it completes partial checksums if it carries
+    /// no metadata. The queue is bounded; beyond it the frame is dropped and counted.
+    fn transmit(&mut self, frame: Frame);
+
+    /// Sends what is queued, as far as the device takes it without waiting. The rest stays queued; see
+    /// [`pending`](Self::pending).
+    ///
+    /// # Errors
+    ///
+    /// What the system reports about the device. A refused frame is counted, not reported.
+    fn flush(&mut self) -> io::Result<()>;
+
+    /// Frames queued that a flush has not been able to send. While there are any, wait for the descriptor to
+    /// become writable and flush again.
+    fn pending(&self) -> usize;
+
+    /// What to wait for with `poll(2)`. A device without one is polled by its user.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// Tells the device which destinations are virtual addresses, so that it can bring both directions of a
+    /// flow to the same worker. Only a hint: a frame at the wrong worker is handed over.
+    ///
+    /// # Errors
+    ///
+    /// What the system reports; the old steering stays.
+    fn set_steering(&mut self, vips: &[IpAddr]) -> io::Result<()> {
+        let _ = vips;
+        Ok(())
+    }
+
+    /// What happened so far.
+    fn counters(&mut self) -> DeviceCounters;
+}
+
+/// What happened at a device since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DeviceCounters {
+    /// Frames received.
+    pub received: u64,
+    /// Frames sent.
+    pub transmitted: u64,
+    /// Frames lost because the ring was full.
+    pub overruns: u64,
+    /// Frames dropped because they were longer than a slot.
+    pub truncated: u64,
+    /// Frames dropped because their offload metadata could not be understood.
+    pub malformed: u64,
+    /// Frames refused because they exceed what the device sends.
+    pub too_long: u64,
+    /// Frames dropped because the device or its queue was full.
+    pub no_buffers: u64,
+    /// Frames refused for any other reason.
+    pub refused: u64,
+}

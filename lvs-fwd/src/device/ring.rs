@@ -1,0 +1,238 @@
+//! AF_PACKET: a mapped TPACKET_V2 receive ring, and batched sends straight from its slots.
+//!
+//! **Receive.** The ring is bound to ETH_P_ALL, so it sees frames before the claim's ingress hook takes them
+//! away (bound to one EtherType it would sit behind the hook). The virtio header is on: super-packets and
+//! unfinished checksums arrive whole, and slots are large enough for them. V2 and not V3, because V3 hands
+//! over whole blocks and a quiet link would wait for the block timeout.
+//!
+//! **Send.** `sendmmsg` with two parts, virtio header and frame, the latter still in the receive slot that it
+//! arrived in. The kernel copies once, into its socket buffer. A TX ring would not save that copy for large
+//! frames without pinning the slot until the device is done, would need a copy by us from RX to TX slot, and
+//! limits a frame to its slot. The queueing discipline is not bypassed: it is what gives back-pressure.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::{Device, DeviceCounters, virtio};
+use crate::frame::{ChecksumState, Frame, FrameMeta, HEADROOM, VlanTag};
+use crate::steer;
+use crate::sys::ring::{BLOCK_SIZE, Ring as Socket, RingOptions, SLOT_HEADERS, SlotHeader};
+
+/// How a ring is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RingConfig {
+    /// Interface index.
+    pub ifindex: u32,
+    /// Receive slots, each large enough for a 64 KiB super-packet; rounded up to whole blocks of 1 MiB
+    /// (15 slots). 256 by default, which takes 18 MiB.
+    pub slots: u32,
+    /// Frames that wait for sending at most. 1024 by default.
+    pub queue: usize,
+    /// Set when several workers share the interface.
+    pub fanout: Option<Fanout>,
+}
+
+impl RingConfig {
+    /// The defaults, for one worker.
+    pub fn new(ifindex: u32) -> Self {
+        Self {
+            ifindex,
+            slots: 256,
+            queue: 1024,
+            fanout: None,
+        }
+    }
+}
+
+/// One of several rings that share an interface. The kernel gives rings numbers in the order in which they
+/// are opened: open them in the workers' order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fanout {
+    /// Number of the group: unique in the network namespace, the same for all rings of one interface.
+    pub group: u16,
+    /// Rings in the group.
+    pub workers: u32,
+    /// The virtual addresses; see [`steer::program`].
+    pub vips: Vec<IpAddr>,
+}
+
+/// An AF_PACKET ring.
+#[derive(Debug)]
+pub struct Ring {
+    socket: Socket,
+    workers: u32,
+    queue: Vec<(Frame, [u8; virtio::LEN])>,
+    limit: usize,
+    counters: DeviceCounters,
+}
+
+impl Ring {
+    /// Opens a ring. Needs CAP_NET_RAW in the user namespace that owns the network namespace.
+    ///
+    /// # Errors
+    ///
+    /// What the system reports, with the call that failed.
+    pub fn open(config: &RingConfig) -> io::Result<Self> {
+        let slots_per_block = BLOCK_SIZE / SLOT_SIZE;
+        let program = match &config.fanout {
+            Some(fanout) => steer::program(&fanout.vips, fanout.workers),
+            None => Vec::new(),
+        };
+        let socket = Socket::open(&RingOptions {
+            ifindex: config.ifindex,
+            slot_size: SLOT_SIZE,
+            blocks: config.slots.div_ceil(slots_per_block).clamp(1, MAX_BLOCKS),
+            reserve: HEADROOM as u32,
+            fanout: config
+                .fanout
+                .as_ref()
+                .map(|fanout| (fanout.group, &program[..])),
+        })?;
+        Ok(Self {
+            socket,
+            workers: config.fanout.as_ref().map_or(1, |fanout| fanout.workers),
+            queue: Vec::with_capacity(config.queue),
+            limit: config.queue,
+            counters: DeviceCounters::default(),
+        })
+    }
+
+    /// Bytes of memory that the receive ring takes; worth telling the operator.
+    pub fn memory(&self) -> usize {
+        self.socket.memory()
+    }
+}
+
+impl Device for Ring {
+    fn receive(&mut self, frames: &mut Vec<Frame>, limit: usize) -> io::Result<usize> {
+        let mut count = 0;
+        while count < limit {
+            let Some((header, slot)) = self.socket.receive() else {
+                break;
+            };
+            if header.captured < header.length || header.status & libc::TP_STATUS_COPY != 0 {
+                self.counters.truncated += 1;
+                continue;
+            }
+            // Offsets in the header count from the slot's first byte, those of its bytes from behind the headers.
+            let start = header.mac.wrapping_sub(SLOT_HEADERS);
+            let meta = start
+                .checked_sub(virtio::LEN)
+                .and_then(|at| slot.bytes().get(at..start))
+                .and_then(|bytes| meta(&header, bytes.try_into().ok()?));
+            let frame =
+                meta.and_then(|meta| Frame::from_slot(slot, start, start + header.captured, meta));
+            match frame {
+                Some(frame) => frames.push(frame),
+                None => {
+                    self.counters.malformed += 1;
+                    continue;
+                }
+            }
+            count += 1;
+        }
+        self.counters.received += count as u64;
+        if count == 0 {
+            // An interface that went down leaves an error, which keeps the descriptor readable until taken.
+            self.socket.take_error()?;
+        }
+        Ok(count)
+    }
+
+    fn transmit(&mut self, frame: Frame) {
+        if self.queue.len() >= self.limit {
+            self.counters.no_buffers += 1;
+            return;
+        }
+        let header = virtio::encode(&frame.meta);
+        self.queue.push((frame, header));
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let mut done = 0;
+        let mut outcome = Ok(());
+        while done < self.queue.len() {
+            let (sent, refusal) = self.socket.send(&self.queue[done..]);
+            done += sent;
+            self.counters.transmitted += sent as u64;
+            let Some(error) = refusal else {
+                continue;
+            };
+            match error.raw_os_error() {
+                // The socket's buffer is full: the frames stay until it drains.
+                Some(libc::EAGAIN) => break,
+                Some(libc::EINTR) => continue,
+                Some(libc::EMSGSIZE) => self.counters.too_long += 1,
+                // The queueing discipline or the device dropped this frame; the next may fit.
+                Some(libc::ENOBUFS) => self.counters.no_buffers += 1,
+                Some(libc::ENETDOWN | libc::ENXIO | libc::ENODEV) => {
+                    self.counters.refused += (self.queue.len() - done) as u64;
+                    done = self.queue.len();
+                    outcome = Err(error);
+                    break;
+                }
+                _ => self.counters.refused += 1,
+            }
+            done += 1;
+        }
+        self.queue.drain(..done);
+        // What stays must not keep slots: the kernel calls a ring with a slot out readable, and the worker
+        // would spin instead of waiting for the socket to drain.
+        for (frame, _) in &mut self.queue {
+            frame.make_owned();
+        }
+        outcome
+    }
+
+    fn pending(&self) -> usize {
+        self.queue.len()
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.socket.as_fd())
+    }
+
+    fn set_steering(&mut self, vips: &[IpAddr]) -> io::Result<()> {
+        if self.workers > 1 {
+            self.socket
+                .set_fanout_program(&steer::program(vips, self.workers))?;
+        }
+        Ok(())
+    }
+
+    fn counters(&mut self) -> DeviceCounters {
+        // Reading resets the kernel's figure; a failure leaves it for the next time.
+        self.counters.overruns += self.socket.take_drops().unwrap_or(0);
+        self.counters
+    }
+}
+
+fn meta(header: &SlotHeader, virtio: &[u8; virtio::LEN]) -> Option<FrameMeta> {
+    let (mut checksum, gso) = virtio::decode(virtio)?;
+    if checksum == ChecksumState::Complete && header.status & libc::TP_STATUS_CSUM_VALID != 0 {
+        checksum = ChecksumState::Verified;
+    }
+    let vlan = (header.status & libc::TP_STATUS_VLAN_VALID != 0).then_some(VlanTag {
+        tci: header.vlan_tci,
+        tpid: if header.status & libc::TP_STATUS_VLAN_TPID_VALID != 0 {
+            header.vlan_tpid
+        } else {
+            ETHERTYPE_VLAN
+        },
+    });
+    Some(FrameMeta {
+        checksum,
+        gso,
+        kind: header.kind,
+        vlan,
+    })
+}
+
+/// 65,535 bytes of IP, the link header, the kernel's headers and the reserve, and a block holds 15 exactly.
+const SLOT_SIZE: u32 = BLOCK_SIZE / 15 / 16 * 16;
+const MAX_BLOCKS: u32 = 1024;
+const ETHERTYPE_VLAN: u16 = 0x8100;
+
+const _: () =
+    assert!(SLOT_SIZE as usize >= 65_535 + 18 + SLOT_HEADERS + 2 * 16 + virtio::LEN + HEADROOM);

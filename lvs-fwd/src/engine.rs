@@ -1,0 +1,373 @@
+//! A batch of frames in, their destinies out; no system call, no clock.
+//!
+//! ```text
+//! classify ─▶ owner? ─▶ Balancer::decide (batch) ─▶ next hop ─▶ TTL, MTU ─▶ rewrite ─▶ Output
+//! ```
+//!
+//! An [`Engine`] belongs to one worker. Its buffers, and the caller's [`Output`], are reused from batch to
+//! batch, so that in steady state no packet allocates. What can't go at once (an unresolved next hop) is
+//! copied to the heap and held; what is not claimed is left alone, because the host has it.
+
+mod forward;
+mod hops;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use self::forward::Core;
+use crate::balancer::{Balancer, Direction, PacketInfo, Verdict};
+use crate::frame::{Frame, PacketKind};
+use crate::handoff::{Handoff, Origin};
+use crate::icmp;
+use crate::neigh::HoldingConfig;
+use crate::route::Hop;
+use crate::stats::{Counters, DropReason, Event, LeftReason};
+use crate::steer;
+use crate::view::{Endpoint, PortId, View};
+use crate::wire::{Headers, Unparsed, ethernet};
+
+/// What an engine is made with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// This worker's number, from 0.
+    pub worker: u32,
+    /// How many workers there are.
+    pub workers: u32,
+    /// Bounds for frames that wait for a neighbour.
+    pub holding: HoldingConfig,
+}
+
+impl Default for EngineConfig {
+    /// The only worker.
+    fn default() -> Self {
+        Self {
+            worker: 0,
+            workers: 1,
+            holding: HoldingConfig::default(),
+        }
+    }
+}
+
+/// The data path of one worker.
+#[derive(Debug)]
+pub struct Engine {
+    worker: u32,
+    workers: u32,
+    batch: Vec<Item>,
+    packets: Vec<PacketInfo>,
+    verdicts: Vec<Verdict>,
+    core: Core,
+}
+
+/// Where frames go. The caller empties it after each call, as far as it can, and keeps the vectors.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// To be sent, whole Ethernet frames.
+    pub transmit: Vec<(PortId, Frame)>,
+    /// IP packets for the host's stack.
+    pub host: Vec<Frame>,
+    /// For other workers, by number.
+    pub handoff: Vec<(u32, Handoff)>,
+    /// Neighbours that the kernel is to be asked to resolve.
+    pub resolve: Vec<Hop>,
+}
+
+impl Output {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Drops what is in it; the room stays.
+    pub fn clear(&mut self) {
+        self.transmit.clear();
+        self.host.clear();
+        self.handoff.clear();
+        self.resolve.clear();
+    }
+}
+
+impl Engine {
+    /// An engine with empty caches.
+    pub fn new(config: EngineConfig) -> Self {
+        Self {
+            worker: config.worker,
+            workers: config.workers,
+            batch: Vec::new(),
+            packets: Vec::new(),
+            verdicts: Vec::new(),
+            core: Core::new(config.holding),
+        }
+    }
+
+    /// The engine's counters, to be read from anywhere.
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.core.counters)
+    }
+
+    /// Frames that a port has received. All are taken.
+    pub fn process<B: Balancer + ?Sized>(
+        &mut self,
+        now: Instant,
+        view: &View,
+        port: PortId,
+        frames: &mut Vec<Frame>,
+        balancer: &mut B,
+        output: &mut Output,
+    ) {
+        self.core.observe(now, view, output);
+        self.core.counters.count(Event::Received, frames.len());
+        for frame in frames.drain(..) {
+            if let Err(reason) = link_check(view, &frame) {
+                self.core.counters.count_left(reason);
+                continue;
+            }
+            self.admit(view, Origin::Port(port), frame, output);
+        }
+        self.settle(now, view, balancer, output);
+    }
+
+    /// IP packets that the host's stack has sent: replies of a real server on the director itself. All are
+    /// taken. What is no reply is routed as the host would have routed it.
+    pub fn process_host<B: Balancer + ?Sized>(
+        &mut self,
+        now: Instant,
+        view: &View,
+        packets: &mut Vec<Frame>,
+        balancer: &mut B,
+        output: &mut Output,
+    ) {
+        self.core.observe(now, view, output);
+        self.core.counters.count(Event::Received, packets.len());
+        for mut frame in packets.drain(..) {
+            let version = frame.bytes().first().map_or(0, |byte| byte >> 4);
+            let ethertype = if version == 6 {
+                ethernet::IPV6
+            } else {
+                ethernet::IPV4
+            };
+            frame.grow_front(ethernet::HEADER_LEN);
+            write_link(&mut frame, [0; 6], [0; 6], ethertype);
+            match Headers::parse(frame.bytes()) {
+                Ok(headers) => {
+                    self.enlist(Origin::Host, Direction::Outbound, headers, frame, output);
+                }
+                Err(Unparsed::Fragment | Unparsed::OtherProtocol) => {
+                    self.core.route_unclaimed(now, view, frame, output);
+                }
+                Err(Unparsed::Ipv6) => self.core.counters.count_left(LeftReason::Ipv6),
+                Err(Unparsed::NotIp | Unparsed::Malformed) => {
+                    self.core.counters.count_drop(DropReason::Malformed, 1);
+                }
+            }
+        }
+        self.settle(now, view, balancer, output);
+    }
+
+    /// Frames that other workers have handed over, because their flows are owned here. All are taken.
+    pub fn process_handoff<B: Balancer + ?Sized>(
+        &mut self,
+        now: Instant,
+        view: &View,
+        handoffs: &mut Vec<Handoff>,
+        balancer: &mut B,
+        output: &mut Output,
+    ) {
+        self.core.observe(now, view, output);
+        self.core.counters.count(Event::TakenOver, handoffs.len());
+        for Handoff { origin, frame } in handoffs.drain(..) {
+            match origin {
+                // The claim may have changed on the way: the frame is looked at again.
+                Origin::Port(_) => self.admit(view, origin, frame, output),
+                Origin::Host => match Headers::parse(frame.bytes()) {
+                    Ok(headers) => self.enlist(origin, Direction::Outbound, headers, frame, output),
+                    Err(_) => self.core.counters.count_drop(DropReason::Malformed, 1),
+                },
+            }
+        }
+        self.settle(now, view, balancer, output);
+    }
+
+    /// A new view was published: what waited for a neighbour may go. Each `process` call does this too; a
+    /// worker without traffic calls it itself.
+    pub fn handle_view(&mut self, now: Instant, view: &View, output: &mut Output) {
+        self.core.observe(now, view, output);
+    }
+
+    /// The deadline passed.
+    pub fn handle_timeout(&mut self, now: Instant, output: &mut Output) {
+        let dropped = self.core.holding.handle_timeout(now);
+        self.core
+            .counters
+            .count_drop(DropReason::NeighbourFailed, dropped);
+        self.core.drain_commands(output);
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout).
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.core.holding.poll_timeout()
+    }
+
+    /// Looks whether a frame is claimed, and enlists it for the balancer if it is.
+    #[inline]
+    fn admit(&mut self, view: &View, origin: Origin, frame: Frame, output: &mut Output) {
+        let headers = match Headers::parse(frame.bytes()) {
+            Ok(headers) => headers,
+            Err(unparsed) => {
+                self.core.counters.count_left(match unparsed {
+                    Unparsed::NotIp | Unparsed::Malformed => LeftReason::NotIp,
+                    Unparsed::Ipv6 => LeftReason::Ipv6,
+                    Unparsed::Fragment => LeftReason::Fragment,
+                    Unparsed::OtherProtocol => LeftReason::OtherProtocol,
+                });
+                return;
+            }
+        };
+        match classify(view, &headers) {
+            Some(direction) => self.enlist(origin, direction, headers, frame, output),
+            None => self.core.counters.count_left(LeftReason::NotClaimed),
+        }
+    }
+
+    /// Puts a claimed frame on the batch, or hands it to its owner.
+    #[inline]
+    fn enlist(
+        &mut self,
+        origin: Origin,
+        direction: Direction,
+        headers: Headers,
+        mut frame: Frame,
+        output: &mut Output,
+    ) {
+        let counters = &self.core.counters;
+        if !headers.is_sound(frame.bytes()) {
+            counters.count_drop(DropReason::Malformed, 1);
+            return;
+        }
+        if origin != Origin::Host && !is_single_host(&headers.source) {
+            counters.count_drop(DropReason::MartianSource, 1);
+            return;
+        }
+        frame.truncate(headers.end);
+        let client = match direction {
+            Direction::Inbound => headers.source.ip(),
+            Direction::Outbound => headers.destination.ip(),
+        };
+        let owner = steer::owner(client, self.workers);
+        if owner != self.worker {
+            counters.count(Event::HandedOver, 1);
+            let frame = frame.into_owned();
+            output.handoff.push((owner, Handoff { origin, frame }));
+            return;
+        }
+        counters.count(
+            match direction {
+                Direction::Inbound => Event::Inbound,
+                Direction::Outbound => Event::Outbound,
+            },
+            1,
+        );
+        self.packets.push(PacketInfo {
+            protocol: headers.protocol,
+            source: headers.source,
+            destination: headers.destination,
+            direction,
+            tcp_flags: headers.tcp_flags(frame.bytes()),
+            length: headers.ip_len() as u32,
+            mark: 0,
+        });
+        self.batch.push(Item {
+            frame,
+            headers,
+            origin,
+            direction,
+        });
+    }
+
+    /// Asks for the verdicts of the batch and carries them out.
+    fn settle<B: Balancer + ?Sized>(
+        &mut self,
+        now: Instant,
+        view: &View,
+        balancer: &mut B,
+        output: &mut Output,
+    ) {
+        if !self.batch.is_empty() {
+            self.verdicts.clear();
+            balancer.decide(now, &self.packets, &mut self.verdicts);
+            self.packets.clear();
+            let mut verdicts = self.verdicts.iter();
+            for item in self.batch.drain(..) {
+                match verdicts.next() {
+                    Some(verdict) => self.core.carry_out(now, view, item, *verdict, output),
+                    None => self.core.counters.count_drop(DropReason::NoVerdict, 1),
+                }
+            }
+        }
+        self.core.drain_commands(output);
+    }
+}
+
+/// A claimed frame between question and answer.
+#[derive(Debug)]
+struct Item {
+    frame: Frame,
+    headers: Headers,
+    origin: Origin,
+    direction: Direction,
+}
+/// Whether the link layer meant us, and nobody of us sent it.
+#[inline]
+fn link_check(view: &View, frame: &Frame) -> Result<(), LeftReason> {
+    if frame.meta.kind != PacketKind::Host {
+        return Err(LeftReason::NotToUs);
+    }
+    if frame.meta.vlan.is_some_and(|tag| tag.id() != 0) {
+        return Err(LeftReason::Vlan);
+    }
+    let link = ethernet::Packet::new_checked(frame.bytes()).map_err(|_| LeftReason::NotIp)?;
+    let source = link.source();
+    if view.ports.iter().any(|port| port.mac == source) {
+        return Err(LeftReason::OwnFrame);
+    }
+    Ok(())
+}
+
+/// Whether a frame is claimed, and which way it goes.
+#[inline]
+fn classify(view: &View, headers: &Headers) -> Option<Direction> {
+    let endpoint = |side: &SocketAddr| Endpoint {
+        protocol: headers.protocol,
+        addr: side.ip(),
+        port: side.port(),
+    };
+    if view.claims.is_service(&endpoint(&headers.destination)) {
+        Some(Direction::Inbound)
+    } else if view.claims.is_server(&endpoint(&headers.source))
+        && !view.local.contains(&headers.destination.ip())
+    {
+        Some(Direction::Outbound)
+    } else {
+        None
+    }
+}
+fn is_single_host(addr: &SocketAddr) -> bool {
+    match addr {
+        SocketAddr::V4(addr) => icmp::is_single_host(*addr.ip()),
+        SocketAddr::V6(addr) => {
+            !(addr.ip().is_multicast() || addr.ip().is_loopback() || addr.ip().is_unspecified())
+        }
+    }
+}
+#[inline]
+fn write_link(frame: &mut Frame, destination: [u8; 6], source: [u8; 6], ethertype: u16) {
+    let header = ethernet::Repr {
+        destination,
+        source,
+        ethertype,
+    };
+    header.emit(frame.bytes_mut());
+}

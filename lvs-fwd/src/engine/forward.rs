@@ -1,0 +1,421 @@
+//! Carrying out verdicts: next hop, hops left, MTU, rewriting, and the errors that senders are told.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::hops::{HopCache, Path};
+use super::{Item, Output, write_link};
+use crate::balancer::{Direction, Method, Verdict};
+use crate::frame::{Frame, GsoKind};
+use crate::handoff::Origin;
+use crate::icmp;
+use crate::neigh::{Holding, HoldingConfig};
+use crate::rewrite::{dr, fragment, nat};
+use crate::stats::{Counters, DropReason, Event};
+use crate::view::{PortId, View};
+use crate::wire::icmp::Error;
+use crate::wire::{ethernet, ipv4, protocol, tcp, udp};
+
+/// The part that carries out verdicts; apart from the batch, so that both can be borrowed at once.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) counters: Arc<Counters>,
+    hops: HopCache,
+    pub(super) holding: Holding,
+    limiter: icmp::Limiter,
+    ident: u16,
+    generation: Option<u64>,
+}
+
+impl Core {
+    pub(super) fn new(holding: HoldingConfig) -> Self {
+        Self {
+            counters: Arc::new(Counters::new()),
+            hops: HopCache::new(),
+            holding: Holding::new(holding),
+            limiter: icmp::Limiter::new(),
+            ident: 0,
+            generation: None,
+        }
+    }
+
+    /// Notices a new view.
+    pub(super) fn observe(&mut self, now: Instant, view: &View, output: &mut Output) {
+        if self.generation == Some(view.generation) {
+            return;
+        }
+        self.generation = Some(view.generation);
+        let failed = self.holding.handle_neighbours(now, &view.neighbours);
+        self.counters
+            .count_drop(DropReason::NeighbourFailed, failed);
+        while let Some(released) = self.holding.poll_released() {
+            match view.port(released.port) {
+                Some(port) => {
+                    self.counters.count(Event::Released, 1);
+                    self.transmit(
+                        released.port,
+                        released.mac,
+                        port.mac,
+                        released.frame,
+                        output,
+                    );
+                }
+                None => self.counters.count_drop(DropReason::NoPort, 1),
+            }
+        }
+        self.drain_commands(output);
+    }
+
+    pub(super) fn drain_commands(&mut self, output: &mut Output) {
+        while let Some(hop) = self.holding.poll_command() {
+            output.resolve.push(hop);
+        }
+    }
+
+    pub(super) fn carry_out(
+        &mut self,
+        now: Instant,
+        view: &View,
+        mut item: Item,
+        verdict: Verdict,
+        output: &mut Output,
+    ) {
+        match verdict {
+            Verdict::Forward(method) => {
+                let (rip, rewrite) = match method {
+                    Method::Nat { rip } => (rip.ip(), Rewrite::Destination(rip)),
+                    Method::DirectRoute { rip } => (rip, Rewrite::Nothing),
+                };
+                if rip.is_ipv4() != item.headers.destination.is_ipv4() || rip.is_loopback() {
+                    self.counters.count_drop(DropReason::BadVerdict, 1);
+                } else if view.local.contains(&rip) {
+                    apply(&mut item, rewrite);
+                    self.pass_up(item.frame, output);
+                } else {
+                    self.forward(now, view, item, rip, rewrite, output);
+                }
+            }
+            Verdict::Reply { source } => {
+                if source.is_ipv4() == item.headers.source.is_ipv4() {
+                    let client = item.headers.destination.ip();
+                    self.forward(now, view, item, client, Rewrite::Source(source), output);
+                } else {
+                    self.counters.count_drop(DropReason::BadVerdict, 1);
+                }
+            }
+            Verdict::NotOurs if item.direction == Direction::Inbound => {
+                self.pass_up(item.frame, output);
+            }
+            Verdict::NotOurs => {
+                let routed = match item.origin {
+                    Origin::Host => true,
+                    Origin::Port(port) => view.port(port).is_some_and(|port| port.forwarding),
+                };
+                if routed {
+                    self.counters.count(Event::Routed, 1);
+                    let destination = item.headers.destination.ip();
+                    self.forward(now, view, item, destination, Rewrite::Nothing, output);
+                } else {
+                    self.counters.count_drop(DropReason::ForwardingOff, 1);
+                }
+            }
+            Verdict::Drop(reason) => self.counters.count_balancer_drop(reason),
+            Verdict::Reject => self.refuse(
+                now,
+                view,
+                &item,
+                DropReason::Rejected,
+                Error::PortUnreachable,
+                output,
+            ),
+        }
+    }
+
+    /// Sends a packet towards `target`, as a router does.
+    fn forward(
+        &mut self,
+        now: Instant,
+        view: &View,
+        mut item: Item,
+        target: IpAddr,
+        rewrite: Rewrite,
+        output: &mut Output,
+    ) {
+        let path = self.hops.path(view, target);
+        let mtu = match path {
+            Path::Send { mtu, .. } | Path::Resolve { mtu, .. } => mtu as usize,
+            Path::Local => {
+                apply(&mut item, rewrite);
+                self.pass_up(item.frame, output);
+                return;
+            }
+            Path::Drop(reason) => {
+                match reason {
+                    DropReason::NoRoute => {
+                        self.refuse(now, view, &item, reason, Error::HostUnreachable, output);
+                    }
+                    DropReason::Prohibited => {
+                        self.refuse(now, view, &item, reason, Error::Prohibited, output);
+                    }
+                    _ => self.counters.count_drop(reason, 1),
+                }
+                return;
+            }
+        };
+        // What the host itself has sent has made no hop yet.
+        let (ttl, dont_fragment) = ttl_and_df(&item);
+        let is_routed = item.origin != Origin::Host;
+        if is_routed && ttl <= 1 {
+            self.refuse(
+                now,
+                view,
+                &item,
+                DropReason::TimeExceeded,
+                Error::TimeExceeded,
+                output,
+            );
+            return;
+        }
+        let too_big = largest_packet(&item) > mtu;
+        if too_big && dont_fragment {
+            let error = Error::FragmentationNeeded(u16::try_from(mtu).unwrap_or(u16::MAX));
+            self.refuse(now, view, &item, DropReason::TooBig, error, output);
+            return;
+        }
+        if is_routed {
+            dr::decrement_ttl(&mut item.frame, &item.headers);
+        }
+        apply(&mut item, rewrite);
+        if too_big && !shrink(&mut item, mtu) {
+            self.cut(now, path, target, item, mtu, output);
+            return;
+        }
+        self.emit(now, path, target, item.frame, output);
+    }
+
+    /// Sends a packet in fragments.
+    fn cut(
+        &mut self,
+        now: Instant,
+        path: Path,
+        target: IpAddr,
+        mut item: Item,
+        mtu: usize,
+        output: &mut Output,
+    ) {
+        // Datagrams that were merged can't be told apart by fragments.
+        if item.frame.meta.gso.is_some() {
+            self.counters.count_drop(DropReason::TooBig, 1);
+            return;
+        }
+        let mut fragments = Vec::new();
+        let count = fragment::fragment(&mut item.frame, item.headers.network, mtu, |part| {
+            fragments.push(part);
+        });
+        if count == 0 {
+            self.counters.count_drop(DropReason::TooBig, 1);
+            return;
+        }
+        self.counters.count(Event::Fragmented, 1);
+        for part in fragments {
+            self.emit(now, path, target, part, output);
+        }
+    }
+
+    /// Gives a finished packet out, or holds it until its neighbour is known.
+    #[inline]
+    fn emit(
+        &mut self,
+        now: Instant,
+        path: Path,
+        target: IpAddr,
+        frame: Frame,
+        output: &mut Output,
+    ) {
+        match path {
+            Path::Send {
+                port,
+                destination,
+                source,
+                hop,
+                stale,
+                ..
+            } => {
+                if stale && self.hops.may_probe(&target, now) {
+                    let next = self.holding.handle_stale(now, hop);
+                    self.hops.probed(&target, next);
+                }
+                self.transmit(port, destination, source, frame, output);
+            }
+            Path::Resolve { port, hop, .. } => {
+                self.counters.count(Event::Held, 1);
+                let dropped = self.holding.hold(now, hop, port, frame);
+                self.counters.count_drop(DropReason::HoldOverflow, dropped);
+            }
+            Path::Local => self.pass_up(frame, output),
+            Path::Drop(reason) => self.counters.count_drop(reason, 1),
+        }
+    }
+
+    #[inline]
+    fn transmit(
+        &self,
+        port: PortId,
+        destination: [u8; 6],
+        source: [u8; 6],
+        mut frame: Frame,
+        output: &mut Output,
+    ) {
+        write_link(&mut frame, destination, source, ethernet::IPV4);
+        self.counters.count(Event::Transmitted, 1);
+        output.transmit.push((port, frame));
+    }
+
+    fn pass_up(&self, mut frame: Frame, output: &mut Output) {
+        frame.trim_front(ethernet::HEADER_LEN);
+        self.counters.count(Event::ToHost, 1);
+        output.host.push(frame);
+    }
+
+    /// Drops a packet and tells its sender, if that is allowed and due.
+    fn refuse(
+        &mut self,
+        now: Instant,
+        view: &View,
+        item: &Item,
+        reason: DropReason,
+        error: Error,
+        output: &mut Output,
+    ) {
+        self.counters.count_drop(reason, 1);
+        let to = item.headers.source.ip();
+        let error_frame = icmp_source(view, item)
+            .filter(|_| self.limiter.allow(now, error, to))
+            .and_then(|source| {
+                icmp::build(
+                    error,
+                    source,
+                    self.ident,
+                    &item.frame.bytes()[item.headers.network..],
+                )
+            });
+        let Some(frame) = error_frame else {
+            self.counters.count(Event::IcmpSuppressed, 1);
+            return;
+        };
+        self.ident = self.ident.wrapping_add(1);
+        self.counters.count(Event::IcmpSent, 1);
+        let path = self.hops.path(view, to);
+        self.emit(now, path, to, frame, output);
+    }
+
+    /// Routes what the host has sent and the balancer has no say in.
+    pub(super) fn route_unclaimed(
+        &mut self,
+        now: Instant,
+        view: &View,
+        mut frame: Frame,
+        output: &mut Output,
+    ) {
+        let Ok(packet) = ipv4::Packet::new_checked(&frame.bytes()[ethernet::HEADER_LEN..]) else {
+            self.counters.count_drop(DropReason::Malformed, 1);
+            return;
+        };
+        let (target, end) = (
+            IpAddr::V4(packet.destination()),
+            ethernet::HEADER_LEN + packet.total_len(),
+        );
+        frame.truncate(end);
+        self.counters.count(Event::Routed, 1);
+        let path = self.hops.path(view, target);
+        self.emit(now, path, target, frame, output);
+    }
+}
+/// What to change on the way out.
+#[derive(Debug, Clone, Copy)]
+enum Rewrite {
+    Nothing,
+    Destination(SocketAddr),
+    Source(SocketAddr),
+}
+
+#[inline]
+fn apply(item: &mut Item, rewrite: Rewrite) {
+    match rewrite {
+        Rewrite::Destination(SocketAddr::V4(new)) => {
+            nat::set_destination(&mut item.frame, &mut item.headers, new);
+        }
+        Rewrite::Source(SocketAddr::V4(new)) => {
+            nat::set_source(&mut item.frame, &mut item.headers, new);
+        }
+        // IPv6 frames are left alone before they get here, and mixed families are refused.
+        Rewrite::Nothing
+        | Rewrite::Destination(SocketAddr::V6(_))
+        | Rewrite::Source(SocketAddr::V6(_)) => {}
+    }
+}
+
+#[inline]
+fn ttl_and_df(item: &Item) -> (u8, bool) {
+    match ipv4::Packet::new_checked(&item.frame.bytes()[item.headers.network..]) {
+        Ok(packet) => (packet.ttl(), packet.dont_fragment()),
+        // Headers were found, so this does not happen; a packet without hops goes nowhere.
+        Err(_) => (0, true),
+    }
+}
+
+/// The longest IP packet that will be on the link: of a super-packet the longest segment.
+#[inline]
+fn largest_packet(item: &Item) -> usize {
+    let whole = item.headers.ip_len();
+    match item.frame.meta.gso {
+        None => whole,
+        Some(gso) => whole.min(header_len(item) + usize::from(gso.size)),
+    }
+}
+
+/// IP and transport header bytes; IP alone where the super-packet is to be cut into fragments.
+fn header_len(item: &Item) -> usize {
+    let network = item.headers.transport - item.headers.network;
+    let is_fragments = item
+        .frame
+        .meta
+        .gso
+        .is_some_and(|gso| gso.kind == GsoKind::UdpFragments);
+    let transport = match item.headers.protocol {
+        protocol::TCP => tcp::Packet::new_checked(&item.frame.bytes()[item.headers.transport..])
+            .map_or(0, |p| p.header_len()),
+        _ if is_fragments => 0,
+        _ => udp::HEADER_LEN,
+    };
+    network + transport
+}
+
+/// Makes the segments of a super-packet small enough. `false` if that is not the way.
+fn shrink(item: &mut Item, mtu: usize) -> bool {
+    let headers = header_len(item);
+    match &mut item.frame.meta.gso {
+        Some(gso) if matches!(gso.kind, GsoKind::Tcp4 | GsoKind::Tcp6) && mtu > headers => {
+            gso.size = gso.size.min((mtu - headers) as u16);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// The sender of an ICMP error: the address that the packet was sent to, if that is ours, else one of the
+/// interface where it came in, else any of ours.
+fn icmp_source(view: &View, item: &Item) -> Option<Ipv4Addr> {
+    let IpAddr::V4(destination) = item.headers.destination.ip() else {
+        return None;
+    };
+    if item.direction == Direction::Inbound || view.local.contains(&IpAddr::V4(destination)) {
+        return Some(destination);
+    }
+    let ingress = match item.origin {
+        Origin::Port(port) => view.port(port).and_then(|port| port.ipv4()),
+        Origin::Host => None,
+    };
+    ingress.or_else(|| view.ports.iter().find_map(|port| port.ipv4()))
+}

@@ -1,0 +1,225 @@
+//! ICMP errors to senders: when one may be sent, how often, and what it looks like.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use crate::frame::Frame;
+use crate::steer;
+use crate::wire::icmp::{Error, Repr};
+use crate::wire::{ethernet, icmp, ipv4, protocol};
+
+/// Builds the error about an IPv4 packet, which begins at `original`'s first byte and is quoted as it is.
+///
+/// The result has room for an Ethernet header in front; its content is not specified. `None` where no error
+/// may be sent: about an ICMP error, a fragment other than the first, or a sender that is no single host
+/// (RFC 1122, section 3.2.2).
+pub fn build(error: Error, source: Ipv4Addr, ident: u16, original: &[u8]) -> Option<Frame> {
+    let packet = ipv4::Packet::new_checked(original).ok()?;
+    let to = packet.source();
+    let about_error = packet.protocol() == protocol::ICMP
+        && icmp::Packet::new_checked(packet.payload())
+            .is_ok_and(|message| !matches!(message.kind(), 0 | 8 | 13 | 14));
+    if about_error || packet.fragment_offset() != 0 || !is_single_host(to) {
+        return None;
+    }
+    let room = MAX_LEN - ipv4::MIN_HEADER_LEN - icmp::HEADER_LEN;
+    let message = Repr {
+        error,
+        quoted: &original[..packet.total_len().min(room)],
+    };
+    let header = ipv4::Repr {
+        source,
+        destination: to,
+        protocol: protocol::ICMP,
+        tos: packet.tos() & 0x1e | 0xc0,
+        ttl: 64,
+        ident,
+        dont_fragment: false,
+        payload_len: message.buffer_len() as u16,
+    };
+    let at = ethernet::HEADER_LEN + header.buffer_len();
+    let mut frame = Frame::zeroed(at + message.buffer_len());
+    header.emit(&mut frame.bytes_mut()[ethernet::HEADER_LEN..]);
+    message.emit(&mut frame.bytes_mut()[at..]);
+    Some(frame)
+}
+
+/// Whether a packet may come from this address.
+#[inline]
+pub fn is_single_host(addr: Ipv4Addr) -> bool {
+    let first = addr.octets()[0];
+    // 0/8 is "this network", 127/8 loopback, 224/4 multicast, 240/4 reserved with broadcast as its last.
+    first != 0 && first != 127 && first < 224
+}
+
+/// How many errors may be sent: a bucket for all, and one a second for each destination. Like the kernel,
+/// "fragmentation needed" is exempt, because path MTU discovery depends on it.
+///
+/// Destinations share a fixed number of places; two that meet in one place are told more often than they
+/// should be, never less.
+#[derive(Debug)]
+pub struct Limiter {
+    tokens: u32,
+    filled: Option<Instant>,
+    last: Vec<Option<(IpAddr, Instant)>>,
+}
+
+impl Limiter {
+    /// A full bucket.
+    pub fn new() -> Self {
+        Self {
+            tokens: BURST,
+            filled: None,
+            last: vec![None; PLACES],
+        }
+    }
+
+    /// Whether this error may be sent to this address now; if so, it is counted as sent.
+    pub fn allow(&mut self, now: Instant, error: Error, to: IpAddr) -> bool {
+        if matches!(error, Error::FragmentationNeeded(_)) {
+            return true;
+        }
+        let place = steer::place(&to, PLACES);
+        if let Some((addr, at)) = self.last[place]
+            && addr == to
+            && now.saturating_duration_since(at) < PER_DESTINATION
+        {
+            return false;
+        }
+        self.fill(now);
+        if self.tokens == 0 {
+            return false;
+        }
+        self.tokens -= 1;
+        self.last[place] = Some((to, now));
+        true
+    }
+
+    fn fill(&mut self, now: Instant) {
+        let since = *self.filled.get_or_insert(now);
+        let new = now.saturating_duration_since(since).as_micros() / PER_TOKEN.as_micros();
+        if new >= u128::from(BURST) {
+            self.tokens = BURST;
+            self.filled = Some(now);
+        } else if new > 0 {
+            // Below BURST, so it fits.
+            let new = new as u32;
+            self.tokens = (self.tokens + new).min(BURST);
+            self.filled = Some(since + PER_TOKEN * new);
+        }
+    }
+}
+
+impl Default for Limiter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Longest error in bytes (RFC 1812, section 4.3.2.3).
+const MAX_LEN: usize = 576;
+const BURST: u32 = 50;
+const PER_TOKEN: Duration = Duration::from_millis(1);
+const PER_DESTINATION: Duration = Duration::from_secs(1);
+const PLACES: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Vector 26.1 of the forwarding specification.
+    pub(crate) const SYN: [u8; 44] = [
+        0x45, 0x00, 0x00, 0x2c, 0x12, 0x34, 0x40, 0x00, 0x40, 0x06, 0x2a, 0x88, 0xcb, 0x00, 0x71,
+        0x05, 0xc0, 0x00, 0x02, 0x0a, 0xc3, 0x50, 0x00, 0x50, 0x11, 0x22, 0x33, 0x44, 0x00, 0x00,
+        0x00, 0x00, 0x60, 0x02, 0xfa, 0xf0, 0x97, 0x1e, 0x00, 0x00, 0x02, 0x04, 0x05, 0xb4,
+    ];
+
+    #[test]
+    fn port_unreachable_equals_the_vector() {
+        let mut expected = vec![
+            0x45, 0xc0, 0x00, 0x48, 0x00, 0x00, 0x00, 0x00, 0x40, 0x01, 0x7b, 0xe5, 0xc0, 0x00,
+            0x02, 0x0a, 0xcb, 0x00, 0x71, 0x05, 0x03, 0x03, 0xfb, 0x2b, 0x00, 0x00, 0x00, 0x00,
+        ];
+        expected.extend_from_slice(&SYN);
+        let frame = build(Error::PortUnreachable, [192, 0, 2, 10].into(), 0, &SYN).unwrap();
+        assert_eq!(&frame.bytes()[14..], expected);
+    }
+
+    #[test]
+    fn long_packets_are_quoted_up_to_576_bytes() {
+        let mut packet = SYN.to_vec();
+        packet.resize(1500, 0);
+        packet[2..4].copy_from_slice(&1500u16.to_be_bytes());
+        let frame = build(
+            Error::FragmentationNeeded(1400),
+            [192, 0, 2, 10].into(),
+            0,
+            &packet,
+        )
+        .unwrap();
+        assert_eq!(frame.len(), 14 + 576);
+        let message = icmp::Packet::new_checked(&frame.bytes()[34..]).unwrap();
+        assert_eq!(
+            (message.kind(), message.code(), message.mtu()),
+            (3, 4, 1400)
+        );
+        assert!(message.verify_checksum());
+    }
+
+    #[test]
+    fn no_errors_about_errors_fragments_or_groups() {
+        let vip = [192, 0, 2, 10].into();
+        let build = |packet: &[u8]| build(Error::TimeExceeded, vip, 0, packet).is_some();
+        assert!(build(&SYN));
+        let mut error = SYN;
+        error[9] = 1;
+        error[20] = 3;
+        assert!(!build(&error));
+        error[20] = 8;
+        assert!(build(&error), "an echo request is no error");
+        let mut fragment = SYN;
+        fragment[7] = 1;
+        assert!(!build(&fragment));
+        for first in [0, 127, 224, 255] {
+            let mut group = SYN;
+            group[12] = first;
+            assert!(!build(&group));
+        }
+        assert!(!build(&SYN[..30]));
+    }
+
+    #[test]
+    fn one_a_second_for_each_destination_and_a_thousand_for_all() {
+        let start = Instant::now();
+        let mut limiter = Limiter::new();
+        let client: IpAddr = [203, 0, 113, 5].into();
+        assert!(limiter.allow(start, Error::PortUnreachable, client));
+        assert!(!limiter.allow(
+            start + Duration::from_millis(999),
+            Error::TimeExceeded,
+            client
+        ));
+        assert!(limiter.allow(start, Error::FragmentationNeeded(1400), client));
+        assert!(limiter.allow(
+            start + Duration::from_secs(1),
+            Error::PortUnreachable,
+            client
+        ));
+
+        let mut limiter = Limiter::new();
+        let mut flood = |at: Instant| {
+            (0..1000u32)
+                .filter(|n| {
+                    limiter.allow(
+                        at,
+                        Error::PortUnreachable,
+                        IpAddr::V4((n * 7919 + 1).into()),
+                    )
+                })
+                .count()
+        };
+        assert_eq!(flood(start), 50);
+        assert_eq!(flood(start), 0);
+        assert!((9..=10).contains(&flood(start + Duration::from_millis(10))));
+    }
+}

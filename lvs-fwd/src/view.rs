@@ -1,0 +1,342 @@
+//! What the data path knows of its surroundings, as one immutable snapshot.
+//!
+//! The control thread builds a [`View`] and publishes it; workers read it once per batch. Nothing in it
+//! changes after publication, so a batch is processed under one consistent picture, and a new generation
+//! number is all that a worker needs to drop what it cached from the old one.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use ahash::RandomState;
+
+use crate::route::{NeighbourTable, RouteTable};
+
+/// One immutable picture: what is claimed, where addresses lead, which ports exist.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// Number of this picture; grows with each publication. Caches made under another number are void.
+    pub generation: u64,
+    /// What is taken from the host stack.
+    pub claims: Arc<ClaimSet>,
+    /// The kernel's unicast routes, as the forwarder uses them.
+    pub routes: Arc<RouteTable>,
+    /// The kernel's neighbour entries.
+    pub neighbours: Arc<NeighbourTable>,
+    /// The ports that frames are received from and sent to.
+    pub ports: Arc<[Port]>,
+    /// The host's own addresses.
+    pub local: Arc<LocalAddresses>,
+}
+
+impl View {
+    /// The port with this number.
+    pub fn port(&self, id: PortId) -> Option<&Port> {
+        // Ports are few and normally stand at the place that their number names.
+        match self.ports.get(usize::from(id.0)) {
+            Some(port) if port.index == id => Some(port),
+            _ => self.ports.iter().find(|port| port.index == id),
+        }
+    }
+
+    /// The port of the interface with this index.
+    pub fn port_of_interface(&self, ifindex: u32) -> Option<&Port> {
+        self.ports.iter().find(|port| port.ifindex == ifindex)
+    }
+}
+
+/// Number of a port within the forwarder, independent of interface indexes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PortId(pub u16);
+
+/// An interface that the forwarder receives from and sends to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// The forwarder's number for it.
+    pub index: PortId,
+    /// The kernel's interface index.
+    pub ifindex: u32,
+    /// Interface name.
+    pub name: String,
+    /// Hardware address: the source of every frame that leaves here.
+    pub mac: [u8; 6],
+    /// Largest IP packet in bytes that may leave here.
+    pub mtu: u32,
+    /// Whether the kernel would route packets that come in here (`net.ipv4.conf.NAME.forwarding`).
+    pub forwarding: bool,
+    /// The interface's own addresses, preferred one first. Sources of ICMP errors that have no better one.
+    pub addresses: Vec<IpAddr>,
+}
+
+impl Port {
+    /// The interface's preferred IPv4 address.
+    pub fn ipv4(&self) -> Option<Ipv4Addr> {
+        self.addresses.iter().find_map(|addr| match addr {
+            IpAddr::V4(addr) => Some(*addr),
+            IpAddr::V6(_) => None,
+        })
+    }
+}
+
+/// Protocol, address and port of one side of a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// IP protocol number: 6 TCP, 17 UDP, 132 SCTP.
+    pub protocol: u8,
+    /// Address.
+    pub addr: IpAddr,
+    /// Port in host byte order. In a service 0 stands for every port of the address.
+    pub port: u16,
+}
+
+/// What is taken from the host stack: packets to virtual services and replies of NAT real servers.
+///
+/// The sets hold the operator's endpoints only, so no outsider can choose colliding keys; lookups are
+/// one probe of a hash table each.
+#[derive(Debug, Clone)]
+pub struct ClaimSet {
+    services: EndpointSet,
+    servers: EndpointSet,
+    any_port: bool,
+}
+
+impl ClaimSet {
+    /// An empty set: nothing is claimed.
+    pub fn new() -> Self {
+        Self {
+            services: EndpointSet::new(),
+            servers: EndpointSet::new(),
+            any_port: false,
+        }
+    }
+
+    /// Claims packets to this virtual service; port 0 claims every port of the address. `false` if it was
+    /// there already.
+    pub fn insert_service(&mut self, service: Endpoint) -> bool {
+        self.any_port |= service.port == 0;
+        self.services.insert(service)
+    }
+
+    /// Claims replies from this NAT real server. `false` if it was there already.
+    pub fn insert_server(&mut self, server: Endpoint) -> bool {
+        self.servers.insert(server)
+    }
+
+    /// Whether packets to this endpoint belong to a virtual service.
+    #[inline]
+    pub fn is_service(&self, destination: &Endpoint) -> bool {
+        self.services.contains(destination)
+            || self.any_port
+                && self.services.contains(&Endpoint {
+                    port: 0,
+                    ..*destination
+                })
+    }
+
+    /// Whether packets from this endpoint are replies of a NAT real server.
+    #[inline]
+    pub fn is_server(&self, source: &Endpoint) -> bool {
+        self.servers.contains(source)
+    }
+
+    /// The virtual services, ordered.
+    pub fn services(&self) -> Vec<Endpoint> {
+        self.services.sorted()
+    }
+
+    /// The NAT real servers, ordered.
+    pub fn servers(&self) -> Vec<Endpoint> {
+        self.servers.sorted()
+    }
+
+    /// The addresses of the virtual services, ordered, each once.
+    pub fn vips(&self) -> Vec<IpAddr> {
+        let mut vips: Vec<IpAddr> = self.services().iter().map(|service| service.addr).collect();
+        vips.sort_unstable();
+        vips.dedup();
+        vips
+    }
+
+    /// Whether nothing is claimed.
+    pub fn is_empty(&self) -> bool {
+        self.services.is_empty() && self.servers.is_empty()
+    }
+}
+
+impl Default for ClaimSet {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl PartialEq for ClaimSet {
+    fn eq(&self, other: &Self) -> bool {
+        self.services() == other.services() && self.servers() == other.servers()
+    }
+}
+
+impl Eq for ClaimSet {}
+
+/// The host's own addresses.
+#[derive(Debug, Clone)]
+pub struct LocalAddresses(HashSet<IpAddr, RandomState>);
+
+impl LocalAddresses {
+    /// An empty set.
+    pub fn new() -> Self {
+        Self(HashSet::with_hasher(hasher()))
+    }
+
+    /// Adds an address; `false` if it was there already.
+    pub fn insert(&mut self, addr: IpAddr) -> bool {
+        self.0.insert(addr)
+    }
+
+    /// Removes an address; `false` if it was not there.
+    pub fn remove(&mut self, addr: &IpAddr) -> bool {
+        self.0.remove(addr)
+    }
+
+    /// Whether the host owns this address.
+    #[inline]
+    pub fn contains(&self, addr: &IpAddr) -> bool {
+        self.0.contains(addr)
+    }
+
+    /// The addresses, ordered.
+    pub fn sorted(&self) -> Vec<IpAddr> {
+        let mut all: Vec<IpAddr> = self.0.iter().copied().collect();
+        all.sort_unstable();
+        all
+    }
+}
+
+impl Default for LocalAddresses {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl FromIterator<IpAddr> for LocalAddresses {
+    fn from_iter<I: IntoIterator<Item = IpAddr>>(addrs: I) -> Self {
+        let mut set = Self::new();
+        for addr in addrs {
+            set.insert(addr);
+        }
+        set
+    }
+}
+
+/// IPv4 endpoints are packed into one word, which hashes and compares in a few instructions.
+#[derive(Debug, Clone)]
+struct EndpointSet {
+    v4: HashSet<u64, RandomState>,
+    v6: HashSet<Endpoint, RandomState>,
+}
+
+impl EndpointSet {
+    fn new() -> Self {
+        Self {
+            v4: HashSet::with_hasher(hasher()),
+            v6: HashSet::with_hasher(hasher()),
+        }
+    }
+
+    fn insert(&mut self, endpoint: Endpoint) -> bool {
+        match endpoint.addr {
+            IpAddr::V4(addr) => self.v4.insert(pack(endpoint.protocol, addr, endpoint.port)),
+            IpAddr::V6(_) => self.v6.insert(endpoint),
+        }
+    }
+
+    #[inline]
+    fn contains(&self, endpoint: &Endpoint) -> bool {
+        match endpoint.addr {
+            IpAddr::V4(addr) => self
+                .v4
+                .contains(&pack(endpoint.protocol, addr, endpoint.port)),
+            IpAddr::V6(_) => self.v6.contains(endpoint),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.v4.is_empty() && self.v6.is_empty()
+    }
+
+    fn sorted(&self) -> Vec<Endpoint> {
+        let v4 = self.v4.iter().map(|&key| unpack(key));
+        let mut all: Vec<Endpoint> = v4.chain(self.v6.iter().copied()).collect();
+        all.sort_unstable();
+        all
+    }
+}
+
+fn pack(protocol: u8, addr: Ipv4Addr, port: u16) -> u64 {
+    u64::from(u32::from(addr)) << 32 | u64::from(port) << 8 | u64::from(protocol)
+}
+
+fn unpack(key: u64) -> Endpoint {
+    Endpoint {
+        protocol: key as u8,
+        addr: IpAddr::V4(Ipv4Addr::from((key >> 32) as u32)),
+        port: (key >> 8) as u16,
+    }
+}
+
+/// Fixed seeds: these tables hold the operator's values, never keys that a sender chooses.
+pub(crate) fn hasher() -> RandomState {
+    RandomState::with_seeds(SEEDS[0], SEEDS[1], SEEDS[2], SEEDS[3])
+}
+
+const SEEDS: [u64; 4] = [
+    0x243f_6a88_85a3_08d3,
+    0x1319_8a2e_0370_7344,
+    0xa409_3822_299f_31d0,
+    0x082e_fa98_ec4e_6c89,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(protocol: u8, addr: &str, port: u16) -> Endpoint {
+        Endpoint {
+            protocol,
+            addr: addr.parse().unwrap(),
+            port,
+        }
+    }
+
+    #[test]
+    fn endpoints_of_both_families_are_found_and_listed_in_order() {
+        let mut claims = ClaimSet::new();
+        let all = [
+            endpoint(6, "192.0.2.10", 80),
+            endpoint(6, "255.255.255.255", 65535),
+            endpoint(17, "192.0.2.10", 80),
+            endpoint(6, "2001:db8::1", 80),
+        ];
+        for service in all {
+            assert!(claims.insert_service(service));
+            assert!(!claims.insert_service(service));
+        }
+        let mut expected = all.to_vec();
+        expected.sort();
+        assert_eq!(claims.services(), expected);
+        for service in all {
+            assert!(claims.is_service(&service));
+            assert!(!claims.is_server(&service));
+        }
+        assert!(!claims.is_service(&endpoint(6, "192.0.2.10", 81)));
+        assert_eq!(claims.vips().len(), 3);
+    }
+
+    #[test]
+    fn port_zero_claims_every_port_of_its_protocol() {
+        let mut claims = ClaimSet::new();
+        claims.insert_service(endpoint(6, "192.0.2.10", 0));
+        assert!(claims.is_service(&endpoint(6, "192.0.2.10", 12345)));
+        assert!(!claims.is_service(&endpoint(17, "192.0.2.10", 12345)));
+        assert!(!claims.is_service(&endpoint(6, "192.0.2.11", 12345)));
+    }
+}

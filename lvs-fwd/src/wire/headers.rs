@@ -1,0 +1,134 @@
+//! What the data path needs to know of a frame.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{be16, ethernet, ipv4, protocol, tcp, udp};
+
+/// Where the headers of a TCP or UDP frame lie, and who talks to whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Headers {
+    /// The IP header, from the frame's first byte.
+    pub network: usize,
+    /// The transport header, from the frame's first byte.
+    pub transport: usize,
+    /// Where the packet ends; what follows is padding.
+    pub end: usize,
+    /// IP protocol number: TCP or UDP.
+    pub protocol: u8,
+    /// Sender.
+    pub source: SocketAddr,
+    /// Receiver.
+    pub destination: SocketAddr,
+}
+
+/// Why a frame has no [`Headers`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unparsed {
+    /// Neither IPv4 nor IPv6.
+    NotIp,
+    /// IPv6, which is left alone so far.
+    Ipv6,
+    /// Lengths contradict each other, or ports are missing.
+    Malformed,
+    /// Part of an IPv4 datagram.
+    Fragment,
+    /// A transport protocol that is not balanced.
+    OtherProtocol,
+}
+
+impl Headers {
+    /// Looks for the headers. Their checksums are not judged, nor anything behind the ports.
+    ///
+    /// # Errors
+    ///
+    /// Why there are none.
+    #[inline]
+    pub fn parse(frame: &[u8]) -> Result<Self, Unparsed> {
+        let link = ethernet::Packet::new_checked(frame).map_err(|_| Unparsed::Malformed)?;
+        match link.ethertype() {
+            ethernet::IPV4 => {}
+            ethernet::IPV6 => return Err(Unparsed::Ipv6),
+            _ => return Err(Unparsed::NotIp),
+        }
+        let network = ethernet::HEADER_LEN;
+        let packet =
+            ipv4::Packet::new_checked(&frame[network..]).map_err(|_| Unparsed::Malformed)?;
+        if packet.is_fragment() {
+            return Err(Unparsed::Fragment);
+        }
+        let protocol = packet.protocol();
+        if protocol != protocol::TCP && protocol != protocol::UDP {
+            return Err(Unparsed::OtherProtocol);
+        }
+        let segment = packet.payload();
+        if segment.len() < 4 {
+            return Err(Unparsed::Malformed);
+        }
+        Ok(Self {
+            network,
+            transport: network + packet.header_len(),
+            end: network + packet.total_len(),
+            protocol,
+            source: SocketAddr::new(IpAddr::V4(packet.source()), be16(segment, 0)),
+            destination: SocketAddr::new(IpAddr::V4(packet.destination()), be16(segment, 2)),
+        })
+    }
+
+    /// Whether the transport header is whole, and the checksum of the IP header right: what a router and a
+    /// receiver would insist on before they change or believe anything.
+    #[inline]
+    pub fn is_sound(&self, frame: &[u8]) -> bool {
+        let Some(segment) = frame.get(self.transport..self.end) else {
+            return false;
+        };
+        let transport = match self.protocol {
+            protocol::TCP => tcp::Packet::new_checked(segment).is_ok(),
+            _ => udp::Packet::new_checked(segment)
+                .is_ok_and(|packet| (udp::HEADER_LEN..=segment.len()).contains(&packet.length())),
+        };
+        transport
+            && ipv4::Packet::new_checked(&frame[self.network..])
+                .is_ok_and(|packet| packet.verify_checksum())
+    }
+
+    /// The TCP flags, as in [`tcp::Packet::flags`]; 0 for UDP.
+    #[inline]
+    pub fn tcp_flags(&self, frame: &[u8]) -> u8 {
+        match self.protocol {
+            protocol::TCP => frame.get(self.transport + 13).copied().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    /// IP length in bytes.
+    #[inline]
+    pub fn ip_len(&self) -> usize {
+        self.end - self.network
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..80), real in any::<bool>()) {
+            if real && bytes.len() > 34 {
+                bytes[12..14].copy_from_slice(&[8, 0]);
+                bytes[14] = 0x40 | bytes[14] & 7;
+                bytes[16] = 0;
+                bytes[20] &= 0x40;
+                bytes[21] = 0;
+                bytes[23] = if bytes[23] & 1 == 0 { 6 } else { 17 };
+            }
+            if let Ok(headers) = Headers::parse(&bytes) {
+                let _ = headers.is_sound(&bytes);
+                let _ = headers.tcp_flags(&bytes);
+                prop_assert!(headers.end <= bytes.len() && headers.transport <= headers.end);
+            }
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Headers as views of bytes, and as values that can be written.
+//!
+//! A `Packet<T>` looks at bytes in place. Its `new_checked` judges what safe access needs and nothing more;
+//! after it succeeds no accessor panics, whatever the bytes hold, and setters change single fields without
+//! touching checksums. A `Repr` holds meaning: it is written by `emit` into a buffer of `buffer_len` bytes,
+//! which can't fail (a shorter buffer is a caller's bug and panics). Unknown numbers survive, as plain
+//! integers. [`Headers`] is what the data path needs to know of a frame, found in one pass.
+
+pub mod ethernet;
+mod headers;
+pub mod icmp;
+pub mod ipv4;
+pub mod tcp;
+pub mod udp;
+
+pub use headers::{Headers, Unparsed};
+
+/// IP protocol numbers that this crate acts on.
+pub mod protocol {
+    /// ICMP.
+    pub const ICMP: u8 = 1;
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+}
+
+/// The bytes are too few for the header, or lengths inside it contradict each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("malformed {0} header")]
+pub struct Malformed(pub &'static str);
+
+fn be16(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn put16(bytes: &mut [u8], at: usize, value: u16) {
+    bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
+}

@@ -1,0 +1,45 @@
+//! A small generator, seeded by the caller, that spreads first probes. Not for secrets.
+
+use std::time::Duration;
+
+#[derive(Debug)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// Uniform in `[0, limit)`; zero for a zero limit.
+    pub(crate) fn below(&mut self, limit: Duration) -> Duration {
+        let nanos = limit.as_nanos().min(u128::from(u64::MAX));
+        let scaled = (u128::from(self.next()) * nanos) >> 64;
+        Duration::from_nanos(u64::try_from(scaled).expect("a product shifted by 64 fits"))
+    }
+
+    /// SplitMix64 (Steele, Lea, Flood 2014): any seed, zero included, gives a full-period sequence.
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_stay_below_the_limit_and_spread() {
+        let mut random = Random::new(0);
+        let limit = Duration::from_secs(10);
+        let drawn: Vec<_> = (0..200).map(|_| random.below(limit)).collect();
+        assert!(drawn.iter().all(|d| *d < limit));
+        assert!(drawn.iter().any(|d| *d < limit / 10));
+        assert!(drawn.iter().any(|d| *d > limit * 9 / 10));
+        assert_eq!(random.below(Duration::ZERO), Duration::ZERO);
+        assert!(random.below(Duration::MAX) < Duration::MAX);
+    }
+}

@@ -1,0 +1,36 @@
+//! Replays recordings of the kernel's decisions with a virtual clock.
+//!
+//! ```text
+//! cargo run --release -p lvs-sched --example replay -- ../shared/traces/ipvs/*.jsonl
+//! ```
+//!
+//! Prints one line a file: `NAME: ok`, the first step that differs, or `NAME: skipped` for schedulers that are not built. The
+//! last line is `N passed, N failed, N skipped`; the exit status is 1 if a file failed.
+
+mod trace;
+
+use std::process::ExitCode;
+
+use trace::Outcome;
+
+fn main() -> ExitCode {
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    for file in std::env::args().skip(1) {
+        match trace::replay_file(file.as_ref()) {
+            Outcome::Passed => {
+                passed += 1;
+                println!("{file}: ok");
+            }
+            Outcome::Failed(message) => {
+                failed += 1;
+                println!("{file}: {message}");
+            }
+            Outcome::Skipped(scheduler) => {
+                skipped += 1;
+                println!("{file}: skipped (scheduler {scheduler})");
+            }
+        }
+    }
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    ExitCode::from(u8::from(failed > 0))
+}

@@ -1,0 +1,6 @@
+//! Connections: states, table, and the index of their deadlines.
+
+pub(crate) mod index;
+pub(crate) mod state;
+pub(crate) mod table;
+pub(crate) mod wheel;

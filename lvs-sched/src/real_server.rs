@@ -1,0 +1,446 @@
+//! Real servers: weight, thresholds, connection counts and the overload rule.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use crate::stats::{Counters, Stats, ZeroBase};
+use crate::{Family, ForwardMethod};
+
+/// A server's share of the load, `0..=2^31-1`. 0 means *quiesced*: no new connections, old ones stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Weight(u32);
+
+impl Weight {
+    /// Weight 0.
+    pub const QUIESCED: Self = Self(0);
+    /// Weight 1, the default.
+    pub const ONE: Self = Self(1);
+    /// The largest weight.
+    pub const MAX: Self = Self(i32::MAX as u32);
+
+    /// Checks the range.
+    ///
+    /// # Errors
+    /// [`InvalidWeight`] if `weight` is larger than 2^31 − 1.
+    pub const fn new(weight: u32) -> Result<Self, InvalidWeight> {
+        if weight > Self::MAX.0 {
+            Err(InvalidWeight(weight))
+        } else {
+            Ok(Self(weight))
+        }
+    }
+
+    /// The number.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl Default for Weight {
+    fn default() -> Self {
+        Self::ONE
+    }
+}
+
+impl fmt::Display for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A weight above 2^31 − 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidWeight(u32);
+
+impl fmt::Display for InvalidWeight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "weight {} is not in 0..={}", self.0, Weight::MAX)
+    }
+}
+
+impl std::error::Error for InvalidWeight {}
+
+/// What an operator says about a real server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// Share of load.
+    pub weight: Weight,
+    /// How packets get there.
+    pub method: ForwardMethod,
+    /// Number of connections at which the server counts as overloaded; 0 = no limit.
+    pub upper_threshold: u32,
+    /// Number of connections below which it is no longer overloaded; 0 = three quarters of the upper threshold.
+    pub lower_threshold: u32,
+}
+
+/// A server behind a virtual service.
+///
+/// Shared as `Arc<RealServer>` by the service, its connections, templates and leases; everything that changes is atomic.
+/// Operators change it through its service, never directly, so that the scheduler learns of it.
+#[derive(Debug)]
+#[doc(alias = "destination")]
+#[doc(alias = "dest")]
+pub struct RealServer {
+    addr: SocketAddr,
+    weight: AtomicU32,
+    /// Upper threshold in the high half, lower in the low half, so that both change in one step.
+    thresholds: AtomicU64,
+    /// See [`Load`].
+    load: AtomicU64,
+    persistent: AtomicU32,
+    method: AtomicU8,
+    available: AtomicBool,
+    counters: Counters,
+    zero: ZeroBase,
+}
+
+impl RealServer {
+    pub(crate) fn new(addr: SocketAddr, config: &ServerConfig) -> Self {
+        Self {
+            addr,
+            weight: AtomicU32::new(config.weight.get()),
+            thresholds: AtomicU64::new(pack(config)),
+            load: AtomicU64::new(0),
+            persistent: AtomicU32::new(0),
+            method: AtomicU8::new(config.method as u8),
+            available: AtomicBool::new(true),
+            counters: Counters::default(),
+            zero: ZeroBase::default(),
+        }
+    }
+
+    /// Address and port; port 0 means that the packet's destination port is kept.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Present weight.
+    pub fn weight(&self) -> Weight {
+        Weight(self.weight.load(Ordering::Relaxed))
+    }
+
+    /// Method that new connections take.
+    pub fn method(&self) -> ForwardMethod {
+        ForwardMethod::from_code(self.method.load(Ordering::Relaxed))
+    }
+
+    /// The present parameters.
+    pub fn config(&self) -> ServerConfig {
+        let (upper_threshold, lower_threshold) = self.thresholds();
+        ServerConfig {
+            weight: self.weight(),
+            method: self.method(),
+            upper_threshold,
+            lower_threshold,
+        }
+    }
+
+    /// Active connections: for TCP from the first SYN to the first FIN or effective RST, and leases.
+    pub fn active(&self) -> u32 {
+        self.load().active()
+    }
+
+    /// Connections that are bound to the server but not active; all UDP ones are.
+    pub fn inactive(&self) -> u32 {
+        self.load().inactive()
+    }
+
+    /// Persistence templates bound to the server; in neither of the other two counts.
+    pub fn persistent(&self) -> u32 {
+        self.persistent.load(Ordering::Relaxed)
+    }
+
+    /// Whether the overload flag is set: from the upper threshold until the count falls below the lower one.
+    pub fn is_overloaded(&self) -> bool {
+        self.load().overloaded()
+    }
+
+    /// Whether the weight is 0.
+    pub fn is_quiesced(&self) -> bool {
+        self.weight() == Weight::QUIESCED
+    }
+
+    /// Whether it belongs to a service at present. Says nothing about health.
+    pub fn is_available(&self) -> bool {
+        self.available.load(Ordering::Acquire)
+    }
+
+    /// Whether a scheduler may choose it: not overloaded and not quiesced.
+    pub fn is_usable(&self) -> bool {
+        !self.is_overloaded() && !self.is_quiesced()
+    }
+
+    /// `active × 256 + inactive`, what the least-connection schedulers compare.
+    pub fn cost(&self) -> u64 {
+        let load = self.load();
+        u64::from(load.active()) * 256 + u64::from(load.inactive())
+    }
+
+    /// Traffic since creation or the last zeroing.
+    pub fn stats(&self) -> Stats {
+        self.zero.read(self.counters.raw())
+    }
+
+    /// Family of the server's address.
+    pub fn family(&self) -> Family {
+        if self.addr.is_ipv4() {
+            Family::Inet
+        } else {
+            Family::Inet6
+        }
+    }
+
+    pub(crate) fn zero(&self) {
+        self.zero.zero(self.counters.raw());
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Applies an add, an edit or a revival: parameters, available, overload rule.
+    pub(crate) fn apply(&self, config: &ServerConfig) {
+        self.weight.store(config.weight.get(), Ordering::Relaxed);
+        self.method.store(config.method as u8, Ordering::Relaxed);
+        self.thresholds.store(pack(config), Ordering::Relaxed);
+        self.available.store(true, Ordering::Release);
+        self.update(|load| load);
+    }
+
+    pub(crate) fn unlink(&self) {
+        self.available.store(false, Ordering::Release);
+    }
+
+    /// Whether a connection or template still refers to it.
+    pub(crate) fn is_referenced(&self) -> bool {
+        let load = self.load();
+        load.active() > 0 || load.inactive() > 0 || self.persistent() > 0
+    }
+
+    pub(crate) fn bind(&self, class: Class) {
+        match class {
+            Class::Active => self.update(|load| Load(load.0 + Load::ACTIVE)),
+            Class::Inactive => self.update(|load| Load(load.0 + Load::INACTIVE)),
+            Class::Persistent => {
+                self.persistent.fetch_add(1, Ordering::Relaxed);
+                self.update(|load| load);
+            }
+        }
+    }
+
+    pub(crate) fn unbind(&self, class: Class) {
+        match class {
+            Class::Active => {
+                self.update_if_overloaded(|load| Load(load.0.saturating_sub(Load::ACTIVE)))
+            }
+            Class::Inactive => {
+                self.update_if_overloaded(|load| Load(load.0.saturating_sub(Load::INACTIVE)))
+            }
+            Class::Persistent => {
+                let before = self.persistent.fetch_sub(1, Ordering::Relaxed);
+                debug_assert!(before > 0, "a template was unbound twice");
+                self.update_if_overloaded(|load| load);
+            }
+        }
+    }
+
+    /// A connection that became active; the overload flag is not touched.
+    pub(crate) fn activate(&self) {
+        self.load
+            .fetch_add(Load::ACTIVE - Load::INACTIVE, Ordering::Relaxed);
+    }
+
+    /// A connection that is no longer active.
+    pub(crate) fn deactivate(&self) {
+        self.load
+            .fetch_sub(Load::ACTIVE - Load::INACTIVE, Ordering::Relaxed);
+    }
+
+    fn load(&self) -> Load {
+        Load(self.load.load(Ordering::Relaxed))
+    }
+
+    fn thresholds(&self) -> (u32, u32) {
+        let packed = self.thresholds.load(Ordering::Relaxed);
+        ((packed >> 32) as u32, packed as u32)
+    }
+
+    fn update(&self, change: impl Fn(Load) -> Load) {
+        let (upper, lower) = self.thresholds();
+        self.step(|load| change(load).judged(upper, lower));
+    }
+
+    fn update_if_overloaded(&self, change: impl Fn(Load) -> Load) {
+        let (upper, lower) = self.thresholds();
+        self.step(|load| {
+            let load = change(load);
+            if load.overloaded() {
+                load.judged(upper, lower)
+            } else {
+                load
+            }
+        });
+    }
+
+    fn step(&self, change: impl Fn(Load) -> Load) {
+        let mut present = self.load.load(Ordering::Relaxed);
+        loop {
+            let next = change(Load(present)).0;
+            match self.load.compare_exchange_weak(
+                present,
+                next,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return,
+                Err(seen) => present = seen,
+            }
+        }
+    }
+}
+
+/// What a bound entry counts as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    Active,
+    Inactive,
+    Persistent,
+}
+
+/// Active and inactive counts and the overload flag in one word, so that the flag is judged against the counts
+/// that it belongs to, whatever other threads do: inactive in bits 0–30, active in bits 31–61, flag in bit 63.
+#[derive(Clone, Copy)]
+struct Load(u64);
+
+impl Load {
+    const INACTIVE: u64 = 1;
+    const ACTIVE: u64 = 1 << 31;
+    const OVERLOADED: u64 = 1 << 63;
+    const COUNT: u64 = (1 << 31) - 1;
+
+    fn inactive(self) -> u32 {
+        (self.0 & Self::COUNT) as u32
+    }
+
+    fn active(self) -> u32 {
+        ((self.0 >> 31) & Self::COUNT) as u32
+    }
+
+    fn overloaded(self) -> bool {
+        self.0 & Self::OVERLOADED != 0
+    }
+
+    /// The rule: no threshold clears, the upper one sets, below the clear level clears, between them nothing changes.
+    fn judged(self, upper: u32, lower: u32) -> Self {
+        let connections = u64::from(self.active()) + u64::from(self.inactive());
+        let clear_below = if lower == 0 { upper - upper / 4 } else { lower };
+        if upper == 0 || connections < u64::from(clear_below) {
+            Self(self.0 & !Self::OVERLOADED)
+        } else if connections >= u64::from(upper) {
+            Self(self.0 | Self::OVERLOADED)
+        } else {
+            self
+        }
+    }
+}
+
+fn pack(config: &ServerConfig) -> u64 {
+    u64::from(config.upper_threshold) << 32 | u64::from(config.lower_threshold)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(upper: u32, lower: u32) -> RealServer {
+        RealServer::new("192.0.2.1:80".parse().unwrap(), &thresholds(upper, lower))
+    }
+
+    fn thresholds(upper: u32, lower: u32) -> ServerConfig {
+        ServerConfig {
+            upper_threshold: upper,
+            lower_threshold: lower,
+            ..ServerConfig::default()
+        }
+    }
+
+    /// The count at which the flag clears again after it was set by `upper` connections.
+    fn clears_at(upper: u32, lower: u32) -> u32 {
+        let server = server(upper, lower);
+        for bound in 0..upper {
+            assert!(!server.is_overloaded(), "{bound} of {upper}");
+            server.bind(Class::Inactive);
+        }
+        assert!(server.is_overloaded());
+        while server.is_overloaded() {
+            server.unbind(Class::Inactive);
+        }
+        server.inactive()
+    }
+
+    #[test]
+    fn overload_flag_clears_at_the_worked_levels() {
+        assert_eq!(clears_at(4, 0), 2);
+        assert_eq!(clears_at(4, 2), 1);
+        assert_eq!(clears_at(1, 0), 0);
+    }
+
+    #[test]
+    fn editing_thresholds_judges_at_once() {
+        let server = server(0, 0);
+        (0..29).for_each(|_| server.bind(Class::Active));
+        assert!(!server.is_overloaded());
+        server.apply(&thresholds(3, 1));
+        assert!(server.is_overloaded());
+        server.apply(&thresholds(40, 0));
+        assert!(!server.is_overloaded());
+        server.apply(&thresholds(3, 0));
+        server.apply(&thresholds(32, 0));
+        assert!(server.is_overloaded());
+        while server.is_overloaded() {
+            server.unbind(Class::Active);
+        }
+        assert_eq!(server.active(), 23);
+        server.apply(&thresholds(23, 0));
+        server.apply(&thresholds(0, 0));
+        assert!(!server.is_overloaded());
+    }
+
+    #[test]
+    fn a_template_judges_but_does_not_count() {
+        let server = server(0, 0);
+        server.bind(Class::Persistent);
+        assert_eq!(
+            (server.active(), server.inactive(), server.persistent()),
+            (0, 0, 1)
+        );
+        server.unbind(Class::Persistent);
+        assert!(!server.is_referenced());
+    }
+
+    #[test]
+    fn moving_between_classes_leaves_the_flag() {
+        let server = server(2, 0);
+        server.bind(Class::Inactive);
+        server.activate();
+        assert_eq!(
+            (server.active(), server.inactive(), server.cost()),
+            (1, 0, 256)
+        );
+        server.bind(Class::Inactive);
+        assert!(server.is_overloaded());
+        server.deactivate();
+        assert_eq!(
+            (server.active(), server.inactive(), server.cost()),
+            (0, 2, 2)
+        );
+        assert!(server.is_overloaded());
+    }
+
+    #[test]
+    fn weight_is_checked_once() {
+        assert!(Weight::new(1 << 31).is_err());
+        assert_eq!(Weight::new(i32::MAX as u32), Ok(Weight::MAX));
+    }
+}

@@ -1,0 +1,74 @@
+use super::{Request, Scheduler, Servers};
+
+/// `rr`, round robin.
+///
+/// Walks the list from the server after the one chosen last, to the end, then from the front up to and including that
+/// one, and takes the first usable server. Weights other than 0 do not matter. When the server chosen last is
+/// removed, its predecessor takes its place, so nobody is skipped or served twice. With nobody usable the position
+/// stays.
+#[derive(Debug, Default)]
+pub struct RoundRobin {
+    /// The server chosen last; `None` is "before the first".
+    position: Option<usize>,
+}
+
+impl Scheduler for RoundRobin {
+    fn pick(&mut self, servers: &Servers, _: &Request) -> Option<usize> {
+        let start = self.position.map_or(0, |position| position + 1);
+        let picked = (start..servers.len())
+            .chain(0..start)
+            .find(|&index| servers[index].is_usable())?;
+        self.position = Some(picked);
+        Some(picked)
+    }
+
+    fn server_added(&mut self, _: &Servers, index: usize) {
+        if let Some(position) = &mut self.position
+            && index <= *position
+        {
+            *position += 1;
+        }
+    }
+
+    fn server_removed(&mut self, _: &Servers, index: usize) {
+        if let Some(position) = self.position
+            && index <= position
+        {
+            self.position = position.checked_sub(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::SchedulerKind::RoundRobin;
+    use crate::scheduler::tests::{Pool, addr};
+
+    #[test]
+    fn worked_example() {
+        let pool = Pool::adding(RoundRobin, &[('A', 1), ('B', 1), ('C', 1)]);
+        assert_eq!(pool.picks(7), "CBACBAC");
+        pool.edit('B', 0);
+        assert_eq!(pool.picks(4), "ACAC");
+        pool.edit('B', 1);
+        pool.overload('A', true);
+        assert_eq!(pool.picks(4), "BCBC");
+        pool.overload('A', false);
+        pool.service.remove_server(addr('C')).unwrap();
+        assert_eq!(pool.picks(4), "BABA");
+        pool.service
+            .add_server(addr('D'), Default::default())
+            .unwrap();
+        assert_eq!(pool.picks(6), "DBADBA");
+    }
+
+    #[test]
+    fn removal_before_and_behind_the_position_skips_nobody() {
+        let pool = Pool::adding(RoundRobin, &[('A', 1), ('B', 1), ('C', 1), ('D', 1)]);
+        assert_eq!(pool.picks(2), "DC");
+        pool.service.remove_server(addr('D')).unwrap();
+        assert_eq!(pool.picks(1), "B");
+        pool.service.remove_server(addr('A')).unwrap();
+        assert_eq!(pool.picks(3), "CBC");
+    }
+}

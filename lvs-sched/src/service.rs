@@ -1,0 +1,663 @@
+//! Virtual services: an identity, attributes, a list of real servers and a scheduler.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use crate::real_server::Class;
+use crate::scheduler::Servers;
+use crate::stats::{Stats, ZeroBase};
+use crate::{
+    Family, ForwardMethod, Lease, Protocol, RealServer, Request, Scheduler, SchedulerKind,
+    ServerConfig, Weight,
+};
+
+/// Identity of a virtual service. It cannot be changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ServiceKey {
+    /// Packets to an address and port.
+    Address {
+        /// Transport protocol.
+        protocol: Protocol,
+        /// Virtual address.
+        vip: IpAddr,
+        /// Virtual port; 0 is every port and works only with persistence.
+        vport: u16,
+    },
+    /// Packets that carry a firewall mark, whatever their protocol, address and port.
+    Mark {
+        /// Family of the packets.
+        family: Family,
+        /// The mark.
+        mark: NonZeroU32,
+    },
+}
+
+impl ServiceKey {
+    /// Family of the service's packets.
+    pub fn family(&self) -> Family {
+        match self {
+            Self::Address {
+                vip: IpAddr::V4(_), ..
+            } => Family::Inet,
+            Self::Address {
+                vip: IpAddr::V6(_), ..
+            } => Family::Inet6,
+            Self::Mark { family, .. } => *family,
+        }
+    }
+
+    /// The virtual port; 0 for a mark service.
+    pub fn port(&self) -> u16 {
+        match self {
+            Self::Address { vport, .. } => *vport,
+            Self::Mark { .. } => 0,
+        }
+    }
+}
+
+impl fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address {
+                protocol,
+                vip,
+                vport,
+            } => write!(f, "{protocol} {}", SocketAddr::new(*vip, *vport)),
+            Self::Mark {
+                family: Family::Inet,
+                mark,
+            } => write!(f, "FWM {mark}"),
+            Self::Mark {
+                family: Family::Inet6,
+                mark,
+            } => write!(f, "FWM {mark} IPv6"),
+        }
+    }
+}
+
+/// Flags that some schedulers look at (`ipvsadm -b`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SchedulerFlags(u8);
+
+impl SchedulerFlags {
+    /// flag-1: `sh-fallback`, `mh-fallback`.
+    pub const FALLBACK: Self = Self(0x08);
+    /// flag-2: `sh-port`, `mh-port`.
+    pub const PORT: Self = Self(0x10);
+    /// flag-3, without a meaning.
+    pub const FLAG_3: Self = Self(0x20);
+
+    /// The kernel's bits, others are cut off.
+    pub const fn from_bits(bits: u8) -> Self {
+        Self(bits & 0x38)
+    }
+
+    /// The kernel's bits.
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// Both sets together.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether all of `other` is set.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// Which clients share a persistence template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Granularity {
+    /// IPv4: addresses that are equal under this mask. Any bit pattern is accepted.
+    Mask(Ipv4Addr),
+    /// IPv6: addresses that share a prefix of this length, `1..=128`.
+    Prefix(u8),
+}
+
+impl Granularity {
+    /// Each address by itself.
+    pub const fn host(family: Family) -> Self {
+        match family {
+            Family::Inet => Self::Mask(Ipv4Addr::BROADCAST),
+            Family::Inet6 => Self::Prefix(128),
+        }
+    }
+
+    /// The address that stands for all that share a template with `client`.
+    pub fn apply(self, client: IpAddr) -> IpAddr {
+        match (self, client) {
+            (Self::Mask(mask), IpAddr::V4(client)) => IpAddr::V4(client & mask),
+            (Self::Prefix(length), IpAddr::V6(client)) => {
+                let mask = u128::MAX
+                    .checked_shl(128 - u32::from(length.min(128)))
+                    .unwrap_or(0);
+                IpAddr::V6((client.to_bits() & mask).into())
+            }
+            (_, client) => client,
+        }
+    }
+
+    fn fits(self, family: Family) -> bool {
+        match self {
+            Self::Mask(_) => family == Family::Inet,
+            Self::Prefix(length) => family == Family::Inet6 && (1..=128).contains(&length),
+        }
+    }
+}
+
+/// Persistence: connections of a client group go to one server while its template lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Persistence {
+    /// Life of a template after the last connection began.
+    pub timeout: Duration,
+    /// Size of a client group.
+    pub granularity: Granularity,
+}
+
+/// Attributes of a service. An edit replaces all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServiceConfig {
+    /// The scheduler; editing to the same kind keeps its state.
+    pub scheduler: SchedulerKind,
+    /// Scheduler flags; a change acts on the next pick.
+    pub flags: SchedulerFlags,
+    /// Persistence, if wanted.
+    pub persistence: Option<Persistence>,
+    /// Each UDP packet is scheduled by itself.
+    pub one_packet: bool,
+}
+
+/// A virtual service with its real servers.
+///
+/// Useful alone, by programs that balance connections of their own: add servers, then take a [`Lease`] for each
+/// connection. Inside a [`Director`](crate::Director) the same service also has persistence and a connection table.
+#[derive(Debug)]
+pub struct VirtualService {
+    key: Option<ServiceKey>,
+    config: ArcSwap<ServiceConfig>,
+    state: Mutex<State>,
+    zero: ZeroBase,
+}
+
+#[derive(Debug)]
+struct State {
+    servers: Servers,
+    scheduler: Box<dyn Scheduler>,
+    /// What servers that are no longer here counted, minus what servers that came back had counted elsewhere: with
+    /// it the service's statistics are a sum, and a packet is counted at its server only.
+    carried: Stats,
+}
+
+impl VirtualService {
+    /// A service without servers.
+    pub fn new(config: ServiceConfig) -> Self {
+        Self::build(None, config, config.scheduler.build())
+    }
+
+    /// A service with a scheduler of the program's own.
+    ///
+    /// `config.scheduler` only names it; an edit that changes the name replaces the scheduler by that built-in.
+    pub fn with_scheduler(config: ServiceConfig, scheduler: Box<dyn Scheduler>) -> Self {
+        Self::build(None, config, scheduler)
+    }
+
+    pub(crate) fn with_key(key: ServiceKey, config: ServiceConfig) -> Result<Self, ServiceError> {
+        check(key.family(), &config)?;
+        Ok(Self::build(Some(key), config, config.scheduler.build()))
+    }
+
+    fn build(
+        key: Option<ServiceKey>,
+        config: ServiceConfig,
+        mut scheduler: Box<dyn Scheduler>,
+    ) -> Self {
+        let servers = Servers::default();
+        scheduler.attached(&servers);
+        let state = Mutex::new(State {
+            servers,
+            scheduler,
+            carried: Stats::default(),
+        });
+        Self {
+            key,
+            config: ArcSwap::from_pointee(config),
+            state,
+            zero: ZeroBase::default(),
+        }
+    }
+
+    /// The identity, if the service belongs to a director.
+    pub fn key(&self) -> Option<ServiceKey> {
+        self.key
+    }
+
+    /// The present attributes.
+    pub fn config(&self) -> ServiceConfig {
+        **self.config.load()
+    }
+
+    /// Replaces the attributes. Another scheduler starts afresh with the present list.
+    ///
+    /// # Errors
+    /// [`ServiceError::Granularity`] if the granularity is of the other family or out of range.
+    pub fn edit(&self, config: ServiceConfig) -> Result<(), ServiceError> {
+        if let Some(key) = self.key {
+            check(key.family(), &config)?;
+        }
+        let mut state = self.state.lock();
+        if config.scheduler != self.config().scheduler {
+            let State {
+                servers, scheduler, ..
+            } = &mut *state;
+            *scheduler = config.scheduler.build();
+            scheduler.attached(servers);
+        }
+        self.config.store(Arc::new(config));
+        Ok(())
+    }
+
+    /// Adds a server at the front of the list.
+    ///
+    /// # Errors
+    /// [`ServerError`] if the address is taken or unusable or the thresholds make no sense.
+    pub fn add_server(
+        &self,
+        addr: SocketAddr,
+        config: ServerConfig,
+    ) -> Result<Arc<RealServer>, ServerError> {
+        self.check_server(addr, &config)?;
+        self.insert(Arc::new(RealServer::new(addr, &config)), &config)
+    }
+
+    /// Replaces a server's parameters. It keeps its place, and its connections keep their method.
+    ///
+    /// # Errors
+    /// [`ServerError`] if there is no such server or the thresholds make no sense.
+    pub fn edit_server(&self, addr: SocketAddr, config: ServerConfig) -> Result<(), ServerError> {
+        self.check_server(addr, &config)?;
+        self.change_server(addr, |_| config)
+    }
+
+    /// Changes only the weight.
+    ///
+    /// # Errors
+    /// [`ServerError::NotFound`]
+    pub fn set_weight(&self, addr: SocketAddr, weight: Weight) -> Result<(), ServerError> {
+        self.change_server(addr, |config| ServerConfig { weight, ..config })
+    }
+
+    /// Takes a server out. Connections and leases keep the object alive and end as they would have.
+    ///
+    /// # Errors
+    /// [`ServerError::NotFound`]
+    pub fn remove_server(&self, addr: SocketAddr) -> Result<Arc<RealServer>, ServerError> {
+        let mut state = self.state.lock();
+        let index = state.servers.position(addr).ok_or(ServerError::NotFound)?;
+        let State {
+            servers,
+            scheduler,
+            carried,
+        } = &mut *state;
+        let server = servers.remove(index);
+        server.unlink();
+        *carried = carried.plus(server.counters().raw());
+        scheduler.server_removed(servers, index);
+        Ok(server)
+    }
+
+    /// The servers in list order, the newest first.
+    pub fn servers(&self) -> Vec<Arc<RealServer>> {
+        self.state.lock().servers.to_vec()
+    }
+
+    /// The server with this address.
+    pub fn server(&self, addr: SocketAddr) -> Option<Arc<RealServer>> {
+        let state = self.state.lock();
+        state
+            .servers
+            .position(addr)
+            .map(|index| Arc::clone(&state.servers[index]))
+    }
+
+    /// Asks the scheduler without binding anything. Most callers want [`lease`](Self::lease).
+    pub fn schedule(&self, request: &Request) -> Option<Arc<RealServer>> {
+        self.state.lock().pick(request)
+    }
+
+    /// Chooses a server for a connection of `client` and counts it as active until the lease is dropped.
+    ///
+    /// `None` when no server is usable. Persistence needs a clock and belongs to the director: here it has no effect.
+    pub fn lease(&self, client: SocketAddr) -> Option<Lease> {
+        let nowhere: IpAddr = match client {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let request =
+            Request::new(client, SocketAddr::new(nowhere, 0)).with_flags(self.config().flags);
+        self.schedule_and_bind(&request, Class::Active)
+            .map(Lease::new)
+    }
+
+    /// Traffic of the service since its creation or the last zeroing.
+    pub fn stats(&self) -> Stats {
+        self.zero.read(self.raw_stats())
+    }
+
+    /// Starts the statistics of the service and its servers from zero.
+    pub fn zero(&self) {
+        self.servers().iter().for_each(|server| server.zero());
+        self.zero.zero(self.raw_stats());
+    }
+
+    /// Picks and binds in one step, so that thresholds hold among concurrent callers.
+    pub(crate) fn schedule_and_bind(
+        &self,
+        request: &Request,
+        class: Class,
+    ) -> Option<Arc<RealServer>> {
+        let mut state = self.state.lock();
+        let server = state.pick(request)?;
+        server.bind(class);
+        Some(server)
+    }
+
+    /// Puts a fresh or revived server at the front.
+    pub(crate) fn insert(
+        &self,
+        server: Arc<RealServer>,
+        config: &ServerConfig,
+    ) -> Result<Arc<RealServer>, ServerError> {
+        let mut state = self.state.lock();
+        if state.servers.position(server.addr()).is_some() {
+            return Err(ServerError::Exists);
+        }
+        server.apply(config);
+        let State {
+            servers,
+            scheduler,
+            carried,
+        } = &mut *state;
+        *carried = carried.minus(server.counters().raw());
+        servers.push_front(Arc::clone(&server));
+        scheduler.server_added(servers, 0);
+        Ok(server)
+    }
+
+    /// Takes all servers out without telling the scheduler, which ends with the service.
+    pub(crate) fn unlink_all(&self) -> Vec<Arc<RealServer>> {
+        let mut state = self.state.lock();
+        let State {
+            servers,
+            carried,
+            scheduler,
+        } = &mut *state;
+        let all = std::mem::take(servers);
+        for server in all.iter() {
+            server.unlink();
+            *carried = carried.plus(server.counters().raw());
+        }
+        scheduler.attached(servers);
+        all.to_vec()
+    }
+
+    pub(crate) fn check_server(
+        &self,
+        addr: SocketAddr,
+        config: &ServerConfig,
+    ) -> Result<(), ServerError> {
+        let unusable = match addr.ip() {
+            IpAddr::V4(ip) => ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast(),
+            IpAddr::V6(ip) => {
+                ip.is_unspecified() || ip.is_multicast() || ip.is_unicast_link_local()
+            }
+        };
+        if unusable {
+            return Err(ServerError::Address);
+        }
+        if self
+            .key
+            .is_some_and(|key| (key.family() == Family::Inet) != addr.is_ipv4())
+        {
+            return Err(ServerError::Family);
+        }
+        if config.lower_threshold > config.upper_threshold
+            || config.upper_threshold > Weight::MAX.get()
+        {
+            return Err(ServerError::Thresholds);
+        }
+        Ok(())
+    }
+
+    fn change_server(
+        &self,
+        addr: SocketAddr,
+        f: impl FnOnce(ServerConfig) -> ServerConfig,
+    ) -> Result<(), ServerError> {
+        let mut state = self.state.lock();
+        let index = state.servers.position(addr).ok_or(ServerError::NotFound)?;
+        let State {
+            servers, scheduler, ..
+        } = &mut *state;
+        servers[index].apply(&f(servers[index].config()));
+        scheduler.server_changed(servers, index);
+        Ok(())
+    }
+
+    fn raw_stats(&self) -> Stats {
+        let state = self.state.lock();
+        state.servers.iter().fold(state.carried, |sum, server| {
+            sum.plus(server.counters().raw())
+        })
+    }
+}
+
+impl State {
+    fn pick(&mut self, request: &Request) -> Option<Arc<RealServer>> {
+        let index = self.scheduler.pick(&self.servers, request)?;
+        let server = self.servers.get(index);
+        debug_assert!(
+            server.is_some(),
+            "a scheduler picked a position outside the list"
+        );
+        server.map(Arc::clone)
+    }
+}
+
+/// Why an operation on a service failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ServiceError {
+    /// A service with this identity exists.
+    Exists,
+    /// There is no service with this identity.
+    NotFound,
+    /// The persistence granularity does not fit the family, or a prefix is not in `1..=128`.
+    Granularity,
+}
+
+impl fmt::Display for ServiceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Exists => "service already exists",
+            Self::NotFound => "no such service",
+            Self::Granularity => "persistence granularity does not fit the address family",
+        })
+    }
+}
+
+impl std::error::Error for ServiceError {}
+
+/// Why an operation on a real server failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// There is no service with this identity.
+    NoService,
+    /// The service has a server with this address.
+    Exists,
+    /// The service has no server with this address.
+    NotFound,
+    /// Not a unicast address, or an IPv6 link-local one.
+    Address,
+    /// The server's family is not the service's.
+    Family,
+    /// The lower threshold is above the upper one, or a threshold is above 2^31 − 1.
+    Thresholds,
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoService => "no such service",
+            Self::Exists => "real server already exists",
+            Self::NotFound => "no such real server",
+            Self::Address => "real server address is not unicast",
+            Self::Family => "real server and service are of different address families",
+            Self::Thresholds => "connection thresholds out of range",
+        })
+    }
+}
+
+impl std::error::Error for ServerError {}
+
+fn check(family: Family, config: &ServiceConfig) -> Result<(), ServiceError> {
+    match config.persistence {
+        Some(persistence) if !persistence.granularity.fits(family) => {
+            Err(ServiceError::Granularity)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether connections by this method see no replies at the director until one comes by.
+pub(crate) fn one_way(method: ForwardMethod) -> bool {
+    !method.rewrites()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(last: u8) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, last], 80))
+    }
+
+    fn client() -> SocketAddr {
+        SocketAddr::from(([198, 51, 100, 1], 4000))
+    }
+
+    #[test]
+    fn thresholds_and_addresses_are_checked() {
+        let service = VirtualService::new(ServiceConfig::default());
+        let limits = |upper_threshold, lower_threshold| ServerConfig {
+            upper_threshold,
+            lower_threshold,
+            ..ServerConfig::default()
+        };
+        assert_eq!(
+            service.add_server(addr(1), limits(0, 1)).unwrap_err(),
+            ServerError::Thresholds
+        );
+        assert_eq!(
+            service.add_server(addr(1), limits(1 << 31, 1)).unwrap_err(),
+            ServerError::Thresholds
+        );
+        let multicast = "224.0.0.1:80".parse().unwrap();
+        assert_eq!(
+            service.add_server(multicast, limits(0, 0)).unwrap_err(),
+            ServerError::Address
+        );
+        service.add_server(addr(1), limits(4, 2)).unwrap();
+        assert_eq!(
+            service.add_server(addr(1), limits(4, 2)).unwrap_err(),
+            ServerError::Exists
+        );
+        assert_eq!(
+            service.edit_server(addr(2), limits(4, 2)),
+            Err(ServerError::NotFound)
+        );
+    }
+
+    #[test]
+    fn a_lease_counts_until_it_is_dropped() {
+        let service = VirtualService::new(ServiceConfig::default());
+        let limits = ServerConfig {
+            upper_threshold: 1,
+            ..ServerConfig::default()
+        };
+        let server = service.add_server(addr(1), limits).unwrap();
+        let lease = service.lease(client()).unwrap();
+        assert_eq!((lease.addr(), server.active()), (addr(1), 1));
+        assert!(
+            service.lease(client()).is_none(),
+            "the upper threshold admits one"
+        );
+        service.remove_server(addr(1)).unwrap();
+        drop(lease);
+        assert_eq!(server.active(), 0);
+    }
+
+    #[test]
+    fn concurrent_leases_never_exceed_the_threshold() {
+        let service = VirtualService::new(ServiceConfig::default());
+        let limits = ServerConfig {
+            upper_threshold: 3,
+            lower_threshold: 3,
+            ..ServerConfig::default()
+        };
+        let server = service.add_server(addr(1), limits).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..2_000 {
+                        let lease = service.lease(client());
+                        assert!(server.active() <= 3);
+                        drop(lease);
+                    }
+                });
+            }
+        });
+        assert_eq!((server.active(), server.is_overloaded()), (0, false));
+    }
+
+    #[test]
+    fn an_own_scheduler_plugs_in() {
+        #[derive(Debug)]
+        struct Last;
+        impl Scheduler for Last {
+            fn pick(&mut self, servers: &Servers, _: &Request) -> Option<usize> {
+                servers.len().checked_sub(1)
+            }
+        }
+        let service = VirtualService::with_scheduler(ServiceConfig::default(), Box::new(Last));
+        (1..=3).for_each(|last| {
+            drop(
+                service
+                    .add_server(addr(last), ServerConfig::default())
+                    .unwrap(),
+            )
+        });
+        assert_eq!(service.lease(client()).unwrap().addr(), addr(1));
+    }
+
+    #[test]
+    fn prefixes_mask_ipv6_clients() {
+        let client: IpAddr = "2001:db8:1:2:3::5".parse().unwrap();
+        assert_eq!(
+            Granularity::Prefix(64).apply(client),
+            "2001:db8:1:2::".parse::<IpAddr>().unwrap()
+        );
+        assert_eq!(Granularity::Prefix(128).apply(client), client);
+        assert!(!Granularity::Prefix(0).fits(Family::Inet6));
+    }
+}
