@@ -8,7 +8,8 @@
 //! * IPv4 packets from a NAT real server, unless they go to one of the host's own addresses: answers to the
 //!   host's own health checks stay the host's.
 //!
-//! Fragments are left to the host. Everything else (ARP, ICMP, ssh, VRRP, …) is never looked at. IPv6
+//! Fragments are left to the host, and so are frames with a VLAN tag: they belong to the VLAN's interface, which is
+//! a device of its own. Everything else (ARP, ICMP, ssh, VRRP, …) is never looked at. IPv6
 //! endpoints are kept in sets of their own, but no rule asks them: nothing forwards IPv6 yet, and what is
 //! not forwarded must not be taken away.
 //!
@@ -294,9 +295,13 @@ const SETS: &[(&str, &[Field])] = &[
     ("servers6", &[Field::Ipv6, Field::Protocol, Field::Port]),
 ];
 
-/// IPv4, fragment offset and "more fragments" zero: a port match alone would skip only later fragments.
+/// Untagged IPv4, fragment offset and "more fragments" zero: a port match alone would skip only later fragments.
 const NOT_A_FRAGMENT: [Expression<'static>; 5] = [
-    Expression::EtherType { register: 0 },
+    Expression::Link {
+        offset: ETHERTYPE,
+        length: 2,
+        register: 0,
+    },
     Expression::Equal {
         register: 0,
         value: &[0x08, 0x00],
@@ -341,6 +346,7 @@ const RULES: &[RuleShape] = &[
     ),
 ];
 
+const ETHERTYPE: u32 = 12;
 const IP_SOURCE: u32 = 12;
 const IP_DESTINATION: u32 = 16;
 const PORT_SOURCE: u32 = 0;

@@ -300,12 +300,14 @@ impl Engine {
             balancer.decide(now, &self.packets, &mut self.verdicts);
             self.packets.clear();
             let mut verdicts = self.verdicts.iter();
-            for item in self.batch.drain(..) {
+            for item in &mut self.batch {
                 match verdicts.next() {
                     Some(verdict) => self.core.carry_out(now, view, item, *verdict, output),
                     None => self.core.counters.count_drop(DropReason::NoVerdict, 1),
                 }
             }
+            // What was not given out is dropped here.
+            self.batch.clear();
         }
         self.core.drain_commands(output);
     }

@@ -145,6 +145,18 @@ impl Frame {
         bytes[field..field + 2].copy_from_slice(&sum.to_be_bytes());
     }
 
+    /// Takes the frame out of a place; an empty one, which owns nothing, stays there.
+    #[inline]
+    pub(crate) fn take(&mut self) -> Self {
+        let empty = Self {
+            storage: Storage::Heap(Vec::new()),
+            start: 0,
+            end: 0,
+            meta: FrameMeta::default(),
+        };
+        std::mem::replace(self, empty)
+    }
+
     /// Copies the bytes to a new buffer with this much room in front.
     fn relocate(&mut self, headroom: usize) {
         let mut buffer = Vec::with_capacity(headroom + self.len());

@@ -288,8 +288,11 @@ pub(crate) enum Expression<'a> {
         length: u32,
         register: u32,
     },
-    /// Loads the EtherType.
-    EtherType {
+    /// Loads bytes of the link header as they were on the wire: of a tagged frame the tag, also where the
+    /// kernel has taken it off.
+    Link {
+        offset: u32,
+        length: u32,
         register: u32,
     },
     /// Loads the transport protocol's number.
@@ -340,7 +343,11 @@ impl Expression<'_> {
             } => {
                 payload(element, TRANSPORT, offset, length, register);
             }
-            Self::EtherType { register } => meta(element, META_PROTOCOL, register),
+            Self::Link {
+                offset,
+                length,
+                register,
+            } => payload(element, LINK, offset, length, register),
             Self::Protocol { register } => meta(element, META_L4PROTO, register),
             Self::DestinationKind { register } => element.expression("fib", |fib| {
                 fib.number(1, FIRST_REGISTER + register);
@@ -556,9 +563,9 @@ const RULE_EXPRESSIONS: u16 = 4;
 const EXPRESSION_NAME: u16 = 1;
 const EXPRESSION_DATA: u16 = 2;
 
+const LINK: u32 = 0;
 const NETWORK: u32 = 1;
 const TRANSPORT: u32 = 2;
-const META_PROTOCOL: u32 = 1;
 const META_L4PROTO: u32 = 16;
 const FIB_ADDRESS_TYPE: u32 = 3;
 const FIB_DESTINATION: u32 = 2;
@@ -618,7 +625,7 @@ mod tests {
     fn a_listed_counter_is_read() {
         let mut message = Message::new("test", NEW_RULE, 0);
         message.nest(RULE_EXPRESSIONS, |list| {
-            list.nest(LIST_ELEMENT, |element| meta(element, META_PROTOCOL, 0));
+            list.nest(LIST_ELEMENT, |element| meta(element, META_L4PROTO, 0));
             list.nest(LIST_ELEMENT, |element| {
                 element.expression("counter", |counter| {
                     counter.bytes(1, &600u64.to_be_bytes());

@@ -318,8 +318,13 @@ impl<B: Balancer> Worker<B> {
             }
         }
         // Timers first: what they expire must not serve this batch.
-        self.balancer.handle_timeout(now);
-        self.seat.engine.handle_timeout(now, &mut self.output);
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if is_due(self.balancer.poll_timeout()) {
+            self.balancer.handle_timeout(now);
+        }
+        if is_due(self.seat.engine.poll_timeout()) {
+            self.seat.engine.handle_timeout(now, &mut self.output);
+        }
 
         self.seat.inbox.clear();
         for _ in 0..self.seat.batch {

@@ -219,18 +219,22 @@ impl Counters {
         self.balancer[usize::from(reason).min(BALANCER_REASONS - 1)].load(Ordering::Relaxed)
     }
 
+    #[inline]
     pub(crate) fn count(&self, event: Event, by: usize) {
         add(&self.events[event as usize], by);
     }
 
+    #[inline]
     pub(crate) fn count_drop(&self, reason: DropReason, by: usize) {
         add(&self.drops[reason as usize], by);
     }
 
+    #[inline]
     pub(crate) fn count_left(&self, reason: LeftReason) {
         add(&self.left[reason as usize], 1);
     }
 
+    #[inline]
     pub(crate) fn count_balancer_drop(&self, reason: u8) {
         self.count_drop(DropReason::Balancer, 1);
         add(

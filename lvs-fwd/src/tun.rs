@@ -65,23 +65,6 @@ impl Tun {
         })
     }
 
-    /// Another handle to the same device, for another worker: each frame from the host is received by one of
-    /// them. The device lives as long as any.
-    ///
-    /// # Errors
-    ///
-    /// If the process has no descriptor left.
-    pub fn try_clone(&self) -> Result<Self, TunError> {
-        Ok(Self {
-            device: self.device.try_clone().map_err(TunError::Open)?,
-            name: self.name.clone(),
-            ifindex: self.ifindex,
-            queue: VecDeque::new(),
-            buffer: vec![0; self.buffer.len()],
-            counters: DeviceCounters::default(),
-        })
-    }
-
     /// Name of the device.
     pub fn name(&self) -> &str {
         &self.name

@@ -31,6 +31,7 @@ pub struct View {
 
 impl View {
     /// The port with this number.
+    #[inline]
     pub fn port(&self, id: PortId) -> Option<&Port> {
         // Ports are few and normally stand at the place that their number names.
         match self.ports.get(usize::from(id.0)) {
@@ -271,6 +272,7 @@ impl EndpointSet {
     }
 }
 
+#[inline]
 fn pack(protocol: u8, addr: Ipv4Addr, port: u16) -> u64 {
     u64::from(u32::from(addr)) << 32 | u64::from(port) << 8 | u64::from(protocol)
 }

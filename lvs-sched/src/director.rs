@@ -24,8 +24,8 @@ use crate::{
 
 /// Services and everything that workers share. Use it in an [`Arc`]; all methods take `&self`.
 ///
-/// Drive it by one thread: call [`handle_timeout`](Self::handle_timeout) when [`poll_timeout`](Self::poll_timeout) is due, the
-/// workers' own `handle_timeout` first.
+/// Drive it by one thread: call [`handle_timeout`](Self::handle_timeout) when
+/// [`poll_timeout`](Self::poll_timeout) is due, the workers' own `handle_timeout` first.
 #[derive(Debug)]
 pub struct Director {
     pub(crate) epoch: Epoch,
@@ -133,7 +133,8 @@ impl Director {
             .edit(config)
     }
 
-    /// Removes a service and its servers. Their connections end in their own time; their packets are dropped.
+    /// Removes a service and its servers. Their connections end in their own time; their packets
+    /// are dropped.
     ///
     /// # Errors
     /// [`ServiceError::NotFound`]
@@ -163,7 +164,8 @@ impl Director {
         services
     }
 
-    /// Adds a server at the front of a service's list. One that was removed lately comes back with its connections.
+    /// Adds a server at the front of a service's list. One that was removed lately comes back with
+    /// its connections.
     ///
     /// # Errors
     /// [`ServerError`]
@@ -207,8 +209,8 @@ impl Director {
             .edit_server(addr, config)
     }
 
-    /// Removes a server. Its connections stay until they end or the server comes back; their packets are dropped (see
-    /// [`Tunables::expire_nodest_conn`]).
+    /// Removes a server. Its connections stay until they end or the server comes back; their
+    /// packets are dropped (see [`Tunables::expire_nodest_conn`]).
     ///
     /// # Errors
     /// [`ServerError`]
@@ -342,7 +344,8 @@ impl Director {
 }
 
 impl Snapshot {
-    /// The service of a client's packet: mark, exact address and port, FTP's data ports, every port.
+    /// The service of a client's packet: mark, exact address and port, FTP's data ports, every
+    /// port.
     pub(crate) fn find(&self, packet: &Packet) -> Option<&Arc<VirtualService>> {
         let (vip, port, protocol) = (
             packet.destination.ip(),

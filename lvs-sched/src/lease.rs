@@ -16,7 +16,6 @@ pub struct Lease {
 impl Lease {
     /// Takes over a connection that is already bound.
     pub(crate) fn new(server: Arc<RealServer>) -> Self {
-        server.counters().count_connection();
         Self { server }
     }
 

@@ -1,14 +1,18 @@
-//! Which real server gets this connection: Linux Virtual Server's schedulers, persistence and connection table.
+//! Which real server gets this connection: Linux Virtual Server's schedulers, persistence and
+//! connection table.
 //!
 //! Two ways to use it.
 //!
-//! **A proxy** takes a [`Lease`] for each connection from a [`VirtualService`] and drops it at the end:
+//! **A proxy** takes a [`Lease`] for each connection from a [`VirtualService`] and drops it at the
+//! end:
 //!
 //! ```
 //! use lvs_sched::{ServerConfig, ServiceConfig, VirtualService, Weight};
 //!
-//! let service = VirtualService::new(ServiceConfig { scheduler: "wlc".parse()?, ..ServiceConfig::default() });
-//! service.add_server("192.0.2.11:80".parse()?, ServerConfig { weight: Weight::new(2)?, ..ServerConfig::default() })?;
+//! let config = ServiceConfig { scheduler: "wlc".parse()?, ..ServiceConfig::default() };
+//! let service = VirtualService::new(config);
+//! let twice = ServerConfig { weight: Weight::new(2)?, ..ServerConfig::default() };
+//! service.add_server("192.0.2.11:80".parse()?, twice)?;
 //! service.add_server("192.0.2.12:80".parse()?, ServerConfig::default())?;
 //!
 //! let lease = service.lease("198.51.100.7:40000".parse()?).expect("a server is usable");
@@ -18,20 +22,22 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! **A director** asks for each packet. [`Director`] is the shared half, and each data-path thread has a [`Worker`] with the
-//! connections of its clients:
+//! **A director** asks for each packet. [`Director`] is the shared half, and each data-path thread
+//! has a [`Worker`] with the connections of its clients:
 //!
 //! ```
 //! use std::sync::Arc;
-//! use std::time::{Duration, Instant};
+//! use std::time::Instant;
 //! use lvs_sched::*;
 //!
-//! let director = Arc::new(Director::new(DirectorConfig::new([1, 2, 3, 4]))); // draw these at random
+//! let director = Arc::new(Director::new(DirectorConfig::new([1, 2, 3, 4]))); // draw at random
 //! let mut worker = director.worker();
 //! let now = Instant::now();
-//! let key = ServiceKey::Address { protocol: Protocol::Tcp, vip: "203.0.113.10".parse()?, vport: 80 };
+//! let vip = "203.0.113.10".parse()?;
+//! let key = ServiceKey::Address { protocol: Protocol::Tcp, vip, vport: 80 };
+//! let server = "192.0.2.11:80".parse()?;
 //! director.add_service(key, ServiceConfig::default())?;
-//! director.add_server(now, &key, "192.0.2.11:80".parse()?, ServerConfig::default())?;
+//! director.add_server(now, &key, server, ServerConfig::default())?;
 //!
 //! let syn = Packet {
 //!     protocol: Protocol::Tcp,
@@ -42,11 +48,14 @@
 //!     length: 60,
 //!     mark: 0,
 //! };
-//! let server = "192.0.2.11:80".parse()?;
-//! assert_eq!(worker.handle_packet(now, &syn), Verdict::Forward { method: ForwardMethod::DirectRoute, server });
+//! let verdict = worker.handle_packet(now, &syn);
+//! assert_eq!(verdict, Verdict::Forward { method: ForwardMethod::DirectRoute, server });
 //!
 //! // The drive loop: sleep until the earlier deadline, workers first.
-//! while let Some(deadline) = [worker.poll_timeout(), director.poll_timeout()].into_iter().flatten().min() {
+//! let next = |worker: &Worker| {
+//!     [worker.poll_timeout(), director.poll_timeout()].into_iter().flatten().min()
+//! };
+//! while let Some(deadline) = next(&worker) {
 //!     worker.handle_timeout(deadline);
 //!     director.handle_timeout(deadline);
 //! }
@@ -56,23 +65,27 @@
 //!
 //! # Decisions
 //!
-//! They are those of the kernel's IPVS, ties and oddities included: servers are scanned newest first, a cost is `active × 256 +
-//! inactive`, the overload flag is latched, templates ignore weight and overload. What differs is documented where it does.
+//! They are those of the kernel's IPVS, ties and oddities included: servers are scanned newest
+//! first, a cost is `active × 256 + inactive`, the overload flag is latched, templates ignore
+//! weight and overload. What differs is documented where it does.
 //!
 //! # Time and randomness
 //!
-//! Nothing here reads a clock, sleeps, draws random numbers or does I/O. Callers pass `now`, and seeds for the hash tables.
-//! Deadlines are exact: at `now` ≥ deadline a connection is gone. After `handle_timeout(t)`, `poll_timeout` is later than `t` or `None`.
+//! Nothing here reads a clock, sleeps, draws random numbers or does I/O. Callers pass `now`, and
+//! seeds for the hash tables. Deadlines are exact: at `now` ≥ deadline a connection is gone. After
+//! `handle_timeout(t)`, `poll_timeout` is later than `t` or `None`.
 //!
 //! # What is not here
 //!
-//! SCTP states, the FTP helper, persistence engines, ICMP, flood defence and connection synchronisation; after
-//! [`Tunables::expire_nodest_conn`] was set, connections of a removed server end at their next packet rather than in a sweep.
+//! SCTP states, the FTP helper, persistence engines, ICMP, flood defence and connection
+//! synchronisation; after [`Tunables::expire_nodest_conn`] was set, connections of a removed server
+//! end at their next packet rather than in a sweep.
 //!
 //! # Cost
 //!
-//! A packet of a known connection: one hash, one lookup, one cache line of entry, and its server's counters; no lock, no allocation. A new
-//! connection takes its service's lock for the pick and, with persistence, one template shard's. Timers are never scanned.
+//! A packet of a known connection: one hash, one lookup, one cache line of entry, and its server's
+//! counters; no lock, no allocation. A new connection takes its service's lock for the pick and,
+//! with persistence, one template shard's. Timers are never scanned.
 
 mod conn;
 mod director;

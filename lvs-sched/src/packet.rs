@@ -10,7 +10,8 @@ pub enum Protocol {
     Tcp,
     /// UDP, protocol number 17.
     Udp,
-    /// SCTP, protocol number 132. Services may be configured; packets are answered with [`Verdict::NotOurs`].
+    /// SCTP, protocol number 132. Services may be configured; packets are answered with
+    /// [`Verdict::NotOurs`].
     Sctp,
 }
 
@@ -141,7 +142,8 @@ pub enum Verdict {
     },
     /// A real server's answer on its way to the client.
     Reply {
-        /// The method of the connection; only [`ForwardMethod::Nat`] and [`ForwardMethod::FullNat`] need a rewrite.
+        /// The method of the connection; only [`ForwardMethod::Nat`] and [`ForwardMethod::FullNat`]
+        /// need a rewrite.
         method: ForwardMethod,
         /// The source that the client must see.
         vip: SocketAddr,

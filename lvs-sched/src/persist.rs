@@ -1,7 +1,8 @@
 //! Persistence templates: "this client group goes to this server".
 //!
-//! Templates are shared by all workers, because a group's clients meet different ones. They lie in locked shards by key and are
-//! touched only when a connection begins; one that ends only counts down.
+//! Templates are shared by all workers, because a group's clients meet different ones. They lie in
+//! locked shards by key and are touched only when a connection begins; one that ends only counts
+//! down.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -65,8 +66,8 @@ pub(crate) struct Template {
     /// Port shown for the server.
     port: u16,
     controls: AtomicU32,
-    /// When the last connection ended, so that a timer that is looked at late still knows whether it controlled one when
-    /// it fired.
+    /// When the last connection ended, so that a timer that is looked at late still knows whether
+    /// it controlled one when it fired.
     released: AtomicU64,
     assured: AtomicBool,
 }
@@ -155,10 +156,12 @@ struct Slot {
 }
 
 impl Slot {
-    /// Lets the timer fire as often as it did until `now`. Returns the deadline, past if the template ended.
+    /// Lets the timer fire as often as it did until `now`. Returns the deadline, past if the
+    /// template ended.
     fn settle(&mut self, now: Nanos) -> Nanos {
         while self.deadline <= now && self.template.held_at(self.deadline) {
-            // The timeout is not restored later: from now on new connections refresh it for this long only.
+            // The timeout is not restored later: from now on new connections refresh it for this
+            // long only.
             self.timeout = PROLONGATION;
             self.deadline += PROLONGATION;
         }
@@ -186,8 +189,9 @@ impl Templates {
         }
     }
 
-    /// The template for a new connection: the present one if it is valid, else a new one for the server that
-    /// `schedule` binds the connection to. It controls one connection more and its timer starts again.
+    /// The template for a new connection: the present one if it is valid, else a new one for the
+    /// server that `schedule` binds the connection to. It controls one connection more and its
+    /// timer starts again.
     pub(crate) fn take(
         &self,
         now: Nanos,

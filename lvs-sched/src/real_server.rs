@@ -4,10 +4,13 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use parking_lot::Mutex;
+
 use crate::stats::{Counters, Stats, ZeroBase};
 use crate::{Family, ForwardMethod};
 
-/// A server's share of the load, `0..=2^31-1`. 0 means *quiesced*: no new connections, old ones stay.
+/// A server's share of the load, `0..=2^31-1`. 0 means *quiesced*: no new connections, old ones
+/// stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Weight(u32);
 
@@ -70,14 +73,16 @@ pub struct ServerConfig {
     pub method: ForwardMethod,
     /// Number of connections at which the server counts as overloaded; 0 = no limit.
     pub upper_threshold: u32,
-    /// Number of connections below which it is no longer overloaded; 0 = three quarters of the upper threshold.
+    /// Number of connections below which it is no longer overloaded; 0 = three quarters of the
+    /// upper threshold.
     pub lower_threshold: u32,
 }
 
 /// A server behind a virtual service.
 ///
-/// Shared as `Arc<RealServer>` by the service, its connections, templates and leases; everything that changes is atomic.
-/// Operators change it through its service, never directly, so that the scheduler learns of it.
+/// Shared as `Arc<RealServer>` by the service, its connections, templates and leases; everything
+/// that changes is atomic. Operators change it through its service, never directly, so that the
+/// scheduler learns of it.
 #[derive(Debug)]
 #[doc(alias = "destination")]
 #[doc(alias = "dest")]
@@ -93,6 +98,8 @@ pub struct RealServer {
     available: AtomicBool,
     counters: Counters,
     zero: ZeroBase,
+    /// What it had counted when it last left its service.
+    departure: Mutex<Stats>,
 }
 
 impl RealServer {
@@ -107,6 +114,7 @@ impl RealServer {
             available: AtomicBool::new(true),
             counters: Counters::default(),
             zero: ZeroBase::default(),
+            departure: Mutex::default(),
         }
     }
 
@@ -136,7 +144,8 @@ impl RealServer {
         }
     }
 
-    /// Active connections: for TCP from the first SYN to the first FIN or effective RST, and leases.
+    /// Active connections: for TCP from the first SYN to the first FIN or effective RST, and
+    /// leases.
     pub fn active(&self) -> u32 {
         self.load().active()
     }
@@ -151,7 +160,8 @@ impl RealServer {
         self.persistent.load(Ordering::Relaxed)
     }
 
-    /// Whether the overload flag is set: from the upper threshold until the count falls below the lower one.
+    /// Whether the overload flag is set: from the upper threshold until the count falls below the
+    /// lower one.
     pub fn is_overloaded(&self) -> bool {
         self.load().overloaded()
     }
@@ -195,6 +205,26 @@ impl RealServer {
         self.zero.zero(self.counters.raw());
     }
 
+    /// Leaves its service. Returns what it has counted until now.
+    pub(crate) fn unlink(&self) -> Stats {
+        self.available.store(false, Ordering::Release);
+        let counted = self.counters.raw();
+        *self.departure.lock() = counted;
+        counted
+    }
+
+    /// What a service that it joins must not count again.
+    pub(crate) fn departure(&self) -> Stats {
+        *self.departure.lock()
+    }
+
+    /// It comes back to another service, with statistics from zero.
+    pub(crate) fn start_over(&self) {
+        let counted = self.counters.raw();
+        *self.departure.lock() = counted;
+        self.zero.zero(counted);
+    }
+
     pub(crate) fn counters(&self) -> &Counters {
         &self.counters
     }
@@ -206,10 +236,6 @@ impl RealServer {
         self.thresholds.store(pack(config), Ordering::Relaxed);
         self.available.store(true, Ordering::Release);
         self.update(|load| load);
-    }
-
-    pub(crate) fn unlink(&self) {
-        self.available.store(false, Ordering::Release);
     }
 
     /// Whether a connection or template still refers to it.
@@ -231,12 +257,17 @@ impl RealServer {
 
     pub(crate) fn unbind(&self, class: Class) {
         match class {
-            Class::Active => {
-                self.update_if_overloaded(|load| Load(load.0.saturating_sub(Load::ACTIVE)))
-            }
-            Class::Inactive => {
-                self.update_if_overloaded(|load| Load(load.0.saturating_sub(Load::INACTIVE)))
-            }
+            Class::Active => self.update_if_overloaded(|load| {
+                debug_assert!(load.active() > 0, "an active connection was unbound twice");
+                Load(load.0 - Load::ACTIVE)
+            }),
+            Class::Inactive => self.update_if_overloaded(|load| {
+                debug_assert!(
+                    load.inactive() > 0,
+                    "an inactive connection was unbound twice"
+                );
+                Load(load.0 - Load::INACTIVE)
+            }),
             Class::Persistent => {
                 let before = self.persistent.fetch_sub(1, Ordering::Relaxed);
                 debug_assert!(before > 0, "a template was unbound twice");
@@ -308,8 +339,9 @@ pub(crate) enum Class {
     Persistent,
 }
 
-/// Active and inactive counts and the overload flag in one word, so that the flag is judged against the counts
-/// that it belongs to, whatever other threads do: inactive in bits 0–30, active in bits 31–61, flag in bit 63.
+/// Active and inactive counts and the overload flag in one word, so that the flag is judged against
+/// the counts that it belongs to, whatever other threads do: inactive in bits 0–30, active in bits
+/// 31–61, flag in bit 63.
 #[derive(Clone, Copy)]
 struct Load(u64);
 
@@ -331,7 +363,8 @@ impl Load {
         self.0 & Self::OVERLOADED != 0
     }
 
-    /// The rule: no threshold clears, the upper one sets, below the clear level clears, between them nothing changes.
+    /// The rule: no threshold clears, the upper one sets, below the clear level clears, between
+    /// them nothing changes.
     fn judged(self, upper: u32, lower: u32) -> Self {
         let connections = u64::from(self.active()) + u64::from(self.inactive());
         let clear_below = if lower == 0 { upper - upper / 4 } else { lower };

@@ -179,8 +179,9 @@ pub struct ServiceConfig {
 
 /// A virtual service with its real servers.
 ///
-/// Useful alone, by programs that balance connections of their own: add servers, then take a [`Lease`] for each
-/// connection. Inside a [`Director`](crate::Director) the same service also has persistence and a connection table.
+/// Useful alone, by programs that balance connections of their own: add servers, then take a
+/// [`Lease`] for each connection. Inside a [`Director`](crate::Director) the same service also has
+/// persistence and a connection table.
 #[derive(Debug)]
 pub struct VirtualService {
     key: Option<ServiceKey>,
@@ -193,8 +194,9 @@ pub struct VirtualService {
 struct State {
     servers: Servers,
     scheduler: Box<dyn Scheduler>,
-    /// What servers that are no longer here counted, minus what servers that came back had counted elsewhere: with
-    /// it the service's statistics are a sum, and a packet is counted at its server only.
+    /// What servers that are no longer here counted, minus what servers that came back had counted
+    /// elsewhere: with it the service's statistics are a sum, and a packet is counted at its server
+    /// only.
     carried: Stats,
 }
 
@@ -206,7 +208,8 @@ impl VirtualService {
 
     /// A service with a scheduler of the program's own.
     ///
-    /// `config.scheduler` only names it; an edit that changes the name replaces the scheduler by that built-in.
+    /// `config.scheduler` only names it; an edit that changes the name replaces the scheduler by
+    /// that built-in.
     pub fn with_scheduler(config: ServiceConfig, scheduler: Box<dyn Scheduler>) -> Self {
         Self::build(None, config, scheduler)
     }
@@ -309,8 +312,7 @@ impl VirtualService {
             carried,
         } = &mut *state;
         let server = servers.remove(index);
-        server.unlink();
-        *carried = carried.plus(server.counters().raw());
+        *carried = carried.plus(server.unlink());
         scheduler.server_removed(servers, index);
         Ok(server)
     }
@@ -334,9 +336,11 @@ impl VirtualService {
         self.state.lock().pick(request)
     }
 
-    /// Chooses a server for a connection of `client` and counts it as active until the lease is dropped.
+    /// Chooses a server for a connection of `client` and counts it as active until the lease is
+    /// dropped.
     ///
-    /// `None` when no server is usable. Persistence needs a clock and belongs to the director: here it has no effect.
+    /// `None` when no server is usable. Persistence needs a clock and belongs to the director: here
+    /// it has no effect.
     pub fn lease(&self, client: SocketAddr) -> Option<Lease> {
         let nowhere: IpAddr = match client {
             SocketAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
@@ -359,7 +363,7 @@ impl VirtualService {
         self.zero.zero(self.raw_stats());
     }
 
-    /// Picks and binds in one step, so that thresholds hold among concurrent callers.
+    /// Picks, binds and counts in one step, so that thresholds hold among concurrent callers.
     pub(crate) fn schedule_and_bind(
         &self,
         request: &Request,
@@ -368,6 +372,7 @@ impl VirtualService {
         let mut state = self.state.lock();
         let server = state.pick(request)?;
         server.bind(class);
+        server.counters().count_connection();
         Some(server)
     }
 
@@ -387,7 +392,7 @@ impl VirtualService {
             scheduler,
             carried,
         } = &mut *state;
-        *carried = carried.minus(server.counters().raw());
+        *carried = carried.minus(server.departure());
         servers.push_front(Arc::clone(&server));
         scheduler.server_added(servers, 0);
         Ok(server)
@@ -403,8 +408,7 @@ impl VirtualService {
         } = &mut *state;
         let all = std::mem::take(servers);
         for server in all.iter() {
-            server.unlink();
-            *carried = carried.plus(server.counters().raw());
+            *carried = carried.plus(server.unlink());
         }
         scheduler.attached(servers);
         all.to_vec()
@@ -640,13 +644,11 @@ mod tests {
             }
         }
         let service = VirtualService::with_scheduler(ServiceConfig::default(), Box::new(Last));
-        (1..=3).for_each(|last| {
-            drop(
-                service
-                    .add_server(addr(last), ServerConfig::default())
-                    .unwrap(),
-            )
-        });
+        for last in 1..=3 {
+            service
+                .add_server(addr(last), ServerConfig::default())
+                .unwrap();
+        }
         assert_eq!(service.lease(client()).unwrap().addr(), addr(1));
     }
 

@@ -41,8 +41,8 @@ impl Stats {
     }
 }
 
-/// Running counters. They stand on a cache line of their own: each packet writes here, while the server's weight
-/// and flags beside them are only read.
+/// Running counters. They stand on a cache line of their own: each packet writes here, while the
+/// server's weight and flags beside them are only read.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub(crate) struct Counters {

@@ -1,5 +1,5 @@
-//! Time as nanoseconds since the first instant that a director was told: half the size of an `Instant`, and
-//! atomics hold it.
+//! Time as nanoseconds since the first instant that a director was told: half the size of an
+//! `Instant`, and atomics hold it.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};

@@ -52,7 +52,8 @@ impl Trash {
         });
     }
 
-    /// Takes out the server that `service` may revive. If it was another service object's its statistics are zeroed.
+    /// Takes out the server that `service` may revive. If it was another service object's its
+    /// statistics are zeroed.
     pub(crate) fn revive(
         &mut self,
         service: &Arc<VirtualService>,
@@ -68,7 +69,7 @@ impl Trash {
             self.next = NEVER;
         }
         if !Weak::ptr_eq(&item.service, &Arc::downgrade(service)) {
-            item.server.zero();
+            item.server.start_over();
         }
         Some(item.server)
     }

@@ -6,11 +6,12 @@ use crate::Timeouts;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Tunables {
-    /// What a SYN on an ended connection does. 0: the old server is used again. Any other value: it is scheduled anew if the
-    /// state is TIME_WAIT or CLOSE; with bit value 2 also from FIN_WAIT when no reply was ever seen. Default 1.
+    /// What a SYN on an ended connection does. 0: the old server is used again. Any other value: it
+    /// is scheduled anew if the state is TIME_WAIT or CLOSE; with bit value 2 also from FIN_WAIT
+    /// when no reply was ever seen. Default 1.
     pub conn_reuse_mode: u32,
-    /// Packets of a connection whose server was removed are scheduled anew instead of dropped, and so is a SYN when
-    /// the server is quiesced. Default off.
+    /// Packets of a connection whose server was removed are scheduled anew instead of dropped, and
+    /// so is a SYN when the server is quiesced. Default off.
     pub expire_nodest_conn: bool,
     /// A template whose server is quiesced is not used. Default off.
     pub expire_quiescent_template: bool,
@@ -40,7 +41,8 @@ pub struct DirectorConfig {
     pub seeds: [u64; 4],
     /// Connections that one worker holds; more are dropped and counted. Default 2^20.
     pub max_connections: usize,
-    /// Persistence templates of the whole director; connections that need more are dropped and counted. Default 2^20.
+    /// Persistence templates of the whole director; connections that need more are dropped and
+    /// counted. Default 2^20.
     pub max_templates: usize,
     /// Timeouts to begin with.
     pub timeouts: Timeouts,

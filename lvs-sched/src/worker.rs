@@ -22,8 +22,8 @@ use crate::{
 
 /// The connection table of one data-path thread.
 ///
-/// A packet of a known connection takes no lock: it touches its entry and its server's counters. All packets of a client must
-/// come to the same worker, in both directions.
+/// A packet of a known connection takes no lock: it touches its entry and its server's counters.
+/// All packets of a client must come to the same worker, in both directions.
 pub struct Worker {
     director: Arc<Director>,
     counters: Arc<WorkerCounters>,
@@ -80,20 +80,19 @@ impl Worker {
         }
     }
 
-    /// What to do with a packet. Connections whose deadline is not later than `now` are ended first, so the answer does not
-    /// depend on when [`handle_timeout`](Self::handle_timeout) was called.
+    /// What to do with a packet. Connections whose deadline is not later than `now` are ended
+    /// first, so the answer does not depend on when [`handle_timeout`](Self::handle_timeout) was
+    /// called.
     pub fn handle_packet(&mut self, now: Instant, packet: &Packet) -> Verdict {
         let now = self.advance(now);
-        let verdict = self.decide(now, packet);
-        if let Verdict::Drop(reason) = verdict {
-            self.counters.count_drop(reason);
-        }
-        verdict
+        self.answer(now, packet)
     }
 
-    /// [`handle_packet`](Self::handle_packet) for several packets that came together. Appends one verdict each, in order.
+    /// [`handle_packet`](Self::handle_packet) for several packets that came together. Appends one
+    /// verdict each, in order.
     pub fn handle_batch(&mut self, now: Instant, packets: &[Packet], verdicts: &mut Vec<Verdict>) {
-        verdicts.extend(packets.iter().map(|packet| self.handle_packet(now, packet)));
+        let now = self.advance(now);
+        verdicts.extend(packets.iter().map(|packet| self.answer(now, packet)));
     }
 
     /// Ends connections whose time has come.
@@ -101,8 +100,8 @@ impl Worker {
         self.advance(now);
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout); `None` means never. May be earlier than the first end,
-    /// never later.
+    /// When to call [`handle_timeout`](Self::handle_timeout); `None` means never. May be earlier
+    /// than the first end, never later.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.director
             .epoch
@@ -153,6 +152,14 @@ impl Worker {
         self.v4.expire(now, end);
         self.v6.expire(now, end);
         now
+    }
+
+    fn answer(&mut self, now: Nanos, packet: &Packet) -> Verdict {
+        let verdict = self.decide(now, packet);
+        if let Verdict::Drop(reason) = verdict {
+            self.counters.count_drop(reason);
+        }
+        verdict
     }
 
     fn decide(&mut self, now: Nanos, packet: &Packet) -> Verdict {
@@ -233,6 +240,14 @@ struct PacketPath<'a> {
     has_room: bool,
 }
 
+/// Where a new connection goes; it is bound and counted there.
+struct Choice {
+    server: Arc<RealServer>,
+    template: Option<Arc<Template>>,
+    /// The server's port for this connection.
+    port: u16,
+}
+
 impl PacketPath<'_> {
     fn walk<A: Address>(&self, table: &mut Table<A>, key: &FlowKey<A>) -> Verdict {
         match self.packet.direction {
@@ -260,7 +275,8 @@ impl PacketPath<'_> {
             replaced = Some(id);
         }
         let scheduled = self.schedule(key, replaced.is_some());
-        // The old connection ends after the scheduler was asked and the new one was bound: it still counted there.
+        // The old connection ends after the scheduler was asked and the new one was bound: it still
+        // counted there.
         let outcome = scheduled.map(|entry| table.insert(entry));
         if let Some(old) = replaced {
             end_at(table.remove(old), self.now);
@@ -330,7 +346,8 @@ impl PacketPath<'_> {
         table.set_deadline(id, deadline);
     }
 
-    /// Decides on a packet without a connection: the new connection, bound and counted, or the answer.
+    /// Decides on a packet without a connection: the new connection, bound and counted, or the
+    /// answer.
     fn schedule<A: Address>(&self, key: &FlowKey<A>, replaces: bool) -> Result<Entry<A>, Verdict> {
         let packet = self.packet;
         if packet.protocol == Protocol::Tcp {
@@ -349,7 +366,11 @@ impl PacketPath<'_> {
         }
         let config = service.config();
         let request = Request::new(packet.source, packet.destination).with_flags(config.flags);
-        let (server, template, port) = match &config.persistence {
+        let Choice {
+            server,
+            template,
+            port,
+        } = match &config.persistence {
             Some(persistence) => self.schedule_persistent(service, persistence, &request)?,
             None => {
                 let is_mark = matches!(service.key(), Some(ServiceKey::Mark { .. }));
@@ -363,10 +384,13 @@ impl PacketPath<'_> {
                     0 => packet.destination.port(),
                     port => port,
                 };
-                (server, None, port)
+                Choice {
+                    server,
+                    template: None,
+                    port,
+                }
             }
         };
-        server.counters().count_connection();
         self.counters.count_connection();
         let Some(address) = A::from_ip(server.addr().ip()) else {
             debug_assert!(false, "servers are of their service's family");
@@ -406,13 +430,14 @@ impl PacketPath<'_> {
         })
     }
 
-    /// Through a template: its server without asking about weight or overload, else the scheduler's and a new template.
+    /// Through a template: its server without asking about weight or overload, else the scheduler's
+    /// and a new template.
     fn schedule_persistent(
         &self,
         service: &VirtualService,
         persistence: &Persistence,
         request: &Request,
-    ) -> Result<(Arc<RealServer>, Option<Arc<Template>>, u16), Verdict> {
+    ) -> Result<Choice, Verdict> {
         let destination = self.packet.destination;
         let at_service_port = destination.port() == service_port(service);
         let (protocol, target) = match service.key() {
@@ -453,12 +478,17 @@ impl PacketPath<'_> {
         let server = Arc::clone(grant.template.server());
         if !grant.bound {
             server.bind(Class::Inactive);
+            server.counters().count_connection();
         }
         let port = match server.addr().port() {
             port if at_service_port && port != 0 => port,
             _ => destination.port(),
         };
-        Ok((server, Some(grant.template), port))
+        Ok(Choice {
+            server,
+            template: Some(grant.template),
+            port,
+        })
     }
 
     /// A connection of one packet is never in the table: bound, forwarded, unbound.
@@ -491,7 +521,8 @@ impl PacketPath<'_> {
     }
 }
 
-/// Whether a SYN begins a new connection on this entry. One that a template controls always keeps its server.
+/// Whether a SYN begins a new connection on this entry. One that a template controls always keeps
+/// its server.
 fn is_reusable<A>(entry: &Entry<A>, mode: u32) -> bool {
     mode != 0
         && entry.template.is_none()

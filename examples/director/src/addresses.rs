@@ -71,11 +71,15 @@ impl Addresses {
             }
             Err(error) if error.is_exists() => {
                 let present = self.netlink.addresses()?.into_iter().find(|other| {
-                    other.ifindex == address.ifindex && other.addr == address.addr && other.prefix == address.prefix
+                    other.ifindex == address.ifindex
+                        && other.addr == address.addr
+                        && other.prefix == address.prefix
                 });
                 match present {
                     Some(other) if other.protocol == MARK => {
-                        info!("address {planned} was left by a director that ended early: taken over");
+                        info!(
+                            "address {planned} was left by a director that ended early: taken over"
+                        );
                         Ok(Some(other))
                     }
                     _ => {

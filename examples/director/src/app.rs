@@ -84,10 +84,11 @@ impl App {
         let plan = Plan::new(file.config());
         let signals = Signals::new().map_err(RunError::Signals)?;
         let address = SocketAddress::from_env();
-        let (socket, questions) = ControlSocket::listen(&address).map_err(|source| RunError::Socket {
-            address: address.clone(),
-            source,
-        })?;
+        let (socket, questions) =
+            ControlSocket::listen(&address).map_err(|source| RunError::Socket {
+                address: address.clone(),
+                source,
+            })?;
         let random = RandomState::new();
         let seed = |n: u64| random.hash_one(n);
         let seeds = [seed(0), seed(1), seed(2), seed(3)];
@@ -111,7 +112,10 @@ impl App {
             signals,
         };
         app.apply(plan).await;
-        info!("running {}, control socket {address}", app.options.file.display());
+        info!(
+            "running {}, control socket {address}",
+            app.options.file.display()
+        );
         Ok(app)
     }
 
@@ -139,7 +143,9 @@ impl App {
                 }
             }
             if !self.data_path.is_running() {
-                error!("a worker has failed: ending, so that nothing is claimed that nobody forwards");
+                error!(
+                    "a worker has failed: ending, so that nothing is claimed that nobody forwards"
+                );
                 return;
             }
         }
@@ -170,7 +176,10 @@ impl App {
         let file = match ConfigFile::read(&self.options.file) {
             Ok(file) => file,
             Err(error) => {
-                error!("reload refused, the running configuration stays: {}", chain(&error));
+                error!(
+                    "reload refused, the running configuration stays: {}",
+                    chain(&error)
+                );
                 return;
             }
         };
@@ -198,7 +207,11 @@ impl App {
 
     /// Makes everything what the plan says: claim and addresses grow before services change, and shrink after.
     async fn apply(&mut self, plan: Plan) {
-        for remark in plan.remarks.iter().filter(|remark| !self.plan.remarks.contains(remark)) {
+        for remark in plan
+            .remarks
+            .iter()
+            .filter(|remark| !self.plan.remarks.contains(remark))
+        {
             warn!("{remark}");
         }
         let present = self.scheduler.timeouts();
@@ -236,7 +249,10 @@ impl App {
         drop(sender);
         let now = Instant::now();
         let templates = self.scheduler.templates();
-        let mut infos: Vec<_> = templates.iter().map(|entry| answers::template(now, entry)).collect();
+        let mut infos: Vec<_> = templates
+            .iter()
+            .map(|entry| answers::template(now, entry))
+            .collect();
         tokio::spawn(async move {
             while let Some(part) = receiver.recv().await {
                 infos.extend(part.iter().map(|entry| answers::connection(now, entry)));
@@ -307,7 +323,9 @@ pub enum RunError {
     #[error("the configuration can't be used")]
     Unusable,
     /// The control socket is taken, most likely.
-    #[error("can't listen at the control socket {address}; does a director run in this network namespace already?")]
+    #[error(
+        "can't listen at the control socket {address}; does a director run in this network namespace already?"
+    )]
     Socket {
         /// Where.
         address: SocketAddress,
@@ -332,7 +350,12 @@ pub enum RunError {
 fn claims(plan: &Plan) -> ClaimSet {
     let mut claims = ClaimSet::new();
     for service in &plan.services {
-        if let ServiceKey::Address { protocol, vip, vport } = service.key {
+        if let ServiceKey::Address {
+            protocol,
+            vip,
+            vport,
+        } = service.key
+        {
             claims.insert_service(Endpoint {
                 protocol: protocol.number(),
                 addr: vip,
@@ -341,10 +364,16 @@ fn claims(plan: &Plan) -> ClaimSet {
         }
     }
     for pool in &plan.pools {
-        let ServiceKey::Address { protocol, vport, .. } = pool.service else {
+        let ServiceKey::Address {
+            protocol, vport, ..
+        } = pool.service
+        else {
             continue;
         };
-        let servers = pool.servers.iter().map(|server| (server.addr, server.config));
+        let servers = pool
+            .servers
+            .iter()
+            .map(|server| (server.addr, server.config));
         for (addr, config) in servers.chain(pool.sorry) {
             if config.method == ForwardMethod::Nat {
                 claims.insert_server(Endpoint {

@@ -30,7 +30,12 @@ impl SchedBalancer {
 }
 
 impl Balancer for SchedBalancer {
-    fn decide(&mut self, now: Instant, packets: &[PacketInfo], verdicts: &mut Vec<balancer::Verdict>) {
+    fn decide(
+        &mut self,
+        now: Instant,
+        packets: &[PacketInfo],
+        verdicts: &mut Vec<balancer::Verdict>,
+    ) {
         self.packets.clear();
         self.packets.extend(packets.iter().map(packet));
         self.verdicts.clear();
@@ -72,7 +77,9 @@ fn verdict(verdict: &sched::Verdict) -> balancer::Verdict {
                 balancer::Verdict::Forward(balancer::Method::DirectRoute { rip: server.ip() })
             }
             // The plan gives no server these methods.
-            ForwardMethod::Tunnel | ForwardMethod::FullNat => balancer::Verdict::Drop(METHOD_NOT_BUILT),
+            ForwardMethod::Tunnel | ForwardMethod::FullNat => {
+                balancer::Verdict::Drop(METHOD_NOT_BUILT)
+            }
         },
         sched::Verdict::Reply { method, vip } => match method {
             ForwardMethod::Nat => balancer::Verdict::Reply { source: vip },

@@ -93,20 +93,31 @@ pub fn check(path: &Path, out: &mut (impl Write + IsTerminal)) -> io::Result<u8>
         writeln!(out, "{}\n", diagnostic.render(&file.sources, &renderer))?;
     }
     let mut status = file.loaded.exit_status();
-    let present = present_interfaces();
-    for missing in missing_interfaces(file.config(), present.as_deref()) {
-        writeln!(out, "error: {missing}")?;
-        status = status.max(STATUS_COMPLAINT);
+    let missing = missing_interfaces(file.config(), present_interfaces().as_deref());
+    for interface in &missing {
+        writeln!(out, "error: {interface}")?;
+        // keepalived stops at a missing argument, before it looks at interfaces.
+        if status != STATUS_STOPPED {
+            status = status.max(STATUS_COMPLAINT);
+        }
     }
     let count = |severity| {
         let all = file.loaded.diagnostics.iter();
-        all.filter(|diagnostic| diagnostic.severity() == severity).count()
+        all.filter(|diagnostic| diagnostic.severity() == severity)
+            .count()
     };
-    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    let (errors, warnings) = (
+        count(Severity::Error) + missing.len(),
+        count(Severity::Warning),
+    );
     if status == 0 {
         writeln!(out, "{}: ok", path.display())?;
     } else {
-        writeln!(out, "{}: {errors} errors, {warnings} warnings", path.display())?;
+        writeln!(
+            out,
+            "{}: {errors} errors, {warnings} warnings",
+            path.display()
+        )?;
     }
     Ok(status)
 }
@@ -131,7 +142,10 @@ fn missing_interfaces(config: &Config, present: Option<&[String]>) -> Vec<String
     };
     let mut missing = Vec::new();
     for instance in &config.instances {
-        let addresses = instance.virtual_addresses.iter().chain(&instance.excluded_addresses);
+        let addresses = instance
+            .virtual_addresses
+            .iter()
+            .chain(&instance.excluded_addresses);
         let named = addresses.filter_map(|address| address.interface.as_ref());
         let mut names: Vec<&String> = instance.interface.iter().chain(named).collect();
         names.sort_unstable();
@@ -149,7 +163,9 @@ fn missing_interfaces(config: &Config, present: Option<&[String]>) -> Vec<String
 
 /// `None` if they can't be asked for; then nothing is said about them.
 fn present_interfaces() -> Option<Vec<String>> {
-    let links = Netlink::open().and_then(|mut netlink| netlink.links()).ok()?;
+    let links = Netlink::open()
+        .and_then(|mut netlink| netlink.links())
+        .ok()?;
     Some(links.into_iter().map(|link| link.name).collect())
 }
 
@@ -162,6 +178,9 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     file.take(MAX_FILE).read_to_end(&mut text)?;
     Ok(text)
 }
+
+/// keepalived's status where reading stops at once.
+const STATUS_STOPPED: u8 = 2;
 
 /// keepalived's status for a complaint.
 const STATUS_COMPLAINT: u8 = 5;

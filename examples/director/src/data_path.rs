@@ -31,7 +31,8 @@ pub struct DataPath {
     mirror: Mirror,
     claims: Arc<ClaimSet>,
     claim: Claim,
-    local_replies: LocalReplies,
+    /// `None` without a TUN device.
+    local_replies: Option<LocalReplies>,
 }
 
 /// A worker's thread, and where questions to it go.
@@ -59,14 +60,8 @@ impl DataPath {
         if ports.is_empty() {
             return Err(StartError::NoInterface);
         }
-        let tun = Tun::open()?;
-        if tun.is_filtered() {
-            warn!(
-                "net.ipv4.conf.all.rp_filter is strict: the host drops what {} gives back to it; set it to 0 or 2",
-                tun.name()
-            );
-        }
-        let local_replies = LocalReplies::open(&tun)?;
+        let tun = open_tun()?;
+        let local_replies = tun.as_ref().map(LocalReplies::open).transpose()?;
         let mirror = Mirror::open(&names)?;
         let claim = Claim::install(&names, &ClaimSet::new())?;
         let workers = options.workers.get();
@@ -95,10 +90,12 @@ impl DataPath {
             }
             places.push(devices);
         }
+        // The first worker has the way to the host; the others' packets go through it.
+        let mut host = tun.map(|tun| Box::new(tun) as Box<dyn Device>);
         for (seat, devices) in seats.into_iter().zip(places) {
-            let host = tun.try_clone()?;
-            let worker = seat.start(SchedBalancer::new(scheduler.worker()), devices, Some(Box::new(host)));
-            path.threads.push(start_thread(path.threads.len(), worker).map_err(StartError::Thread)?);
+            let worker = seat.start(SchedBalancer::new(scheduler.worker()), devices, host.take());
+            path.threads
+                .push(start_thread(path.threads.len(), worker).map_err(StartError::Thread)?);
         }
         path.publish();
         info!(
@@ -172,7 +169,9 @@ impl DataPath {
 
     /// Whether all workers still run.
     pub fn is_running(&self) -> bool {
-        self.threads.iter().all(|worker| !worker.thread.is_finished())
+        self.threads
+            .iter()
+            .all(|worker| !worker.thread.is_finished())
     }
 
     /// Number of workers.
@@ -181,7 +180,10 @@ impl DataPath {
     }
 
     /// Asks every worker for its connections; each answers once, between two batches.
-    pub fn ask_connections(&self, answer: &tokio::sync::mpsc::UnboundedSender<Vec<ConnectionInfo>>) {
+    pub fn ask_connections(
+        &self,
+        answer: &tokio::sync::mpsc::UnboundedSender<Vec<ConnectionInfo>>,
+    ) {
         self.ask(answer, |worker| {
             worker.balancer().worker().connections().collect()
         });
@@ -222,6 +224,9 @@ impl DataPath {
 
     /// Replies of NAT servers on this host come to the workers through the TUN device.
     fn lead_local_replies(&mut self) {
+        let Some(replies) = &mut self.local_replies else {
+            return;
+        };
         let local = self.mirror.snapshot().local;
         let servers: Vec<Endpoint> = self
             .claims
@@ -229,7 +234,7 @@ impl DataPath {
             .into_iter()
             .filter(|server| local.contains(&server.addr))
             .collect();
-        if let Err(error) = self.local_replies.set(&servers) {
+        if let Err(error) = replies.set(&servers) {
             warn!("{}", chain(&error));
         }
     }
@@ -282,6 +287,30 @@ pub enum StartError {
 /// Interfaces that frames are taken from and sent to: Ethernet, and not part of a bridge or bond, which stands for them.
 fn is_port(link: &Link) -> bool {
     !link.loopback && link.mac.is_some() && link.controller.is_none()
+}
+
+/// The way back to the host. Without one the director still balances: containers and user namespaces often have none.
+fn open_tun() -> Result<Option<Tun>, TunError> {
+    match Tun::open() {
+        Ok(tun) => {
+            if tun.is_filtered() {
+                warn!(
+                    "net.ipv4.conf.all.rp_filter is strict: the host drops what {} gives back to it; set it to 0 or 2",
+                    tun.name()
+                );
+            }
+            Ok(Some(tun))
+        }
+        Err(error @ TunError::Open(_)) => {
+            warn!(
+                "{}: what a service's address gets beyond its connections is dropped instead of given to the host, and a \
+                 real server on this host can't be used",
+                chain(&error)
+            );
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn open_ring(link: &Link, port: PortId, options: &RunOptions) -> Result<Ring, StartError> {

@@ -98,7 +98,8 @@ impl Demo {
         let ready = self.wait_for_servers(3, Duration::from_secs(5))?;
         self.expect(ready.is_some(), "three servers stand behind the service");
 
-        self.style.heading("100 requests from the client to the virtual address");
+        self.style
+            .heading("100 requests from the client to the virtual address");
         self.requests(100, &[0, 1, 2]);
 
         self.style.heading("web2 dies");
@@ -106,7 +107,10 @@ impl Demo {
         let noticed = self.wait_for_servers(2, Duration::from_secs(8))?;
         self.expect(noticed.is_some(), "the director takes a dead server out");
         if let Some(after) = noticed {
-            println!("taken out after {:.1} s (delay_loop 1, retry 1, delay_before_retry 1)", after.as_secs_f32());
+            println!(
+                "taken out after {:.1} s (delay_loop 1, retry 1, delay_before_retry 1)",
+                after.as_secs_f32()
+            );
         }
         self.requests(60, &[0, 2]);
 
@@ -114,7 +118,10 @@ impl Demo {
         let (namespace, server) = &mut self.servers[1];
         server.restart(namespace)?;
         let noticed = self.wait_for_servers(3, Duration::from_secs(8))?;
-        self.expect(noticed.is_some(), "the director puts a server that returned in again");
+        self.expect(
+            noticed.is_some(),
+            "the director puts a server that returned in again",
+        );
         if let Some(after) = noticed {
             println!("back after {:.1} s", after.as_secs_f32());
         }
@@ -123,14 +130,24 @@ impl Demo {
         self.style.heading("ipvsadm -Ln --stats");
         let listing = self.listing()?;
         print!("{listing}");
-        self.expect(listing.contains("198.51.100.100:15000"), "ipvsadm lists the service");
+        self.expect(
+            listing.contains("198.51.100.100:15000"),
+            "ipvsadm lists the service",
+        );
 
         self.style.heading("SIGTERM");
         let ended = self.process.terminate(Duration::from_secs(5));
         self.expect(ended, "the director ends cleanly");
-        let left = self.director.netlink().and_then(|mut netlink| netlink.addresses()).map_err(io::Error::other)?;
+        let left = self
+            .director
+            .netlink()
+            .and_then(|mut netlink| netlink.addresses())
+            .map_err(io::Error::other)?;
         let vip: std::net::IpAddr = [198, 51, 100, 100].into();
-        self.expect(left.iter().all(|address| address.addr != vip), "its address is gone with it");
+        self.expect(
+            left.iter().all(|address| address.addr != vip),
+            "its address is gone with it",
+        );
         if self.wrong == 0 {
             self.style.good("everything was as it should be");
         }
@@ -145,7 +162,9 @@ impl Demo {
         for _ in 0..count {
             match self.client.http_get(vip, "/", Duration::from_secs(2)) {
                 Ok(response) => {
-                    let who = SERVERS.iter().position(|(name, _)| *name == response.server);
+                    let who = SERVERS
+                        .iter()
+                        .position(|(name, _)| *name == response.server);
                     if let Some(who) = who {
                         answers[who] += 1;
                     }
@@ -155,7 +174,11 @@ impl Demo {
         }
         for (at, (name, addr)) in SERVERS.iter().enumerate() {
             let bar = "█".repeat(answers[at]);
-            println!("  {name}  {addr:<12} {:>4}  {}", answers[at], self.style.paint(Style::BAR, &bar));
+            println!(
+                "  {name}  {addr:<12} {:>4}  {}",
+                answers[at],
+                self.style.paint(Style::BAR, &bar)
+            );
         }
         failures.dedup();
         for failure in &failures {
@@ -170,7 +193,11 @@ impl Demo {
     }
 
     /// Waits until the service has so many servers; how long that took, `None` if it did not happen.
-    fn wait_for_servers(&mut self, count: usize, patience: Duration) -> io::Result<Option<Duration>> {
+    fn wait_for_servers(
+        &mut self,
+        count: usize,
+        patience: Duration,
+    ) -> io::Result<Option<Duration>> {
         let started = Instant::now();
         while started.elapsed() < patience {
             let services = self.director.run(|| {
@@ -201,7 +228,9 @@ impl Demo {
             )
         });
         if status != 0 {
-            return Err(io::Error::other(String::from_utf8_lossy(&errors).into_owned()));
+            return Err(io::Error::other(
+                String::from_utf8_lossy(&errors).into_owned(),
+            ));
         }
         Ok(String::from_utf8_lossy(&output).into_owned())
     }
@@ -326,7 +355,11 @@ impl Style {
 
 const PORT: u16 = 15000;
 
-const SERVERS: [(&str, &str); 3] = [("web1", "10.71.12.69"), ("web2", "10.71.12.76"), ("web3", "10.71.12.83")];
+const SERVERS: [(&str, &str); 3] = [
+    ("web1", "10.71.12.69"),
+    ("web2", "10.71.12.76"),
+    ("web3", "10.71.12.83"),
+];
 
 const TOPOLOGY: &str = "
   client ─────────── director ─────────── web1 10.71.12.69

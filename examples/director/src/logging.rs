@@ -24,7 +24,9 @@ pub fn start(console: bool, detail: bool) {
                 return;
             }
             Err(error) => {
-                eprintln!("director: no syslog at {SYSLOG_SOCKET} ({error}), logging to the console");
+                eprintln!(
+                    "director: no syslog at {SYSLOG_SOCKET} ({error}), logging to the console"
+                );
             }
         }
     }

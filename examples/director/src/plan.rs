@@ -13,12 +13,12 @@ use lvs_conf::model::{
     Protocol as ConfProtocol, RealServer, Scheduler, ServiceAddress, VirtualServer, VrrpInstance,
 };
 use lvs_health::{
-    BodyDigest, CheckerConfig, ConnectOptions, HttpCheck, HttpConfig, HttpProtocol, MemberConfig, PoolConfig,
-    StatusSet, TcpCheck, Timing, Url,
+    BodyDigest, CheckerConfig, ConnectOptions, HttpCheck, HttpConfig, HttpProtocol, MemberConfig,
+    PoolConfig, StatusSet, TcpCheck, Timing, Url,
 };
 use lvs_sched::{
-    Family, ForwardMethod, Granularity, Persistence, Protocol, SchedulerFlags, SchedulerKind, ServerConfig,
-    ServiceConfig, ServiceKey, Weight,
+    Family, ForwardMethod, Granularity, Persistence, Protocol, SchedulerFlags, SchedulerKind,
+    ServerConfig, ServiceConfig, ServiceKey, Weight,
 };
 
 /// What a configuration asks of the running director.
@@ -173,8 +173,10 @@ impl Plan {
         let key = match service_key(server) {
             Ok(key) => key,
             Err(reason) => {
-                self.remarks
-                    .push(format!("virtual_server {}: {reason}; left out", server.service));
+                self.remarks.push(format!(
+                    "virtual_server {}: {reason}; left out",
+                    server.service
+                ));
                 return;
             }
         };
@@ -196,7 +198,10 @@ impl Plan {
             let method = self.method(server, sorry.address, sorry.method)?;
             Some((sorry.address, server_config(Weight::ONE, method, 0, 0)))
         });
-        let inhibit = server.sorry_server.as_ref().is_some_and(|sorry| sorry.inhibit);
+        let inhibit = server
+            .sorry_server
+            .as_ref()
+            .is_some_and(|sorry| sorry.inhibit);
         self.pools.push(PlannedPool {
             service: key,
             config: PoolConfig {
@@ -255,7 +260,12 @@ impl Plan {
         })
     }
 
-    fn method(&mut self, service: &VirtualServer, addr: SocketAddr, method: LvsMethod) -> Option<ForwardMethod> {
+    fn method(
+        &mut self,
+        service: &VirtualServer,
+        addr: SocketAddr,
+        method: LvsMethod,
+    ) -> Option<ForwardMethod> {
         match method {
             LvsMethod::Nat => Some(ForwardMethod::Nat),
             LvsMethod::Dr => Some(ForwardMethod::DirectRoute),
@@ -269,10 +279,17 @@ impl Plan {
         }
     }
 
-    fn is_built(&mut self, service: &VirtualServer, real: &RealServer, checker: &ConfChecker) -> bool {
+    fn is_built(
+        &mut self,
+        service: &VirtualServer,
+        real: &RealServer,
+        checker: &ConfChecker,
+    ) -> bool {
         let what = match checker {
             ConfChecker::TcpCheck(_) => return true,
-            ConfChecker::HttpGet(http) if http.urls.iter().all(|url| url.regex.is_none()) => return true,
+            ConfChecker::HttpGet(http) if http.urls.iter().all(|url| url.regex.is_none()) => {
+                return true;
+            }
             ConfChecker::HttpGet(_) => "HTTP_GET with a regex",
             ConfChecker::SslGet(_) => "SSL_GET",
             _ => "this checker",
@@ -314,7 +331,9 @@ fn service_key(server: &VirtualServer) -> Result<ServiceKey, &'static str> {
         ConfProtocol::Sctp => return Err("SCTP is not forwarded yet"),
     };
     match &server.service {
-        ServiceAddress::Address { address, .. } if address.is_ipv6() => Err("IPv6 is not forwarded yet"),
+        ServiceAddress::Address { address, .. } if address.is_ipv6() => {
+            Err("IPv6 is not forwarded yet")
+        }
         ServiceAddress::Address { address, port } => Ok(ServiceKey::Address {
             protocol,
             vip: *address,
@@ -365,7 +384,8 @@ fn http_check(http: &ConfHttpCheck) -> Option<HttpCheck> {
             let mut built = Url::new(url.path.clone());
             built.virtualhost.clone_from(&url.virtualhost);
             built.digest = url.digest.map(BodyDigest);
-            built.status = StatusSet::new(url.status_codes.iter().map(|(from, to)| *from..=*to)).ok()?;
+            built.status =
+                StatusSet::new(url.status_codes.iter().map(|(from, to)| *from..=*to)).ok()?;
             Some(built)
         })
         .collect::<Option<Vec<Url>>>()?;

@@ -52,13 +52,19 @@ impl Pools {
     /// counters and the state of its checks.
     pub fn apply(&mut self, now: Instant, plan: &Plan) {
         self.apply_services(now, plan);
-        let mut old: Vec<Option<RunningPool>> = std::mem::take(&mut self.pools).into_iter().map(Some).collect();
+        let mut old: Vec<Option<RunningPool>> = std::mem::take(&mut self.pools)
+            .into_iter()
+            .map(Some)
+            .collect();
         self.watched.clear();
         for planned in &plan.pools {
             // The n-th block of a service goes on as the n-th block of that service.
             let same = old
                 .iter_mut()
-                .find(|slot| slot.as_ref().is_some_and(|pool| pool.planned.service == planned.service))
+                .find(|slot| {
+                    slot.as_ref()
+                        .is_some_and(|pool| pool.planned.service == planned.service)
+                })
                 .and_then(Option::take);
             self.adopt(now, planned, same);
         }
@@ -106,13 +112,25 @@ impl Pools {
         }
         for planned in &plan.services {
             let outcome = match self.scheduler.service(&planned.key) {
-                None => self.scheduler.add_service(planned.key, planned.config).map(|_| {
-                    info!("virtual service {} added, scheduler {}", planned.key, planned.config.scheduler);
-                }),
+                None => self
+                    .scheduler
+                    .add_service(planned.key, planned.config)
+                    .map(|_| {
+                        info!(
+                            "virtual service {} added, scheduler {}",
+                            planned.key, planned.config.scheduler
+                        );
+                    }),
                 Some(service) if service.config() == planned.config => Ok(()),
-                Some(_) => self.scheduler.edit_service(&planned.key, planned.config).map(|()| {
-                    info!("virtual service {} changed, scheduler {}", planned.key, planned.config.scheduler);
-                }),
+                Some(_) => self
+                    .scheduler
+                    .edit_service(&planned.key, planned.config)
+                    .map(|()| {
+                        info!(
+                            "virtual service {} changed, scheduler {}",
+                            planned.key, planned.config.scheduler
+                        );
+                    }),
             };
             if let Err::<(), ServiceError>(error) = outcome {
                 warn!("virtual service {}: {error}", planned.key);
@@ -124,7 +142,13 @@ impl Pools {
         let at = self.pools.len();
         if let Some(same) = old.as_ref().filter(|old| old.planned == *planned) {
             for (addr, id) in &same.servers {
-                self.watched.insert(*id, Watched { pool: at, addr: *addr });
+                self.watched.insert(
+                    *id,
+                    Watched {
+                        pool: at,
+                        addr: *addr,
+                    },
+                );
             }
             self.pools.extend(old);
             return;
@@ -139,7 +163,13 @@ impl Pools {
                 warn!("real server {}: {error}", server.addr);
             }
             servers.insert(server.addr, id);
-            self.watched.insert(id, Watched { pool: at, addr: server.addr });
+            self.watched.insert(
+                id,
+                Watched {
+                    pool: at,
+                    addr: server.addr,
+                },
+            );
         }
         let changes = pool.start();
         self.pools.push(RunningPool {
@@ -154,22 +184,37 @@ impl Pools {
     }
 
     /// A server that goes on with the same checks keeps their state.
-    fn watch(&mut self, now: Instant, server: &PlannedServer, old: Option<&RunningPool>) -> ServerId {
+    fn watch(
+        &mut self,
+        now: Instant,
+        server: &PlannedServer,
+        old: Option<&RunningPool>,
+    ) -> ServerId {
         let known = old.and_then(|old| {
             let id = old.servers.get(&server.addr)?;
-            let before = old.planned.servers.iter().find(|other| other.addr == server.addr)?;
+            let before = old
+                .planned
+                .servers
+                .iter()
+                .find(|other| other.addr == server.addr)?;
             (before.checks == server.checks).then_some(*id)
         });
         known.unwrap_or_else(|| {
             let checkers = server.checks.iter().map(|check| check.checker()).collect();
-            self.monitor.add_server(now, lvs_health::ServerConfig { checkers })
+            self.monitor
+                .add_server(now, lvs_health::ServerConfig { checkers })
         })
     }
 
     /// Takes out what the pool's predecessor had in the table and the pool has not.
     fn clean_after(&mut self, now: Instant, at: usize, old: &RunningPool) {
         let key = old.planned.service;
-        let wanted: Vec<SocketAddr> = self.pools[at].pool.servers().filter(|(_, weight)| weight.is_some()).map(|(addr, _)| addr).collect();
+        let wanted: Vec<SocketAddr> = self.pools[at]
+            .pool
+            .servers()
+            .filter(|(_, weight)| weight.is_some())
+            .map(|(addr, _)| addr)
+            .collect();
         let kept: Vec<ServerId> = self.pools[at].servers.values().copied().collect();
         for (addr, id) in &old.servers {
             if !kept.contains(id) {
@@ -240,7 +285,9 @@ impl Pools {
                 }
             }
             Event::ServerUp { server } => self.observe(now, server, true, None),
-            Event::ServerDown { server, failure, .. } => {
+            Event::ServerDown {
+                server, failure, ..
+            } => {
                 self.observe(now, server, false, Some(failure.to_string()));
             }
             Event::AttemptFailed {
@@ -261,7 +308,11 @@ impl Pools {
                     warn!("check {checker} of {name} could not be run: {reason}");
                 }
             }
-            Event::Noted { server, checker, note } => {
+            Event::Noted {
+                server,
+                checker,
+                note,
+            } => {
                 if let Some(name) = self.name(server) {
                     info!("check {checker} of {name}: {note}");
                 }
@@ -326,10 +377,20 @@ impl Pools {
 
     fn config_of(&self, at: usize, addr: SocketAddr) -> Option<ServerConfig> {
         let servers = &self.pools[at].planned.servers;
-        servers.iter().find(|server| server.addr == addr).map(|server| server.config)
+        servers
+            .iter()
+            .find(|server| server.addr == addr)
+            .map(|server| server.config)
     }
 
-    fn put(&self, now: Instant, key: ServiceKey, addr: SocketAddr, config: ServerConfig, weight: u32) {
+    fn put(
+        &self,
+        now: Instant,
+        key: ServiceKey,
+        addr: SocketAddr,
+        config: ServerConfig,
+        weight: u32,
+    ) {
         let config = ServerConfig {
             weight: Weight::new(weight).unwrap_or(Weight::MAX),
             ..config

@@ -136,8 +136,8 @@ async fn connect(target: &Target) -> Result<TcpStream, ConnectError> {
         Err(error) if is_in_progress(&error) => {}
         Err(error) => return Err(ConnectError::immediate(&error)),
     }
-    let stream =
-        TcpStream::from_std(StdStream::from(socket)).map_err(|error| ConnectError::setup(&error))?;
+    let stream = TcpStream::from_std(StdStream::from(socket))
+        .map_err(|error| ConnectError::setup(&error))?;
     stream
         .writable()
         .await

@@ -4,8 +4,8 @@ use std::env;
 use std::io;
 use std::process::ExitCode;
 
-use ipvsadm::protocol::SocketAddress;
 use ipvsadm::listing::names::Names;
+use ipvsadm::protocol::SocketAddress;
 use ipvsadm::run::run;
 
 fn main() -> ExitCode {

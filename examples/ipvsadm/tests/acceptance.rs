@@ -13,13 +13,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread;
 
+use ipvsadm::args::{self, Verb};
+use ipvsadm::command::{self, Change, Invocation, ServiceId};
+use ipvsadm::listing::names::Names;
 use ipvsadm::protocol::{
     ConnectionInfo, CountersInfo, DestinationInfo, Operation, RatesInfo, Reply, Request,
     ServiceInfo, ServicesInfo, SocketAddress, StatusInfo, TimeoutsInfo,
 };
-use ipvsadm::args::{self, Verb};
-use ipvsadm::command::{self, Change, Invocation, ServiceId};
-use ipvsadm::listing::names::Names;
 use ipvsadm::run::run;
 
 #[test]

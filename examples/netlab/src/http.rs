@@ -217,6 +217,8 @@ impl Shared {
                 self.connections().remove(&number);
             }
         }
+        // A process being forked may hold a copy of the descriptor; this ends listening for all copies.
+        let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Both);
     }
 
     /// One request, one answer.

@@ -17,9 +17,12 @@ pub type End<'a> = (&'a Namespace, &'a str, &'a str);
 ///
 /// An address that is none, or what the kernel refused.
 pub fn veth(one: End<'_>, other: End<'_>) -> io::Result<()> {
+    // Indexes that differ, so that the kernel switches the links on at once.
+    static NEXT: AtomicU32 = AtomicU32::new(1000);
+    let near = NEXT.fetch_add(2, Ordering::Relaxed);
     let mut netlink = one.0.netlink().map_err(system)?;
     netlink
-        .create_veth(one.1, other.1, Some(other.0.as_fd()))
+        .create_veth_numbered(one.1, other.1, Some(other.0.as_fd()), [near, near + 1])
         .map_err(system)?;
     for (namespace, interface, address) in [one, other] {
         let mut netlink = namespace.netlink().map_err(system)?;

@@ -118,7 +118,8 @@ impl Namespace {
             })
     }
 
-    /// A command whose process will run in this namespace.
+    /// A command whose process will run in this namespace. It is killed when the thread that started it ends, so
+    /// that nothing outlives a test, however that ends.
     ///
     /// # Errors
     ///

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::{Arguments, Failed, Trial};
 use lvs_fwd::claim::Claim;
 use lvs_fwd::device::Device;
+use lvs_fwd::device::ring::{Ring, RingConfig};
 use lvs_fwd::frame::Frame;
 use lvs_fwd::mirror::Mirror;
 use lvs_fwd::netlink::{Address, Event, Events, MARK, Netlink};
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
             claim_keeps_replies_to_the_host_itself,
         ),
         ("claim_leaves_fragments_alone", claim_leaves_fragments_alone),
+        ("claim_leaves_vlans_alone", claim_leaves_vlans_alone),
         (
             "mirror_follows_routes_and_neighbours",
             mirror_follows_routes_and_neighbours,
@@ -412,6 +414,52 @@ fn claim_leaves_fragments_alone() -> io::Result<()> {
     sender.send_to(&[1; 4000], "10.0.0.2:53")?;
     assert_eq!(receiver.recv(&mut buffer)?, 4000);
     drop(claim);
+    Ok(())
+}
+
+fn claim_leaves_vlans_alone() -> io::Result<()> {
+    let (client, director) = pair()?;
+    let mut set = ClaimSet::new();
+    set.insert_service(Endpoint {
+        protocol: 17,
+        ..endpoint("10.0.0.2:53")
+    });
+    let mut claim = director
+        .run(|| Claim::install(&["eth0"], &set))
+        .map_err(io::Error::other)?;
+    let packet = udp("10.0.0.1:5000", "10.0.0.2:53", b"hello");
+    let target = director
+        .netlink()
+        .map_err(io::Error::other)?
+        .link_by_name("eth0");
+    let target = target.map_err(io::Error::other)?.mac.unwrap();
+    let link = client
+        .netlink()
+        .map_err(io::Error::other)?
+        .link_by_name("eth0");
+    let link = link.map_err(io::Error::other)?;
+    let mut ring = client.run(|| Ring::open(&RingConfig::new(link.index)))?;
+    let mut send = |tag: &[u8]| {
+        let frame = [
+            &target[..],
+            &link.mac.unwrap()[..],
+            tag,
+            &[0x08, 0x00],
+            &packet,
+        ]
+        .concat();
+        ring.transmit(Frame::from_bytes(&frame));
+        ring.flush()
+    };
+    // VLAN 100: the claim must not see through the tag, though the kernel takes it off first.
+    send(&[0x81, 0x00, 0x00, 0x64])?;
+    send(&[])?;
+    wait(|| claim.counters().unwrap().to_services > 0);
+    assert_eq!(
+        claim.counters().unwrap().to_services,
+        1,
+        "the tagged frame came first and was left alone"
+    );
     Ok(())
 }
 

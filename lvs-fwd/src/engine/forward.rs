@@ -77,7 +77,7 @@ impl Core {
         &mut self,
         now: Instant,
         view: &View,
-        mut item: Item,
+        item: &mut Item,
         verdict: Verdict,
         output: &mut Output,
     ) {
@@ -90,8 +90,8 @@ impl Core {
                 if rip.is_ipv4() != item.headers.destination.is_ipv4() || rip.is_loopback() {
                     self.counters.count_drop(DropReason::BadVerdict, 1);
                 } else if view.local.contains(&rip) {
-                    apply(&mut item, rewrite);
-                    self.pass_up(item.frame, output);
+                    apply(item, rewrite);
+                    self.pass_up(item.frame.take(), output);
                 } else {
                     self.forward(now, view, item, rip, rewrite, output);
                 }
@@ -105,7 +105,7 @@ impl Core {
                 }
             }
             Verdict::NotOurs if item.direction == Direction::Inbound => {
-                self.pass_up(item.frame, output);
+                self.pass_up(item.frame.take(), output);
             }
             Verdict::NotOurs => {
                 let routed = match item.origin {
@@ -124,7 +124,7 @@ impl Core {
             Verdict::Reject => self.refuse(
                 now,
                 view,
-                &item,
+                item,
                 DropReason::Rejected,
                 Error::PortUnreachable,
                 output,
@@ -137,7 +137,7 @@ impl Core {
         &mut self,
         now: Instant,
         view: &View,
-        mut item: Item,
+        item: &mut Item,
         target: IpAddr,
         rewrite: Rewrite,
         output: &mut Output,
@@ -146,17 +146,17 @@ impl Core {
         let mtu = match path {
             Path::Send { mtu, .. } | Path::Resolve { mtu, .. } => mtu as usize,
             Path::Local => {
-                apply(&mut item, rewrite);
-                self.pass_up(item.frame, output);
+                apply(item, rewrite);
+                self.pass_up(item.frame.take(), output);
                 return;
             }
             Path::Drop(reason) => {
                 match reason {
                     DropReason::NoRoute => {
-                        self.refuse(now, view, &item, reason, Error::HostUnreachable, output);
+                        self.refuse(now, view, item, reason, Error::HostUnreachable, output);
                     }
                     DropReason::Prohibited => {
-                        self.refuse(now, view, &item, reason, Error::Prohibited, output);
+                        self.refuse(now, view, item, reason, Error::Prohibited, output);
                     }
                     _ => self.counters.count_drop(reason, 1),
                 }
@@ -164,34 +164,34 @@ impl Core {
             }
         };
         // What the host itself has sent has made no hop yet.
-        let (ttl, dont_fragment) = ttl_and_df(&item);
+        let (ttl, dont_fragment) = ttl_and_df(item);
         let is_routed = item.origin != Origin::Host;
         if is_routed && ttl <= 1 {
             self.refuse(
                 now,
                 view,
-                &item,
+                item,
                 DropReason::TimeExceeded,
                 Error::TimeExceeded,
                 output,
             );
             return;
         }
-        let too_big = largest_packet(&item) > mtu;
+        let too_big = largest_packet(item) > mtu;
         if too_big && dont_fragment {
             let error = Error::FragmentationNeeded(u16::try_from(mtu).unwrap_or(u16::MAX));
-            self.refuse(now, view, &item, DropReason::TooBig, error, output);
+            self.refuse(now, view, item, DropReason::TooBig, error, output);
             return;
         }
         if is_routed {
             dr::decrement_ttl(&mut item.frame, &item.headers);
         }
-        apply(&mut item, rewrite);
-        if too_big && !shrink(&mut item, mtu) {
+        apply(item, rewrite);
+        if too_big && !shrink(item, mtu) {
             self.cut(now, path, target, item, mtu, output);
             return;
         }
-        self.emit(now, path, target, item.frame, output);
+        self.emit(now, path, target, item.frame.take(), output);
     }
 
     /// Sends a packet in fragments.
@@ -200,7 +200,7 @@ impl Core {
         now: Instant,
         path: Path,
         target: IpAddr,
-        mut item: Item,
+        item: &mut Item,
         mtu: usize,
         output: &mut Output,
     ) {

@@ -81,7 +81,25 @@ impl Netlink {
         peer: &str,
         namespace: Option<BorrowedFd<'_>>,
     ) -> Result<(), NetlinkError> {
+        self.create_veth_numbered(name, peer, namespace, [0, 0])
+    }
+
+    /// [`create_veth`](Self::create_veth) with chosen indexes for the near and the far end; 0 leaves the choice
+    /// to the kernel. The kernel reports the carrier of a pair at once if the indexes differ, but up to a
+    /// second late if they happen to be equal.
+    ///
+    /// # Errors
+    ///
+    /// [Exists](NetlinkError::is_exists) or busy if an index is taken, or what else the kernel reports.
+    pub fn create_veth_numbered(
+        &mut self,
+        name: &str,
+        peer: &str,
+        namespace: Option<BorrowedFd<'_>>,
+        [near, far]: [u32; 2],
+    ) -> Result<(), NetlinkError> {
         let mut other = LinkMessage::default();
+        other.header.index = far;
         other
             .attributes
             .push(LinkAttribute::IfName(peer.to_owned()));
@@ -94,7 +112,7 @@ impl Netlink {
             LinkInfo::Kind(InfoKind::Veth),
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(other))),
         ];
-        self.create("create veth", name, info)
+        self.create("create veth", name, near, info)
     }
 
     /// Creates a bridge.
@@ -106,6 +124,7 @@ impl Netlink {
         self.create(
             "create bridge",
             name,
+            0,
             vec![LinkInfo::Kind(InfoKind::Bridge)],
         )
     }
@@ -184,9 +203,11 @@ impl Netlink {
         &mut self,
         operation: &'static str,
         name: &str,
+        index: u32,
         info: Vec<LinkInfo>,
     ) -> Result<(), NetlinkError> {
         let mut message = LinkMessage::default();
+        message.header.index = index;
         message
             .attributes
             .push(LinkAttribute::IfName(name.to_owned()));

@@ -20,6 +20,7 @@ impl<T: AsRef<[u8]>> Packet<T> {
     /// # Errors
     ///
     /// If it is shorter than the header.
+    #[inline]
     pub fn new_checked(bytes: T) -> Result<Self, Malformed> {
         if bytes.as_ref().len() < HEADER_LEN {
             return Err(Malformed("Ethernet"));
@@ -28,25 +29,30 @@ impl<T: AsRef<[u8]>> Packet<T> {
     }
 
     /// Hardware address of the receiver.
+    #[inline]
     pub fn destination(&self) -> [u8; 6] {
         self.mac(0)
     }
 
     /// Hardware address of the sender.
+    #[inline]
     pub fn source(&self) -> [u8; 6] {
         self.mac(6)
     }
 
     /// What the payload is.
+    #[inline]
     pub fn ethertype(&self) -> u16 {
         be16(self.0.as_ref(), 12)
     }
 
     /// What follows the header, padding included.
+    #[inline]
     pub fn payload(&self) -> &[u8] {
         &self.0.as_ref()[HEADER_LEN..]
     }
 
+    #[inline]
     fn mac(&self, at: usize) -> [u8; 6] {
         let mut mac = [0; 6];
         mac.copy_from_slice(&self.0.as_ref()[at..at + 6]);
@@ -76,6 +82,7 @@ impl Repr {
     }
 
     /// Bytes that [`emit`](Self::emit) writes.
+    #[inline]
     pub fn buffer_len(&self) -> usize {
         HEADER_LEN
     }

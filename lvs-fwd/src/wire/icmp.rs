@@ -16,6 +16,7 @@ impl<T: AsRef<[u8]>> Packet<T> {
     /// # Errors
     ///
     /// If the bytes are fewer than the header.
+    #[inline]
     pub fn new_checked(bytes: T) -> Result<Self, Malformed> {
         if bytes.as_ref().len() < HEADER_LEN {
             return Err(Malformed("ICMP"));
@@ -24,26 +25,31 @@ impl<T: AsRef<[u8]>> Packet<T> {
     }
 
     /// Type.
+    #[inline]
     pub fn kind(&self) -> u8 {
         self.0.as_ref()[0]
     }
 
     /// Code within the type.
+    #[inline]
     pub fn code(&self) -> u8 {
         self.0.as_ref()[1]
     }
 
     /// Next-hop MTU of "fragmentation needed" (RFC 1191); other messages use these bytes otherwise.
+    #[inline]
     pub fn mtu(&self) -> u16 {
         be16(self.0.as_ref(), 6)
     }
 
     /// What follows the header: in an error the packet that it is about.
+    #[inline]
     pub fn payload(&self) -> &[u8] {
         &self.0.as_ref()[HEADER_LEN..]
     }
 
     /// Whether the checksum is right.
+    #[inline]
     pub fn verify_checksum(&self) -> bool {
         checksum::finish(checksum::sum(self.0.as_ref())) == 0
     }
@@ -75,6 +81,7 @@ pub struct Repr<'a> {
 
 impl Repr<'_> {
     /// Bytes that [`emit`](Self::emit) writes.
+    #[inline]
     pub fn buffer_len(&self) -> usize {
         HEADER_LEN + self.quoted.len()
     }

@@ -19,6 +19,7 @@ impl<T: AsRef<[u8]>> Packet<T> {
     ///
     /// If the version is not 4, the header shorter than 20 bytes or longer than the packet, or the packet
     /// longer than the bytes.
+    #[inline]
     pub fn new_checked(bytes: T) -> Result<Self, Malformed> {
         let packet = Self(bytes);
         let bytes = packet.0.as_ref();
@@ -40,6 +41,7 @@ impl<T: AsRef<[u8]>> Packet<T> {
     }
 
     /// Type of service: DSCP and ECN.
+    #[inline]
     pub fn tos(&self) -> u8 {
         self.0.as_ref()[1]
     }
@@ -51,21 +53,25 @@ impl<T: AsRef<[u8]>> Packet<T> {
     }
 
     /// Identification, shared by the fragments of a datagram.
+    #[inline]
     pub fn ident(&self) -> u16 {
         be16(self.0.as_ref(), 4)
     }
 
     /// Whether routers must not fragment it.
+    #[inline]
     pub fn dont_fragment(&self) -> bool {
         be16(self.0.as_ref(), 6) & DONT_FRAGMENT != 0
     }
 
     /// Whether more fragments follow.
+    #[inline]
     pub fn more_fragments(&self) -> bool {
         be16(self.0.as_ref(), 6) & MORE_FRAGMENTS != 0
     }
 
     /// Place of the payload in the datagram in bytes.
+    #[inline]
     pub fn fragment_offset(&self) -> usize {
         usize::from(be16(self.0.as_ref(), 6) & OFFSET_MASK) * 8
     }
@@ -107,11 +113,13 @@ impl<T: AsRef<[u8]>> Packet<T> {
     }
 
     /// The options, between fixed header and payload.
+    #[inline]
     pub fn options(&self) -> &[u8] {
         &self.0.as_ref()[MIN_HEADER_LEN..self.header_len()]
     }
 
     /// What follows the header, up to the total length.
+    #[inline]
     pub fn payload(&self) -> &[u8] {
         &self.0.as_ref()[self.header_len()..self.total_len()]
     }
@@ -122,6 +130,7 @@ impl<T: AsRef<[u8]>> Packet<T> {
         checksum::finish(checksum::sum(&self.0.as_ref()[..self.header_len()])) == 0
     }
 
+    #[inline]
     fn addr(&self, at: usize) -> Ipv4Addr {
         let bytes = self.0.as_ref();
         Ipv4Addr::new(bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3])
@@ -177,6 +186,7 @@ pub struct Repr {
 
 impl Repr {
     /// Bytes that [`emit`](Self::emit) writes.
+    #[inline]
     pub fn buffer_len(&self) -> usize {
         MIN_HEADER_LEN
     }

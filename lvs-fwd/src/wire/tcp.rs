@@ -17,6 +17,7 @@ impl<T: AsRef<[u8]>> Packet<T> {
     /// # Errors
     ///
     /// If its header is shorter than 20 bytes or longer than the bytes.
+    #[inline]
     pub fn new_checked(bytes: T) -> Result<Self, Malformed> {
         let packet = Self(bytes);
         let len = packet.0.as_ref().len();
@@ -28,31 +29,37 @@ impl<T: AsRef<[u8]>> Packet<T> {
     }
 
     /// Port of the sender.
+    #[inline]
     pub fn source_port(&self) -> u16 {
         be16(self.0.as_ref(), 0)
     }
 
     /// Port of the receiver.
+    #[inline]
     pub fn destination_port(&self) -> u16 {
         be16(self.0.as_ref(), 2)
     }
 
     /// Length of the header with options in bytes.
+    #[inline]
     pub fn header_len(&self) -> usize {
         usize::from(self.0.as_ref()[12] >> 4) * 4
     }
 
     /// The flags, as they stand in byte 13: FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32, ECE 64, CWR 128.
+    #[inline]
     pub fn flags(&self) -> u8 {
         self.0.as_ref()[13]
     }
 
     /// The stored checksum.
+    #[inline]
     pub fn checksum(&self) -> u16 {
         be16(self.0.as_ref(), CHECKSUM_OFFSET)
     }
 
     /// What follows the header.
+    #[inline]
     pub fn payload(&self) -> &[u8] {
         &self.0.as_ref()[self.header_len()..]
     }
@@ -60,16 +67,19 @@ impl<T: AsRef<[u8]>> Packet<T> {
 
 impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
     /// Sets the port of the sender.
+    #[inline]
     pub fn set_source_port(&mut self, port: u16) {
         put16(self.0.as_mut(), 0, port);
     }
 
     /// Sets the port of the receiver.
+    #[inline]
     pub fn set_destination_port(&mut self, port: u16) {
         put16(self.0.as_mut(), 2, port);
     }
 
     /// Sets the stored checksum.
+    #[inline]
     pub fn set_checksum(&mut self, checksum: u16) {
         put16(self.0.as_mut(), CHECKSUM_OFFSET, checksum);
     }

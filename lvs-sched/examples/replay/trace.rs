@@ -47,7 +47,8 @@ pub(crate) fn replay_file(path: &Path) -> Outcome {
 
 type Step = Result<(), String>;
 
-/// When a connection ended: here, and at the latest in the kernel, whose timers are late by up to a granule.
+/// When a connection ended: here, and at the latest in the kernel, whose timers are late by up to a
+/// granule.
 #[derive(Debug)]
 struct Gone {
     at: Instant,
@@ -176,8 +177,8 @@ impl Replay {
         Ok(())
     }
 
-    /// Checks what ended in a pause that began at `from`: everything listed must have ended, and everything that ended within the pause
-    /// by any timer must be listed.
+    /// Checks what ended in a pause that began at `from`: everything listed must have ended, and
+    /// everything that ended within the pause by any timer must be listed.
     fn expired(&mut self, listed: &BTreeSet<SocketAddr>, from: Instant) -> Step {
         if let Some(client) = listed
             .iter()
@@ -426,7 +427,8 @@ impl Replay {
     }
 }
 
-/// The kernel's reading may be a second lower than ours and, by `late` seconds between its clock and the line's, higher.
+/// The kernel's reading may be a second lower than ours and, by `late` seconds between its clock
+/// and the line's, higher.
 fn within(remaining: Duration, expires: u64, late: f64) -> Step {
     let ours = remaining.as_secs_f64();
     let highest = (ours + late).floor();

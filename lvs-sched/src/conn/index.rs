@@ -1,7 +1,8 @@
 //! Open-addressing hash index from 32-bit hashes to slab ids.
 //!
-//! Eight bytes a slot and nothing else: hash and id, so that a probe touches one cache line and growing needs no key. The
-//! keys live in the slab, the caller compares them. Linear probing with backward-shift deletion leaves no tombstones.
+//! Eight bytes a slot and nothing else: hash and id, so that a probe touches one cache line and
+//! growing needs no key. The keys live in the slab, the caller compares them. Linear probing with
+//! backward-shift deletion leaves no tombstones.
 
 /// The index.
 #[derive(Debug, Default)]
@@ -12,6 +13,11 @@ pub(crate) struct Index {
 }
 
 impl Index {
+    /// Number of keys.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     /// The id with this hash for which `equal` holds.
     pub(crate) fn find(&self, hash: u32, equal: impl Fn(u32) -> bool) -> Option<u32> {
         let mut position = self.home(hash)?;
@@ -134,10 +140,12 @@ mod tests {
                 } else if !add && map.remove(&id).is_some() {
                     index.remove(hash, id);
                 }
-                for id in 0u32..300 {
-                    let found = index.find((id % 7).wrapping_sub(3), |found| found == id);
-                    prop_assert_eq!(found, map.contains_key(&id).then_some(id));
-                }
+                let found = index.find(hash, |found| found == id);
+                prop_assert_eq!(found, map.contains_key(&id).then_some(id));
+            }
+            for id in 0u32..300 {
+                let found = index.find((id % 7).wrapping_sub(3), |found| found == id);
+                prop_assert_eq!(found, map.contains_key(&id).then_some(id));
             }
         }
     }

@@ -40,7 +40,8 @@ impl fmt::Display for State {
     }
 }
 
-/// TCP states of the balancer. They follow RFC 9293 loosely: it stands between the ends and often sees one direction only.
+/// TCP states of the balancer. They follow RFC 9293 loosely: it stands between the ends and often
+/// sees one direction only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 #[expect(missing_docs, reason = "the names are RFC 9293's")]
@@ -126,7 +127,8 @@ impl Path {
     }
 }
 
-/// The adjustable timeouts (`ipvsadm --set`). Running connections take a new value at their next packet.
+/// The adjustable timeouts (`ipvsadm --set`). Running connections take a new value at their next
+/// packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// Of ESTABLISHED.

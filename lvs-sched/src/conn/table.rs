@@ -1,12 +1,14 @@
 //! A worker's connections of one address family.
 //!
-//! Entries lie in a slab, found by two indexes: *forward* by client and virtual address, *reverse* by client and the
-//! address that replies come from. The original has one table hashed by the client's address and port only, which serves both
-//! directions, but lets one client port that talks to many virtual ports build a chain of any length. Two full keys cost
-//! eight bytes more an entry and a second insertion, and no sender can make a lookup slow.
+//! Entries lie in a slab, found by two indexes: *forward* by client and virtual address, *reverse*
+//! by client and the address that replies come from. The original has one table hashed by the
+//! client's address and port only, which serves both directions, but lets one client port that
+//! talks to many virtual ports build a chain of any length. Two full keys cost eight bytes more an
+//! entry and a second insertion, and no sender can make a lookup slow.
 //!
-//! Among entries with equal keys the index leads to the newest, the others hang behind it. So the newest wins, the next one
-//! shows up again when it ends, and a flood of equal keys (client port 0) costs no more than any other.
+//! Among entries with equal keys the index leads to the newest, the others hang behind it. So the
+//! newest wins, the next one shows up again when it ends, and a flood of equal keys (client port 0)
+//! costs no more than any other.
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -20,7 +22,7 @@ use super::state::State;
 use super::wheel::Wheel;
 use crate::persist::Template;
 use crate::real_server::Class;
-use crate::time::Nanos;
+use crate::time::{NEVER, Nanos};
 use crate::{ForwardMethod, Protocol, RealServer};
 
 /// An address as entries store it.
@@ -176,7 +178,8 @@ impl<A: Address> Entry<A> {
 #[derive(Debug)]
 pub(crate) struct Table<A> {
     slots: Vec<Option<Entry<A>>>,
-    /// Neighbours among equal keys, forward and reverse; apart from the entries because packets do not need them.
+    /// Neighbours among equal keys, forward and reverse; apart from the entries because packets do
+    /// not need them.
     links: Vec<[Chain; 2]>,
     free: Vec<u32>,
     indexes: [Index; 2],
@@ -284,6 +287,7 @@ impl<A: Address> Table<A> {
             }
         }
         self.wheel.arm(id, deadline);
+        self.check();
         id
     }
 
@@ -312,6 +316,7 @@ impl<A: Address> Table<A> {
             }
         }
         self.free.push(id);
+        self.check();
         entry
     }
 
@@ -326,7 +331,8 @@ impl<A: Address> Table<A> {
         }
     }
 
-    /// Calls `end` with each connection whose deadline is not later than `now`, after it was removed.
+    /// Calls `end` with each connection whose deadline is not later than `now`, after it was
+    /// removed.
     pub(crate) fn expire(&mut self, now: Nanos, mut end: impl FnMut(Entry<A>)) {
         if now < self.wheel.next() {
             return;
@@ -351,6 +357,24 @@ impl<A: Address> Table<A> {
                 end(self.remove(id));
             }
         }
+    }
+
+    /// What must hold after each change.
+    fn check(&self) {
+        let [forward, reverse] = [self.indexes[0].len(), self.indexes[1].len()];
+        debug_assert!(
+            forward <= self.len() && reverse <= self.len(),
+            "an index leads to what is not there"
+        );
+        debug_assert_eq!(
+            self.len() == 0,
+            forward == 0 && reverse == 0,
+            "an entry that no index leads to"
+        );
+        debug_assert!(
+            self.len() > 0 || self.wheel.next() == NEVER,
+            "a deadline without an entry"
+        );
     }
 
     fn hash(&self, key: &FlowKey<A>) -> u32 {

@@ -1,11 +1,12 @@
 //! Hierarchical timer wheel over small integer ids.
 //!
-//! Seven levels of 64 slots, a tick of 2^20 ns (about 1 ms) at the lowest: every time within 146 years has a slot. Arming,
-//! cancelling and each of the at most seven moves of an entry are O(1); nothing is ever scanned but the slot that is due,
-//! and bitmaps find it. Entries are linked by index, so the wheel allocates only when the ids grow.
+//! Seven levels of 64 slots, a tick of 2^20 ns (about 1 ms) at the lowest: every time within 146
+//! years has a slot. Arming, cancelling and each of the at most seven moves of an entry are O(1);
+//! nothing is ever scanned but the slot that is due, and bitmaps find it. Entries are linked by
+//! index, so the wheel allocates only when the ids grow.
 //!
-//! The wheel is a hint, never the truth: it is told the real deadline again when a slot comes up. A deadline that moved
-//! later costs nothing until then.
+//! The wheel is a hint, never the truth: it is told the real deadline again when a slot comes up. A
+//! deadline that moved later costs nothing until then.
 
 use crate::time::{NEVER, Nanos};
 
@@ -82,8 +83,9 @@ impl Wheel {
         }
     }
 
-    /// Moves to `now`. `deadline` tells an id's real deadline: those that are due are disarmed and pushed to `due`, the
-    /// others are put where they belong. Afterwards [`next`](Self::next) is later than `now`.
+    /// Moves to `now`. `deadline` tells an id's real deadline: those that are due are disarmed and
+    /// pushed to `due`, the others are put where they belong. Afterwards [`next`](Self::next) is
+    /// later than `now`.
     pub(crate) fn advance(
         &mut self,
         now: Nanos,
@@ -112,7 +114,8 @@ impl Wheel {
                 }
                 id = following;
             }
-            // What is left in the slot of the present tick is due within this tick, but later than `now`.
+            // What is left in the slot of the present tick is due within this tick, but later than
+            // `now`.
             if start >= target {
                 break;
             }
@@ -195,8 +198,8 @@ mod tests {
         #[test]
         fn agrees_with_a_sorted_list(steps in prop::collection::vec((0u8..4, 0u32..24, 0u64..3_000, 0u32..38), 1..200)) {
             let mut wheel = Wheel::default();
-            let mut deadlines = vec![NEVER; 24];
-            let mut armed = vec![NEVER; 24];
+            let mut deadlines = [NEVER; 24];
+            let mut armed = [NEVER; 24];
             let mut now: Nanos = 0;
             for (what, id, amount, shift) in steps {
                 let (at, slot) = (now + (amount << shift), id as usize);

@@ -1,7 +1,7 @@
 //! Schedulers: which real server gets a new connection.
 //!
-//! Each built-in is one file and one [`Scheduler`]. A program's own scheduler implements the same trait and goes into
-//! [`VirtualService::with_scheduler`](crate::VirtualService::with_scheduler).
+//! Each built-in is one file and one [`Scheduler`]. A program's own scheduler implements the same
+//! trait and goes into [`VirtualService::with_scheduler`](crate::VirtualService::with_scheduler).
 
 mod rr;
 mod wlc;
@@ -21,10 +21,11 @@ use crate::{RealServer, SchedulerFlags};
 
 /// Chooses a real server for a new connection.
 ///
-/// Called under the service's lock. Schedulers do not change a server's counts: binding the connection does, before
-/// the next pick. "None" is a normal answer, the client is then rejected.
+/// Called under the service's lock. Schedulers do not change a server's counts: binding the
+/// connection does, before the next pick. "None" is a normal answer, the client is then rejected.
 pub trait Scheduler: Send + fmt::Debug {
-    /// The position in `servers` of the one to use, or `None`. A position outside the list counts as `None`.
+    /// The position in `servers` of the one to use, or `None`. A position outside the list counts
+    /// as `None`.
     fn pick(&mut self, servers: &Servers, request: &Request) -> Option<usize>;
 
     /// The scheduler was attached to a service that has these servers.
@@ -76,7 +77,8 @@ impl Deref for Servers {
     }
 }
 
-/// What a scheduler may know of the packet that begins a connection: its real addresses, never masked ones.
+/// What a scheduler may know of the packet that begins a connection: its real addresses, never
+/// masked ones.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Request {
@@ -242,7 +244,8 @@ pub(crate) mod tests {
             self.service.server(addr(name)).unwrap()
         }
 
-        /// Sets the overload flag by an upper threshold of 1 and one connection; `false` clears it again.
+        /// Sets the overload flag by an upper threshold of 1 and one connection; `false` clears it
+        /// again.
         pub(crate) fn overload(&self, name: char, on: bool) {
             let server = self.server(name);
             if on {

@@ -2,10 +2,10 @@ use super::{Request, Scheduler, Servers};
 
 /// `rr`, round robin.
 ///
-/// Walks the list from the server after the one chosen last, to the end, then from the front up to and including that
-/// one, and takes the first usable server. Weights other than 0 do not matter. When the server chosen last is
-/// removed, its predecessor takes its place, so nobody is skipped or served twice. With nobody usable the position
-/// stays.
+/// Walks the list from the server after the one chosen last, to the end, then from the front up to
+/// and including that one, and takes the first usable server. Weights other than 0 do not matter.
+/// When the server chosen last is removed, its predecessor takes its place, so nobody is skipped or
+/// served twice. With nobody usable the position stays.
 #[derive(Debug, Default)]
 pub struct RoundRobin {
     /// The server chosen last; `None` is "before the first".

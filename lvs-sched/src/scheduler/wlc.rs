@@ -2,8 +2,9 @@ use super::{Request, Scheduler, Servers};
 
 /// `wlc`, weighted least connection.
 ///
-/// Takes the usable server with the smallest `cost / weight`, where [cost](crate::RealServer::cost) is
-/// `active × 256 + inactive`; among equals the first in list order. Compared by cross-multiplication, never divided.
+/// Takes the usable server with the smallest `cost / weight`, where [cost](crate::RealServer::cost)
+/// is `active × 256 + inactive`; among equals the first in list order. Compared by
+/// cross-multiplication, never divided.
 #[derive(Debug, Default)]
 pub struct WeightedLeastConnection;
 

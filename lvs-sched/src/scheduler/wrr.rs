@@ -2,12 +2,14 @@ use super::{Request, Scheduler, Servers};
 
 /// `wrr`, weighted round robin.
 ///
-/// Walks the list again and again at a falling *level*: a server is taken when its weight reaches the level. At the
-/// end of the list the level falls by `step`, the greatest common divisor of the weights, and after the lowest level
-/// (1 … step) it starts again at `top = max − (step − 1)`. So larger weights are taken in more rounds, spread over the cycle.
+/// Walks the list again and again at a falling *level*: a server is taken when its weight reaches
+/// the level. At the end of the list the level falls by `step`, the greatest common divisor of the
+/// weights, and after the lowest level (1 … step) it starts again at `top = max − (step − 1)`. So
+/// larger weights are taken in more rounds, spread over the cycle.
 ///
-/// Any change of the list restarts the walk at the front but keeps the level (rounded to the new step, capped at the new
-/// top). Servers that are added one by one therefore start at level 1, not at the top.
+/// Any change of the list restarts the walk at the front but keeps the level (rounded to the new
+/// step, capped at the new top). Servers that are added one by one therefore start at level 1, not
+/// at the top.
 #[derive(Debug, Default)]
 pub struct WeightedRoundRobin {
     /// The server chosen last; `None` is "before the first".
@@ -22,8 +24,8 @@ impl Scheduler for WeightedRoundRobin {
         if self.top == 0 {
             return None;
         }
-        // The walk gives up when the lowest level was tested to its end. Begun inside the lowest level it may pass
-        // the top once more, and then ends where it began.
+        // The walk gives up when the lowest level was tested to its end. Begun inside the lowest
+        // level it may pass the top once more, and then ends where it began.
         let start = self.position;
         let began_lowest = start.is_some() && self.level <= self.step;
         let mut restarted = false;
@@ -168,7 +170,8 @@ mod tests {
         pool.overload('A', false);
         assert_eq!(pool.pick(), 'A');
 
-        // At a server above the lowest level: the same, so the next walk begins at the front and the top.
+        // At a server above the lowest level: the same, so the next walk begins at the front and
+        // the top.
         let pool = filled(&[('A', 5), ('B', 3)]);
         assert_eq!(pool.pick(), 'A');
         pool.overload('A', true);

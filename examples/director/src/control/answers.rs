@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipvsadm::protocol::{
-    ConnectionInfo, CountersInfo, DestinationInfo, Family, Granularity, Method, PersistenceInfo, ServiceAddress,
-    ServiceInfo, ServicesInfo, TimeoutsInfo,
+    ConnectionInfo, CountersInfo, DestinationInfo, Family, Granularity, Method, PersistenceInfo,
+    ServiceAddress, ServiceInfo, ServicesInfo, TimeoutsInfo,
 };
-use lvs_sched::{self as sched, ConnectionInfo as Connection, ForwardMethod, RealServer, ServiceKey, Stats, TemplateInfo, TemplateTarget};
+use lvs_sched::{
+    self as sched, ConnectionInfo as Connection, ForwardMethod, RealServer, ServiceKey, Stats,
+    TemplateInfo, TemplateTarget,
+};
 
 /// All virtual services with their real servers, newest first as the kernel lists them.
 pub fn services(scheduler: &sched::Director) -> ServicesInfo {
@@ -73,7 +76,11 @@ fn service(service: &Arc<sched::VirtualService>) -> Option<ServiceInfo> {
             sched::Family::Inet6 => Family::Inet6,
         },
         service: match key {
-            ServiceKey::Address { protocol, vip, vport } => ServiceAddress::Address {
+            ServiceKey::Address {
+                protocol,
+                vip,
+                vport,
+            } => ServiceAddress::Address {
                 protocol: protocol.number(),
                 address: vip,
                 port: vport,
@@ -93,7 +100,11 @@ fn service(service: &Arc<sched::VirtualService>) -> Option<ServiceInfo> {
         one_packet: config.one_packet,
         stats: counters(service.stats()),
         rates: ipvsadm::protocol::RatesInfo::default(),
-        destinations: service.servers().iter().map(|server| destination(server)).collect(),
+        destinations: service
+            .servers()
+            .iter()
+            .map(|server| destination(server))
+            .collect(),
     })
 }
 

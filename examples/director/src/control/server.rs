@@ -66,7 +66,9 @@ impl Drop for ControlSocket {
     }
 }
 
-fn bind(address: &SocketAddress) -> io::Result<(std::os::unix::net::UnixListener, Option<PathBuf>)> {
+fn bind(
+    address: &SocketAddress,
+) -> io::Result<(std::os::unix::net::UnixListener, Option<PathBuf>)> {
     let SocketAddress::Path(path) = address else {
         return Ok((address.bind()?, None));
     };
@@ -152,7 +154,12 @@ async fn converse(stream: UnixStream, questions: mpsc::Sender<Question>) -> io::
 }
 
 async fn ask(questions: &mpsc::Sender<Question>, operation: Operation) -> Vec<Reply> {
-    let stopping = || vec![Reply::failure(ErrorKind::Internal, "the director is stopping")];
+    let stopping = || {
+        vec![Reply::failure(
+            ErrorKind::Internal,
+            "the director is stopping",
+        )]
+    };
     let (answer, receiver) = oneshot::channel();
     let question = Question { operation, answer };
     if questions.send(question).await.is_err() {

@@ -1,0 +1,48 @@
+//! A director's process between real TCP stacks, in network namespaces of its own; most tests run with one worker and
+//! with two.
+//!
+//! Without the right to make namespaces the tests are skipped, and say so.
+
+#![allow(clippy::unwrap_used)] // without the test harness clippy does not see that this is a test
+
+mod command_line;
+mod forwarding;
+mod life;
+mod stage;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    // Timings are part of what is tested: leave the directors some of the machine.
+    arguments.test_threads.get_or_insert(2);
+    let mut trials = command_line::trials();
+    match netlab::enter() {
+        Ok(_) => {
+            trials.extend(forwarding::trials());
+            trials.extend(life::trials());
+        }
+        Err(error) => println!("skipped: end-to-end tests need network namespaces: {error}"),
+    }
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// A test that runs with one worker and with two.
+fn with_workers(name: &'static str, test: fn(u32)) -> Vec<Trial> {
+    [1, 2]
+        .into_iter()
+        .map(|workers| {
+            Trial::test(format!("{name}::workers_{workers}"), move || {
+                test(workers);
+                Ok(())
+            })
+        })
+        .collect()
+}
+
+fn once(name: &'static str, test: fn()) -> Trial {
+    Trial::test(name, move || {
+        test();
+        Ok(())
+    })
+}

@@ -1,0 +1,374 @@
+//! What the tests are made of: small networks, and a director's process in one of them.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ipvsadm::protocol::{
+    Client, ClientError, ConnectionInfo, ServiceInfo, SocketAddress, StatusInfo,
+};
+use netlab::{Bridge, HttpServer, Namespace};
+use rustix::process::{Pid, Signal, kill_process};
+
+pub(crate) const VIP: &str = "198.51.100.100";
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A network with a director in the middle.
+pub(crate) struct Stage {
+    pub(crate) client: Namespace,
+    pub(crate) director: Namespace,
+    _switch: Namespace,
+    pub(crate) servers: Vec<(Namespace, HttpServer)>,
+}
+
+impl Stage {
+    /// Client on one side of the director, servers on the other, the director as their router.
+    pub(crate) fn nat(servers: usize) -> Self {
+        let [client, director, switch] =
+            ["client", "director", "switch"].map(|name| Namespace::new(name).unwrap());
+        netlab::veth(
+            (&client, "eth0", "198.51.100.10/24"),
+            (&director, "ext0", "198.51.100.1/24"),
+        )
+        .unwrap();
+        client.default_route("198.51.100.1").unwrap();
+        let servers = {
+            let lan = Bridge::new(&switch, "lan").unwrap();
+            lan.attach(&director, "int0", "10.1.0.1/24").unwrap();
+            (1..=servers)
+                .map(|n| {
+                    let namespace = Namespace::new(&format!("rs{n}")).unwrap();
+                    lan.attach(&namespace, "eth0", &format!("10.1.0.{}/24", 10 + n))
+                        .unwrap();
+                    namespace.default_route("10.1.0.1").unwrap();
+                    let server = HttpServer::start(&namespace, rip(n), &format!("rs{n}")).unwrap();
+                    (namespace, server)
+                })
+                .collect()
+        };
+        Self {
+            client,
+            director,
+            _switch: switch,
+            servers,
+        }
+    }
+
+    /// Client, director and servers on one LAN; the servers hold the virtual address and answer clients directly.
+    pub(crate) fn direct(servers: usize) -> Self {
+        let [client, director, switch] =
+            ["client", "director", "switch"].map(|name| Namespace::new(name).unwrap());
+        let servers = {
+            let lan = Bridge::new(&switch, "lan").unwrap();
+            lan.attach(&client, "eth0", "198.51.100.10/24").unwrap();
+            lan.attach(&director, "ext0", "198.51.100.1/24").unwrap();
+            (1..=servers)
+                .map(|n| {
+                    let namespace = Namespace::new(&format!("rs{n}")).unwrap();
+                    lan.attach(&namespace, "eth0", &format!("198.51.100.{}/24", 10 + n))
+                        .unwrap();
+                    namespace.hold_vip(VIP).unwrap();
+                    let any = SocketAddr::from(([0, 0, 0, 0], 80));
+                    let server = HttpServer::start(&namespace, any, &format!("rs{n}")).unwrap();
+                    (namespace, server)
+                })
+                .collect()
+        };
+        Self {
+            client,
+            director,
+            _switch: switch,
+            servers,
+        }
+    }
+
+    /// The n-th server, from 0, listens again.
+    pub(crate) fn restart(&mut self, n: usize) {
+        let (namespace, server) = &mut self.servers[n];
+        server.restart(namespace).unwrap();
+    }
+
+    /// Asks the virtual service once; the name of the server that answered.
+    pub(crate) fn ask(&self) -> std::io::Result<String> {
+        let response = self.client.http_get(vip(), "/", Duration::from_secs(3))?;
+        assert_eq!(response.status, 200);
+        Ok(response.server)
+    }
+
+    /// Asks so many times; how often each server answered, `rs1` first. Every request must be answered.
+    pub(crate) fn spread(&self, requests: usize) -> Vec<usize> {
+        let mut counts = vec![0; self.servers.len()];
+        for n in 0..requests {
+            let name = self
+                .ask()
+                .unwrap_or_else(|error| panic!("request {n} failed: {error}"));
+            let at = self
+                .servers
+                .iter()
+                .position(|(_, server)| server.name() == name)
+                .unwrap();
+            counts[at] += 1;
+        }
+        counts
+    }
+}
+
+pub(crate) fn vip() -> SocketAddr {
+    format!("{VIP}:80").parse().unwrap()
+}
+
+/// The n-th real server of the NAT stage, from 1.
+pub(crate) fn rip(n: usize) -> SocketAddr {
+    SocketAddr::new([10, 1, 0, u8::try_from(10 + n).unwrap()].into(), 80)
+}
+
+/// A configuration: an instance that holds the virtual address, and one service.
+pub(crate) struct Conf {
+    pub(crate) scheduler: &'static str,
+    pub(crate) method: &'static str,
+    pub(crate) servers: Vec<(String, u32)>,
+    pub(crate) protocol: &'static str,
+    pub(crate) extra: String,
+}
+
+impl Conf {
+    pub(crate) fn nat(servers: usize) -> Self {
+        Self {
+            scheduler: "rr",
+            method: "NAT",
+            servers: (1..=servers)
+                .map(|n| (format!("10.1.0.{} 80", 10 + n), 1))
+                .collect(),
+            protocol: "TCP",
+            extra: String::new(),
+        }
+    }
+
+    pub(crate) fn direct(servers: usize) -> Self {
+        Self {
+            method: "DR",
+            servers: (1..=servers)
+                .map(|n| (format!("198.51.100.{} 80", 10 + n), 1))
+                .collect(),
+            ..Self::nat(0)
+        }
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!(
+            "vrrp_instance VI_1 {{\n    interface ext0\n    virtual_router_id 51\n    virtual_ipaddress {{\n        {VIP}/24\n    }}\n}}\n\
+             virtual_server {VIP} 80 {{\n    delay_loop 1\n    lb_algo {}\n    lb_kind {}\n    protocol {}\n",
+            self.scheduler, self.method, self.protocol
+        );
+        let check = if self.protocol == "TCP" {
+            "TCP_CHECK {\n            connect_timeout 1\n            retry 1\n            delay_before_retry 1\n            warmup 0\n        }\n"
+        } else {
+            ""
+        };
+        for (server, weight) in &self.servers {
+            writeln!(
+                text,
+                "    real_server {server} {{\n        weight {weight}\n        {check}    }}"
+            )
+            .unwrap();
+        }
+        text.push_str("}\n");
+        text.push_str(&self.extra);
+        text
+    }
+}
+
+/// A director's process. Killed when dropped.
+pub(crate) struct Director {
+    child: Child,
+    pub(crate) file: PathBuf,
+    log: Arc<Mutex<Vec<String>>>,
+    namespace: Namespace,
+}
+
+impl Director {
+    /// Starts a director and waits until it runs.
+    pub(crate) fn start(stage: &Stage, conf: &str, workers: u32) -> Self {
+        let director = Self::launch(&stage.director, conf, workers);
+        director.wait_for_log("running ");
+        director
+    }
+
+    /// Starts a director and does not wait.
+    pub(crate) fn launch(namespace: &Namespace, conf: &str, workers: u32) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let file =
+            std::env::temp_dir().join(format!("director-e2e-{}-{number}.conf", std::process::id()));
+        fs::write(&file, conf).unwrap();
+        let mut child = namespace
+            .command(env!("CARGO_BIN_EXE_director"))
+            .unwrap()
+            .args([
+                "-n",
+                "-l",
+                "-D",
+                "--ring-slots",
+                "64",
+                "--workers",
+                &workers.to_string(),
+                "-f",
+            ])
+            .arg(&file)
+            .env_remove("LVS_SOCKET")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::clone(&log);
+        let stderr = child.stderr.take().unwrap();
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                lines.lock().unwrap().push(line);
+            }
+        });
+        Self {
+            child,
+            file,
+            log,
+            namespace: namespace.clone(),
+        }
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().join("\n")
+    }
+
+    /// Waits for a line with this text.
+    pub(crate) fn wait_for_log(&self, text: &str) {
+        self.wait_until(&format!("a log line with '{text}'"), || {
+            self.log().contains(text)
+        });
+    }
+
+    pub(crate) fn wait_until(&self, what: &str, mut holds: impl FnMut() -> bool) -> Duration {
+        let started = Instant::now();
+        while started.elapsed() < PATIENCE {
+            if holds() {
+                return started.elapsed();
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("no {what} within {PATIENCE:?}; the log:\n{}", self.log());
+    }
+
+    fn ask<T: Send>(
+        &self,
+        question: impl FnOnce(&mut Client) -> Result<T, ClientError> + Send,
+    ) -> T {
+        let answer = self.namespace.run(|| {
+            let mut client = Client::connect(&SocketAddress::default())?;
+            question(&mut client)
+        });
+        answer.unwrap_or_else(|error| panic!("{error}; the log:\n{}", self.log()))
+    }
+
+    pub(crate) fn service(&self) -> ServiceInfo {
+        let services = self.ask(Client::services);
+        assert_eq!(services.services.len(), 1, "one service is configured");
+        services.services.into_iter().next().unwrap()
+    }
+
+    pub(crate) fn connections(&self) -> Vec<ConnectionInfo> {
+        self.ask(Client::connections)
+    }
+
+    pub(crate) fn status(&self) -> StatusInfo {
+        self.ask(Client::status)
+    }
+
+    /// What `ipvsadm` prints for these arguments in the director's namespace.
+    pub(crate) fn ipvsadm(&self, arguments: &[&str]) -> String {
+        let (mut output, mut errors) = (Vec::new(), Vec::new());
+        let status = self.namespace.run(|| {
+            let names = ipvsadm::listing::names::Names::default();
+            ipvsadm::run::run(
+                arguments.iter().copied(),
+                &SocketAddress::default(),
+                &names,
+                &mut output,
+                &mut errors,
+            )
+        });
+        assert_eq!(status, 0, "{}", String::from_utf8_lossy(&errors));
+        String::from_utf8(output).unwrap()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(
+            Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap(),
+            signal,
+        )
+        .unwrap();
+    }
+
+    /// Ends it as the kernel would, without any warning.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Ends it as an operator would.
+    pub(crate) fn terminate(mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait()
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let started = Instant::now();
+        while started.elapsed() < PATIENCE {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the director does not end; the log:\n{}", self.log());
+    }
+
+    /// Replaces its file and asks it to reload.
+    pub(crate) fn reload(&self, conf: &str) {
+        fs::write(&self.file, conf).unwrap();
+        self.signal(Signal::HUP);
+    }
+}
+
+impl Drop for Director {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_file(&self.file);
+    }
+}
+
+/// Runs the program to its end; exit status and standard error.
+pub(crate) fn director(arguments: &[&str]) -> (i32, String) {
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_director"))
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut errors = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut errors)
+        .unwrap();
+    (child.wait().unwrap().code().unwrap(), errors)
+}
