@@ -100,7 +100,7 @@ impl Pools {
         self.monitor.poll_timeout()
     }
 
-    fn apply_services(&mut self, now: Instant, plan: &Plan) {
+    fn apply_services(&self, now: Instant, plan: &Plan) {
         for service in self.scheduler.services() {
             let Some(key) = service.key() else { continue };
             if !plan.services.iter().any(|planned| planned.key == key) {
@@ -342,7 +342,7 @@ impl Pools {
         }
     }
 
-    fn apply_changes(&mut self, now: Instant, at: usize, changes: Vec<Change<SocketAddr>>) {
+    fn apply_changes(&self, now: Instant, at: usize, changes: Vec<Change<SocketAddr>>) {
         let key = self.pools[at].planned.service;
         for change in changes {
             match change {
