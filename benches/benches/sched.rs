@@ -99,7 +99,7 @@ fn table(criterion: &mut Criterion) {
                     || filled(now, 0),
                     |(_director, worker)| {
                         for packet in &packets {
-                            black_box(worker.handle_packet(now, packet));
+                            let _ = black_box(worker.handle_packet(now, packet));
                         }
                     },
                     BatchSize::LargeInput,
@@ -139,7 +139,7 @@ fn filled(now: Instant, connections: u32) -> (Arc<Director>, Worker) {
     }
     let mut worker = director.worker();
     for n in 0..connections {
-        worker.handle_packet(now, &packet(n, TcpFlags::SYN));
+        let _ = worker.handle_packet(now, &packet(n, TcpFlags::SYN));
     }
     (director, worker)
 }

@@ -356,7 +356,9 @@ impl Stage {
             let mut buffer = vec![0; 256 << 10];
             let warm = Instant::now() + time / 4;
             while Instant::now() < warm {
-                stream.read(&mut buffer)?;
+                if stream.read(&mut buffer)? == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
             }
             let (mut bytes, started) = (0_u64, Instant::now());
             while started.elapsed() < time {
