@@ -438,3 +438,98 @@ fn has_notifications(config: &Config) -> bool {
 fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(text: &str) -> Plan {
+        let mut sources = lvs_conf::SourceMap::new();
+        let main = sources.add("test.conf", text);
+        Plan::new(&lvs_conf::load(&sources, main).config)
+    }
+
+    fn block(method: &str, servers: &[&str]) -> String {
+        let servers: String = servers
+            .iter()
+            .map(|server| {
+                format!(
+                    "real_server {server} {{\nweight 3\nTCP_CHECK {{\nconnect_timeout 2\n}}\n}}\n"
+                )
+            })
+            .collect();
+        format!(
+            "virtual_server 192.0.2.10 80 {{\nlb_algo wrr\nlb_kind {method}\nprotocol TCP\ndelay_loop 7\n{servers}}}\n"
+        )
+    }
+
+    #[test]
+    fn server_takes_weight_method_and_check_from_its_block() {
+        let plan = plan(&block("NAT", &["10.0.0.1 8080"]));
+        assert_eq!(plan.services.len(), 1);
+        assert_eq!(
+            plan.services[0].config.scheduler,
+            SchedulerKind::WeightedRoundRobin
+        );
+        let server = &plan.pools[0].servers[0];
+        assert_eq!(server.addr, "10.0.0.1:8080".parse().unwrap());
+        assert_eq!(server.config.method, ForwardMethod::Nat);
+        assert_eq!((server.config.weight.get(), server.member.weight), (3, 3));
+        let check = server.checks[0].checker();
+        assert_eq!(check.connect.destination, server.addr);
+        assert_eq!(check.timing.connect_timeout, Duration::from_secs(2));
+        assert_eq!(check.timing.delay_loop, Duration::from_secs(7));
+        assert_eq!(
+            check.timing.warmup,
+            Duration::from_secs(7),
+            "keepalived's default is the delay_loop"
+        );
+        assert!(plan.remarks.is_empty(), "{:?}", plan.remarks);
+    }
+
+    #[test]
+    fn two_blocks_for_one_address_share_its_service() {
+        let text = block("DR", &["10.0.0.1 80"]) + &block("NAT", &["10.0.0.2 80"]);
+        let plan = plan(&text);
+        assert_eq!((plan.services.len(), plan.pools.len()), (1, 2));
+        assert_eq!(plan.pools[0].service, plan.pools[1].service);
+        let methods: Vec<_> = plan
+            .pools
+            .iter()
+            .map(|pool| pool.servers[0].config.method)
+            .collect();
+        assert_eq!(methods, [ForwardMethod::DirectRoute, ForwardMethod::Nat]);
+    }
+
+    #[test]
+    fn what_is_not_built_is_said_and_the_rest_stays() {
+        let text = block("NAT", &["10.0.0.1 80"])
+            + &block("TUN", &["10.0.0.2 80"]).replace("192.0.2.10", "192.0.2.11");
+        let plan = plan(&text);
+        assert_eq!(plan.services.len(), 2);
+        assert!(plan.pools[1].servers.is_empty());
+        assert!(
+            plan.remarks
+                .iter()
+                .any(|remark| remark.contains("TUN is not built yet, server 10.0.0.2:80"))
+        );
+    }
+
+    #[test]
+    fn addresses_stand_on_their_own_device_or_the_instances() {
+        let plan = plan(
+            "vrrp_instance a {\ninterface eth0\nvirtual_router_id 1\nvirtual_ipaddress {\n192.0.2.1/24\n\
+             192.0.2.2/24 dev eth1 label eth1:1\n}\n}\n",
+        );
+        let addresses: Vec<String> = plan.addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["192.0.2.1/24 on eth0", "192.0.2.2/24 on eth1"]);
+        assert!(plan.remarks[0].starts_with("VRRP is not spoken yet"));
+    }
+
+    #[test]
+    fn plans_of_equal_texts_are_equal() {
+        let text = block("NAT", &["10.0.0.1 80", "10.0.0.2 80"]);
+        assert_eq!(plan(&text), plan(&format!("# a comment\n\n{text}")));
+        assert_ne!(plan(&text), plan(&text.replace("weight 3", "weight 4")));
+    }
+}
