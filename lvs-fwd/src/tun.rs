@@ -269,7 +269,7 @@ fn rule(server: &Endpoint) -> Rule {
         from: Some(Prefix::new(server.addr, u8::MAX)),
         iif: None,
         ip_protocol: Some(server.protocol),
-        source_ports: Some((server.port, server.port)),
+        source_ports: (server.port != 0).then_some((server.port, server.port)),
         table: TABLE,
         protocol: MARK,
     }
