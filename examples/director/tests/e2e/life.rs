@@ -48,6 +48,22 @@ pub(crate) fn trials() -> Vec<Trial> {
             foreign_address_is_used_and_stays,
         ),
         once(
+            "leftover_address_that_nobody_wants_is_removed",
+            leftover_address_is_removed,
+        ),
+        once(
+            "blocks_for_one_address_share_their_servers",
+            blocks_for_one_address_share_their_servers,
+        ),
+        once(
+            "sorry_server_may_be_a_real_server",
+            sorry_server_may_be_a_real_server,
+        ),
+        once(
+            "sigusr1_logs_what_was_dropped",
+            sigusr1_logs_what_was_dropped,
+        ),
+        once(
             "unknown_requests_are_answered",
             unknown_requests_are_answered,
         ),
@@ -359,6 +375,85 @@ fn foreign_address_is_used_and_stays() {
     assert_eq!(stage.spread(4), [4]);
     assert!(director.terminate().success());
     assert!(holds_vip(&stage));
+}
+
+fn leftover_address_is_removed() {
+    let stage = Stage::nat(1);
+    let conf = Conf::nat(1).text();
+    let director = Director::start(&stage, &conf, 1);
+    director.kill();
+    assert!(holds_vip(&stage));
+    let other = conf.replace(&format!("{VIP}/24"), "198.51.100.101/24");
+    let director = Director::start(&stage, &other, 1);
+    assert!(!holds_vip(&stage), "{}", director.log());
+}
+
+fn blocks_for_one_address_share_their_servers() {
+    let stage = Stage::nat(2);
+    let mut conf = Conf::nat(2);
+    let second = |servers| {
+        let text = Conf::nat(servers).text();
+        let (_, block) = text.split_once("virtual_server ").unwrap();
+        format!("virtual_server {block}")
+    };
+    conf.extra = second(2);
+    let director = Director::start(&stage, &conf.text(), 1);
+    assert_eq!(stage.spread(10), [5, 5]);
+    // The second block gives a server up that the first still wants.
+    conf.extra = second(1);
+    director.reload(&conf.text());
+    director.wait_for_log("reload done");
+    assert_eq!(stage.spread(10), [5, 5]);
+    // Both give it up.
+    conf.servers.remove(1);
+    director.reload(&conf.text());
+    director.wait_until("the second reload", || {
+        director.log().matches("reload done").count() == 2
+    });
+    assert_eq!(stage.spread(4), [4, 0]);
+    // The first block goes, the second stays.
+    director.reload(&conf.text().replacen(
+        "    real_server 10.1.0.11 80 {\n        weight 1\n",
+        "    real_server 10.1.0.12 80 {\n        weight 1\n",
+        1,
+    ));
+    director.wait_until("the third reload", || {
+        director.log().matches("reload done").count() == 3
+    });
+    assert_eq!(stage.spread(10), [5, 5]);
+}
+
+fn sorry_server_may_be_a_real_server() {
+    let mut stage = Stage::nat(2);
+    let mut conf = Conf::nat(2);
+    conf.method = "NAT\n    quorum 2\n    sorry_server 10.1.0.11 80";
+    let director = Director::start(&stage, &conf.text(), 1);
+    assert_eq!(stage.spread(4), [2, 2]);
+    stage.servers[1].1.stop();
+    director.wait_for_log("lost its quorum");
+    assert_eq!(stage.spread(4), [4, 0]);
+    stage.restart(1);
+    director.wait_for_log("sorry server 10.1.0.11:80 of TCP 198.51.100.100:80 is not needed");
+    assert_eq!(
+        stage.spread(4),
+        [2, 2],
+        "what the sorry server gives up is still a real server"
+    );
+}
+
+fn sigusr1_logs_what_was_dropped() {
+    let mut stage = Stage::nat(1);
+    let director = Director::start(&stage, &Conf::nat(1).text(), 1);
+    stage.servers[0].1.stop();
+    director.wait_for_log("is down");
+    assert!(stage.ask().is_err());
+    director.signal(Signal::USR1);
+    director.wait_for_log("packets dropped, rejected: 1");
+    director.signal(Signal::USR2);
+    director.wait_until("it logs again and goes on", || {
+        director.log().matches("packets dropped, rejected").count() == 2
+    });
+    assert_eq!(director.status().workers, 1);
 }
 
 fn unknown_requests_are_answered() {
