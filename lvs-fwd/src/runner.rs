@@ -307,6 +307,11 @@ impl<B: Balancer> Worker<B> {
         self.ports.retain(|(other, _)| *other != port);
     }
 
+    /// Takes the way to the host away and closes it; the view should say so too.
+    pub fn remove_host(&mut self) {
+        self.host = None;
+    }
+
     fn wait(&self, timeout: Duration) -> io::Result<()> {
         let ports = self.ports.iter();
         let devices = ports

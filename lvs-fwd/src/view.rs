@@ -27,6 +27,8 @@ pub struct View {
     pub ports: Arc<[Port]>,
     /// The host's own addresses.
     pub local: Arc<LocalAddresses>,
+    /// Whether nothing can be given to the host. What is claimed and of no connection is then refused in its place.
+    pub hostless: bool,
 }
 
 impl View {

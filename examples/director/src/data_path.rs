@@ -38,8 +38,8 @@ pub struct DataPath {
     fanout_groups: u16,
     claims: Arc<ClaimSet>,
     claim: Claim,
-    /// `None` without a TUN device.
-    local_replies: Option<LocalReplies>,
+    /// Index of the TUN device, and the rules that lead to it; `None` without one.
+    host: Option<(u32, LocalReplies)>,
 }
 
 /// A port, by the name of its interface.
@@ -80,7 +80,10 @@ impl DataPath {
         scheduler: &Arc<Director>,
     ) -> Result<(Self, UnboundedReceiver<usize>), StartError> {
         let tun = open_tun()?;
-        let local_replies = tun.as_ref().map(LocalReplies::open).transpose()?;
+        let host = match &tun {
+            Some(tun) => Some((tun.ifindex(), LocalReplies::open(tun)?)),
+            None => None,
+        };
         let none: [&str; 0] = [];
         let mirror = Mirror::open(&none)?;
         let claim = Claim::install(&none, &ClaimSet::new())?;
@@ -99,7 +102,7 @@ impl DataPath {
             fanout_groups: 0,
             claims: Arc::default(),
             claim,
-            local_replies,
+            host,
         };
         // The first worker has the way to the host; the others' packets go through it.
         let mut host = tun.map(|tun| Box::new(tun) as Box<dyn Device>);
@@ -163,6 +166,7 @@ impl DataPath {
             false
         });
         self.log_ports(&before);
+        self.watch_tun();
         self.lead_local_replies();
         self.publish();
         changed
@@ -297,6 +301,22 @@ impl DataPath {
         self.control.wake();
     }
 
+    /// Somebody may remove the TUN device; then the director goes on as one that never had it.
+    fn watch_tun(&mut self) {
+        let Some((ifindex, _)) = &self.host else {
+            return;
+        };
+        if self.mirror.links().any(|link| link.index == *ifindex) {
+            return;
+        }
+        error!("the TUN device has been removed: {WITHOUT_TUN}; start the director anew");
+        self.host = None;
+        for worker in &self.threads {
+            let _ = worker.questions.send(Box::new(Worker::remove_host));
+        }
+        self.control.wake();
+    }
+
     /// One line for each interface that went up or down.
     fn log_ports(&self, before: &[Port]) {
         let after = self.mirror.snapshot().ports;
@@ -427,12 +447,13 @@ impl DataPath {
             neighbours: snapshot.neighbours,
             ports: snapshot.ports,
             local: snapshot.local,
+            hostless: self.host.is_none(),
         })
     }
 
     /// Replies of NAT servers on this host come to the workers through the TUN device.
     fn lead_local_replies(&mut self) {
-        let Some(replies) = &mut self.local_replies else {
+        let Some((_, replies)) = &mut self.host else {
             return;
         };
         let local = self.mirror.snapshot().local;
@@ -510,11 +531,7 @@ fn open_tun() -> Result<Option<Tun>, TunError> {
             Ok(Some(tun))
         }
         Err(error @ TunError::Open(_)) => {
-            warn!(
-                "{}: what a service's address gets beyond its connections is dropped instead of given to the host, and a \
-                 real server on this host can't be used",
-                chain(&error)
-            );
+            warn!("{}: {WITHOUT_TUN}", chain(&error));
             Ok(None)
         }
         Err(error) => Err(error),
@@ -565,6 +582,9 @@ fn start_thread(
         })?;
     Ok(WorkerThread { thread, questions })
 }
+
+const WITHOUT_TUN: &str = "what a service's address gets beyond its connections is refused instead of given to the \
+                           host, and a real server on this host can't be used";
 
 /// How long a worker waits when nothing happens at all.
 const PATIENCE: Duration = Duration::from_secs(1);

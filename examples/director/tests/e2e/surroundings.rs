@@ -1,9 +1,16 @@
 //! What changes around a running director: interfaces, addresses, the way to the host.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
+use lvs_fwd::device::Device;
+use lvs_fwd::device::ring::{Ring, RingConfig};
+use lvs_fwd::frame::Frame;
+use lvs_fwd::wire::ipv4;
 use netlab::{HttpServer, Namespace};
+use rustix::process::Signal;
 
 use crate::stage::{Conf, Director, Stage, VIP, vip};
 use crate::{once, with_workers};
@@ -122,8 +129,16 @@ fn without_its_tun_device_it_balances_and_ends() {
     let Ok(tun) = netlink.link_by_name("lvs0") else {
         return println!("skipped: no TUN device here");
     };
+    let mut open = stage.client.run(|| TcpStream::connect(vip())).unwrap();
     netlink.delete_link(tun.index).unwrap();
+    // More than there are slots in the rings.
+    send_to_vip(&stage, 200);
     assert_eq!(stage.spread(10), [5, 5]);
+    open.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    assert!(open.read(&mut [0; 16]).unwrap() > 0, "it goes on");
+    director.wait_for_log("the TUN device has been removed");
+    director.signal(Signal::USR1);
+    director.wait_for_log("packets ResetSent: ");
     let before = director.processor_time();
     std::thread::sleep(Duration::from_millis(500));
     let spent = director.processor_time() - before;
@@ -133,12 +148,40 @@ fn without_its_tun_device_it_balances_and_ends() {
     assert!(started.elapsed() < Duration::from_secs(2));
 }
 
+/// Segments of no connection.
+fn send_to_vip(stage: &Stage, count: usize) {
+    let [source, target] =
+        [(&stage.client, "eth0"), (&stage.director, "ext0")].map(|(namespace, name)| {
+            let mut netlink = namespace.netlink().unwrap();
+            netlink.link_by_name(name).unwrap()
+        });
+    let mut ring = stage
+        .client
+        .run(|| Ring::open(&RingConfig::new(source.index)))
+        .unwrap();
+    let mut frame = [&target.mac.unwrap()[..], &source.mac.unwrap(), &[8, 0]].concat();
+    let header = ipv4::Repr {
+        source: [198, 51, 100, 10].into(),
+        destination: VIP.parse().unwrap(),
+        protocol: 6,
+        tos: 0,
+        ttl: 64,
+        ident: 0,
+        dont_fragment: true,
+        payload_len: 20,
+    };
+    frame.resize(14 + 40, 0);
+    header.emit(&mut frame[14..]);
+    frame[34..38].copy_from_slice(&[0x03, 0xe8, 0, 80]); // from port 1000
+    frame[46..48].copy_from_slice(&[0x50, 0x10]); // 20 bytes, ACK
+    for _ in 0..count {
+        ring.transmit(Frame::from_bytes(&frame));
+        ring.flush().unwrap();
+    }
+}
+
 /// What goes to another hardware address, such as that of a macvlan interface, is not the interface's to take.
 fn claim_is_about_frames_to_the_interface() {
-    use lvs_fwd::device::Device;
-    use lvs_fwd::device::ring::{Ring, RingConfig};
-    use lvs_fwd::frame::Frame;
-
     let stage = Stage::nat(1);
     let director = Director::start(&stage, &Conf::nat(1).text(), 1);
     let [source, target] =
@@ -163,7 +206,7 @@ fn claim_is_about_frames_to_the_interface() {
     send([2, 9, 9, 9, 9, 9]);
     send(target.mac.unwrap());
     director.wait_until("one of the two claimed", || {
-        director.signal(rustix::process::Signal::USR1);
+        director.signal(Signal::USR1);
         director
             .log()
             .contains("claimed from the host: 1 packets to services")
