@@ -4,6 +4,8 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -57,7 +59,7 @@ struct App {
     is_incomplete: bool,
     scheduler: Arc<Director>,
     pools: Pools,
-    reports: UnboundedReceiver<Report>,
+    reports: Receiver<Report>,
     addresses: Addresses,
     data_path: DataPath,
     failures: UnboundedReceiver<usize>,
@@ -65,6 +67,7 @@ struct App {
     resolve_requests: AsyncFd<OwnedFd>,
     /// Held for its end: the socket goes with it.
     _socket: ControlSocket,
+    _only: UnixListener,
     questions: Receiver<Question>,
     signals: Signals,
 }
@@ -97,6 +100,7 @@ impl App {
                 address: address.clone(),
                 source,
             })?;
+        let only = only_one()?;
         let random = RandomState::new();
         let seed = |n: u64| random.hash_one(n);
         let seeds = [seed(0), seed(1), seed(2), seed(3)];
@@ -118,6 +122,7 @@ impl App {
             data_path,
             failures,
             _socket: socket,
+            _only: only,
             questions,
             signals,
         };
@@ -371,6 +376,9 @@ pub enum RunError {
         /// What the system says.
         source: io::Error,
     },
+    /// Another director runs in this network namespace, with another control socket.
+    #[error("a director runs in this network namespace already")]
+    Second(#[source] io::Error),
     /// The data path could not be started.
     #[error("can't start forwarding")]
     DataPath(#[from] StartError),
@@ -386,6 +394,14 @@ pub enum RunError {
     /// The control loop's runtime could not be made.
     #[error("can't make the control loop")]
     Runtime(#[source] io::Error),
+}
+
+/// Takes a name that only one director per network namespace can have, wherever its control socket is: two would take
+/// each other's addresses and rules for leftovers.
+fn only_one() -> Result<UnixListener, RunError> {
+    SocketAddr::from_abstract_name(LOCK)
+        .and_then(|name| UnixListener::bind_addr(&name))
+        .map_err(RunError::Second)
 }
 
 /// Each check takes a descriptor, and there may be thousands.
@@ -448,3 +464,5 @@ async fn readable(descriptor: &AsyncFd<OwnedFd>) {
         Err(_) => std::future::pending().await,
     }
 }
+
+const LOCK: &str = "lvs-director-only-one";

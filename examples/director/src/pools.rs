@@ -104,7 +104,7 @@ impl Pools {
         self.monitor.poll_timeout()
     }
 
-    fn apply_services(&mut self, now: Instant, plan: &Plan) {
+    fn apply_services(&self, now: Instant, plan: &Plan) {
         for service in self.scheduler.services() {
             let Some(key) = service.key() else { continue };
             if !plan.services.iter().any(|planned| planned.key == key) {

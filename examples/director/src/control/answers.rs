@@ -18,11 +18,7 @@ pub fn services(scheduler: &sched::Director) -> ServicesInfo {
     ServicesInfo {
         ipvs_version: IPVS_VERSION.into(),
         table_size: TABLE_SIZE,
-        services: scheduler
-            .services()
-            .iter()
-            .filter_map(|service| self::service(service))
-            .collect(),
+        services: scheduler.services().iter().filter_map(service).collect(),
     }
 }
 

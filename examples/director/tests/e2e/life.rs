@@ -79,6 +79,14 @@ pub(crate) fn trials() -> Vec<Trial> {
             reload_of_an_unchanged_file_drops_nothing,
         ),
         (
+            "reloads_in_traffic_break_no_connection",
+            reloads_in_traffic_break_no_connection,
+        ),
+        (
+            "end_by_sigterm_in_traffic_takes_a_moment",
+            end_by_sigterm_in_traffic,
+        ),
+        (
             "killed_in_traffic_it_starts_again_at_once",
             killed_in_traffic_it_starts_again_at_once,
         ),
@@ -154,6 +162,76 @@ fn reload_of_an_unchanged_file_drops_nothing(workers: u32) {
     );
 }
 
+/// Services and servers come and go beside one that works; its claims, its connections and new ones do not notice.
+fn reloads_in_traffic_break_no_connection(workers: u32) {
+    let stage = Stage::nat(2);
+    let conf = Conf::nat(1);
+    let (_, block) = Conf::nat(2)
+        .text()
+        .split_once("virtual_server ")
+        .map(|(head, block)| (head.to_owned(), block.to_owned()))
+        .unwrap();
+    let more = Conf {
+        extra: format!(
+            "virtual_server {}",
+            block.replace(&format!("{VIP} 80"), &format!("{VIP} 81"))
+        ),
+        ..Conf::nat(1)
+    };
+    let director = Director::start(&stage, &conf.text(), workers);
+    let length = 300 << 20;
+    let transfer = stage
+        .client
+        .spawn(move || {
+            netlab::http_get(vip(), &format!("/bytes/{length}"), Duration::from_secs(10))
+        })
+        .unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    let requests = stage
+        .client
+        .spawn(move || {
+            let mut answered = 0;
+            while !flag.load(Ordering::Relaxed) {
+                netlab::http_get(vip(), "/", Duration::from_secs(3)).unwrap();
+                answered += 1;
+            }
+            answered
+        })
+        .unwrap();
+    for round in 1..=10 {
+        director.reload(&if round % 2 == 1 { &more } else { &conf }.text());
+        director.wait_until("the reload", || {
+            director.log().matches("reload done").count() == round
+        });
+    }
+    stop.store(true, Ordering::Relaxed);
+    assert!(requests.join().unwrap() > 0);
+    let response = transfer.join().unwrap().unwrap();
+    assert_eq!(response.hash, netlab::bytes_hash(length));
+}
+
+fn end_by_sigterm_in_traffic(workers: u32) {
+    let stage = Stage::nat(1);
+    let director = Director::start(&stage, &Conf::nat(1).text(), workers);
+    let transfers: Vec<_> = (0..4)
+        .map(|_| {
+            let ask = || netlab::http_get(vip(), "/bytes/4000000000", Duration::from_secs(1));
+            stage.client.spawn(ask).unwrap()
+        })
+        .collect();
+    director.wait_until("the transfers under way", || {
+        director.service().stats.outbytes > 50 << 20
+    });
+    let started = std::time::Instant::now();
+    assert!(director.terminate().success());
+    assert!(started.elapsed() < Duration::from_secs(3));
+    assert!(!holds_vip(&stage));
+    for transfer in transfers {
+        assert!(transfer.join().unwrap().is_err());
+    }
+}
+
 fn reload_adds_and_removes_servers() {
     let stage = Stage::nat(3);
     let mut conf = Conf::nat(3);
@@ -174,11 +252,7 @@ fn reload_adds_and_removes_servers() {
     let other = conf
         .text()
         .replace(&format!("{VIP} 80"), &format!("{VIP} 8080"));
-    director.reload(
-        &other
-            .replace("10.1.0.12 80", "10.1.0.12 80")
-            .replace("TCP_CHECK {", "TCP_CHECK {\nconnect_port 80"),
-    );
+    director.reload(&other.replace("TCP_CHECK {", "TCP_CHECK {\nconnect_port 80"));
     director.wait_until("the third reload", || {
         director.log().matches("reload done").count() == 3
     });
@@ -360,6 +434,22 @@ fn second_director_in_a_namespace_is_refused() {
     let mut second = Director::launch(&stage.director, &conf, 1);
     assert_eq!(second.wait().code(), Some(1));
     second.wait_for_log("does a director run in this network namespace already?");
+    // Nor does another control socket help.
+    let third = stage
+        .director
+        .command(env!("CARGO_BIN_EXE_director"))
+        .unwrap()
+        .args(["-n", "-l", "-f"])
+        .arg(&first.file)
+        .env("LVS_SOCKET", "@other")
+        .output()
+        .unwrap();
+    assert_eq!(third.status.code(), Some(1));
+    let errors = String::from_utf8_lossy(&third.stderr);
+    assert!(
+        errors.contains("a director runs in this network namespace already"),
+        "{errors}"
+    );
     assert_eq!(stage.spread(4), [4]);
     drop(first);
 }
