@@ -9,7 +9,8 @@
 //!   host's own health checks stay the host's.
 //!
 //! Fragments are left to the host, and so are frames with a VLAN tag: they belong to the VLAN's interface, which is
-//! a device of its own. Everything else (ARP, ICMP, ssh, VRRP, …) is never looked at. IPv6
+//! a device of its own. Frames to another hardware address than the device's belong to others too, such as a
+//! macvlan interface on top of it. Everything else (ARP, ICMP, ssh, VRRP, …) is never looked at. IPv6
 //! endpoints are kept in sets of their own, but no rule asks them: nothing forwards IPv6 yet, and what is
 //! not forwarded must not be taken away.
 //!
@@ -134,7 +135,7 @@ impl Claim {
         let rule = |number: usize| rules.get(number).map_or(0, |(packets, _)| *packets);
         Ok(ClaimCounters {
             to_services: rule(0) + rule(1),
-            from_servers: rule(2),
+            from_servers: rule(2) + rule(3),
         })
     }
 
@@ -146,7 +147,7 @@ impl Claim {
         }
         batch.add_chain(&self.table, CHAIN);
         for (address, port, set, tail) in RULES {
-            let mut rule = NOT_A_FRAGMENT.to_vec();
+            let mut rule = WHOLE_AND_TO_US.to_vec();
             rule.push(Expression::Network {
                 offset: *address,
                 length: 4,
@@ -265,7 +266,9 @@ fn set_of(endpoint: &Endpoint, role: Role) -> &'static str {
         (Role::Service, IpAddr::V4(_), _) => "services",
         (Role::Service, IpAddr::V6(_), 0) => "services6-any",
         (Role::Service, IpAddr::V6(_), _) => "services6",
+        (Role::Server, IpAddr::V4(_), 0) => "servers-any",
         (Role::Server, IpAddr::V4(_), _) => "servers",
+        (Role::Server, IpAddr::V6(_), 0) => "servers6-any",
         (Role::Server, IpAddr::V6(_), _) => "servers6",
     }
 }
@@ -290,13 +293,21 @@ const SETS: &[(&str, &[Field])] = &[
     ("services", &[Field::Ipv4, Field::Protocol, Field::Port]),
     ("services-any", &[Field::Ipv4, Field::Protocol]),
     ("servers", &[Field::Ipv4, Field::Protocol, Field::Port]),
+    ("servers-any", &[Field::Ipv4, Field::Protocol]),
     ("services6", &[Field::Ipv6, Field::Protocol, Field::Port]),
     ("services6-any", &[Field::Ipv6, Field::Protocol]),
     ("servers6", &[Field::Ipv6, Field::Protocol, Field::Port]),
+    ("servers6-any", &[Field::Ipv6, Field::Protocol]),
 ];
 
-/// Untagged IPv4, fragment offset and "more fragments" zero: a port match alone would skip only later fragments.
-const NOT_A_FRAGMENT: [Expression<'static>; 5] = [
+/// To this device's hardware address, untagged IPv4, fragment offset and "more fragments" zero: a port match alone
+/// would skip only later fragments. The engine leaves alone exactly what this excludes.
+const WHOLE_AND_TO_US: [Expression<'static>; 7] = [
+    Expression::PacketKind { register: 0 },
+    Expression::Equal {
+        register: 0,
+        value: &[TO_HOST],
+    },
     Expression::Link {
         offset: ETHERTYPE,
         length: 2,
@@ -332,18 +343,16 @@ type RuleShape = (
 const RULES: &[RuleShape] = &[
     (IP_DESTINATION, Some(PORT_DESTINATION), "services", &[]),
     (IP_DESTINATION, None, "services-any", &[]),
-    (
-        IP_SOURCE,
-        Some(PORT_SOURCE),
-        "servers",
-        &[
-            Expression::DestinationKind { register: 0 },
-            Expression::Differs {
-                register: 0,
-                value: &LOCAL.to_ne_bytes(),
-            },
-        ],
-    ),
+    (IP_SOURCE, Some(PORT_SOURCE), "servers", &NOT_TO_LOCAL),
+    (IP_SOURCE, None, "servers-any", &NOT_TO_LOCAL),
+];
+
+const NOT_TO_LOCAL: [Expression<'static>; 2] = [
+    Expression::DestinationKind { register: 0 },
+    Expression::Differs {
+        register: 0,
+        value: &LOCAL.to_ne_bytes(),
+    },
 ];
 
 const ETHERTYPE: u32 = 12;
@@ -351,6 +360,8 @@ const IP_SOURCE: u32 = 12;
 const IP_DESTINATION: u32 = 16;
 const PORT_SOURCE: u32 = 0;
 const PORT_DESTINATION: u32 = 2;
+/// PACKET_HOST
+const TO_HOST: u8 = 0;
 /// RTN_LOCAL
 const LOCAL: u32 = 2;
 
@@ -372,9 +383,11 @@ mod tests {
             ("10.0.0.1", 80, Role::Service, "services", 12),
             ("10.0.0.1", 0, Role::Service, "services-any", 8),
             ("10.0.0.1", 80, Role::Server, "servers", 12),
+            ("10.0.0.1", 0, Role::Server, "servers-any", 8),
             ("2001:db8::1", 80, Role::Service, "services6", 24),
             ("2001:db8::1", 0, Role::Service, "services6-any", 20),
             ("2001:db8::1", 80, Role::Server, "servers6", 24),
+            ("2001:db8::1", 0, Role::Server, "servers6-any", 20),
         ] {
             let endpoint = endpoint(addr, port);
             assert_eq!(set_of(&endpoint, role), name);

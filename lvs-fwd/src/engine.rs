@@ -327,7 +327,8 @@ fn link_check(view: &View, frame: &Frame) -> Result<(), LeftReason> {
     if frame.meta.kind != PacketKind::Host {
         return Err(LeftReason::NotToUs);
     }
-    if frame.meta.vlan.is_some_and(|tag| tag.id() != 0) {
+    // VLAN 0 too, a priority without a VLAN: the claim sees the tag and leaves the frame to the host.
+    if frame.meta.vlan.is_some() {
         return Err(LeftReason::Vlan);
     }
     let link = ethernet::Packet::new_checked(frame.bytes()).map_err(|_| LeftReason::NotIp)?;

@@ -14,7 +14,7 @@
 //!
 //! | layer | modules | knows |
 //! |---|---|---|
-//! | bytes | [`wire`], [`checksum`], [`frame`], [`rewrite`], [`icmp`] | headers and sums, in place |
+//! | bytes | [`wire`], [`checksum`], [`frame`], [`rewrite`], [`icmp`], [`reset`] | headers and sums, in place |
 //! | decisions | [`balancer`], [`engine`], [`steer`], [`neigh`], [`stats`] | a batch in, its destinies out; no system call, no clock |
 //! | surroundings | [`view`], [`route`] | an immutable picture of claims, routes, neighbours, ports |
 //! | shell | [`runner`], [`handoff`], [`device`] | threads' loops, packet rings, queues between workers |
@@ -117,6 +117,7 @@ pub mod mirror;
 pub mod neigh;
 pub mod netlink;
 mod nft;
+pub mod reset;
 pub mod rewrite;
 pub mod route;
 pub mod runner;

@@ -295,6 +295,10 @@ pub(crate) enum Expression<'a> {
         length: u32,
         register: u32,
     },
+    /// Loads whom the link layer addressed, as `PACKET_…` in one byte.
+    PacketKind {
+        register: u32,
+    },
     /// Loads the transport protocol's number.
     Protocol {
         register: u32,
@@ -348,6 +352,7 @@ impl Expression<'_> {
                 length,
                 register,
             } => payload(element, LINK, offset, length, register),
+            Self::PacketKind { register } => meta(element, META_PKTTYPE, register),
             Self::Protocol { register } => meta(element, META_L4PROTO, register),
             Self::DestinationKind { register } => element.expression("fib", |fib| {
                 fib.number(1, FIRST_REGISTER + register);
@@ -567,6 +572,7 @@ const LINK: u32 = 0;
 const NETWORK: u32 = 1;
 const TRANSPORT: u32 = 2;
 const META_L4PROTO: u32 = 16;
+const META_PKTTYPE: u32 = 19;
 const FIB_ADDRESS_TYPE: u32 = 3;
 const FIB_DESTINATION: u32 = 2;
 const VERDICT_REGISTER: u32 = 0;

@@ -229,6 +229,7 @@ impl Seat {
             vips,
             generation: None,
             next_report: None,
+            failing: Vec::new(),
         };
         worker.steer();
         worker
@@ -248,6 +249,8 @@ pub struct Worker<B> {
     vips: Vec<std::net::IpAddr>,
     generation: Option<u64>,
     next_report: Option<Instant>,
+    /// Devices that could not be read in the last step.
+    failing: Vec<Origin>,
 }
 
 impl<B: Balancer> Worker<B> {
@@ -256,8 +259,9 @@ impl<B: Balancer> Worker<B> {
     ///
     /// # Errors
     ///
-    /// What a device reports, after everything else was done. A port that fails once need not be gone: an
-    /// interface that is down and up again goes on working.
+    /// What a device reports, with the device's name, after everything else was done. A port that fails once need
+    /// not be gone: an interface that is down and up again goes on working, and one that fails for good costs
+    /// nothing but a look at it every few milliseconds. Whether to go on says [`is_stopped`](Self::is_stopped).
     pub fn run_once(&mut self, patience: Duration) -> io::Result<bool> {
         let now = Instant::now();
         let until = |at: Instant| at.saturating_duration_since(now);
@@ -271,7 +275,12 @@ impl<B: Balancer> Worker<B> {
         .fold(patience, Duration::min);
         self.wait(timeout)?;
         self.step(Instant::now())?;
-        Ok(!self.seat.shared.stop.load(Ordering::Acquire))
+        Ok(!self.is_stopped())
+    }
+
+    /// Whether the control thread has told the workers to stop.
+    pub fn is_stopped(&self) -> bool {
+        self.seat.shared.stop.load(Ordering::Acquire)
     }
 
     /// The balancer, for questions between steps.
@@ -284,15 +293,40 @@ impl<B: Balancer> Worker<B> {
         &mut self.ports
     }
 
+    /// Gives the worker a device for a port: one more, or in the place of the present one, which is closed.
+    pub fn set_port(&mut self, port: PortId, mut device: Box<dyn Device>) {
+        let _ = device.set_steering(&self.vips);
+        match self.ports.iter_mut().find(|(other, _)| *other == port) {
+            Some((_, present)) => *present = device,
+            None => self.ports.push((port, device)),
+        }
+    }
+
+    /// Takes a port's device away and closes it.
+    pub fn remove_port(&mut self, port: PortId) {
+        self.ports.retain(|(other, _)| *other != port);
+    }
+
+    /// Takes the way to the host away and closes it; the view should say so too.
+    pub fn remove_host(&mut self) {
+        self.host = None;
+    }
+
     fn wait(&self, timeout: Duration) -> io::Result<()> {
-        let devices = self
-            .ports
-            .iter()
-            .map(|(_, device)| device)
-            .chain(&self.host);
+        let ports = self.ports.iter();
+        let devices = ports
+            .map(|(port, device)| (Origin::Port(*port), device))
+            .chain(self.host.iter().map(|host| (Origin::Host, host)))
+            // Its descriptor may stay readable for ever.
+            .filter(|(origin, _)| !self.failing.contains(origin))
+            .map(|(_, device)| device);
         // A device without a descriptor has to be looked at instead.
         let blind = devices.clone().any(|device| device.descriptor().is_none());
-        let timeout = if blind { timeout.min(BLIND) } else { timeout };
+        let timeout = match (blind, self.failing.is_empty()) {
+            (true, _) => timeout.min(BLIND),
+            (false, false) => timeout.min(FAILING),
+            (false, true) => timeout,
+        };
         let inbox = (self.seat.inbox.as_fd(), false);
         let devices =
             devices.filter_map(|device| Some((device.descriptor()?, device.pending() > 0)));
@@ -345,12 +379,14 @@ impl<B: Balancer> Worker<B> {
             &mut self.balancer,
             &mut self.output,
         );
+        self.failing.clear();
         for at in 0..self.ports.len() {
             let (port, device) = &mut self.ports[at];
-            keep(
-                &mut outcome,
-                device.receive(&mut self.frames, self.seat.batch),
-            );
+            let origin = Origin::Port(*port);
+            if let Err(error) = device.receive(&mut self.frames, self.seat.batch) {
+                self.failing.push(origin);
+                keep(&mut outcome, &view, origin, error);
+            }
             self.seat.engine.process(
                 now,
                 &view,
@@ -361,10 +397,10 @@ impl<B: Balancer> Worker<B> {
             );
         }
         if let Some(host) = &mut self.host {
-            keep(
-                &mut outcome,
-                host.receive(&mut self.frames, self.seat.batch),
-            );
+            if let Err(error) = host.receive(&mut self.frames, self.seat.batch) {
+                self.failing.push(Origin::Host);
+                keep(&mut outcome, &view, Origin::Host, error);
+            }
             self.seat.engine.process_host(
                 now,
                 &view,
@@ -373,7 +409,7 @@ impl<B: Balancer> Worker<B> {
                 &mut self.output,
             );
         }
-        self.deliver(&mut outcome);
+        self.deliver(&view, &mut outcome);
         if self.next_report.is_none_or(|at| now >= at) {
             self.next_report = Some(now + REPORT_INTERVAL);
             self.report();
@@ -384,7 +420,7 @@ impl<B: Balancer> Worker<B> {
         outcome
     }
 
-    fn deliver(&mut self, outcome: &mut io::Result<()>) {
+    fn deliver(&mut self, view: &View, outcome: &mut io::Result<()>) {
         let counters = self.seat.engine.counters();
         for (id, frame) in self.output.transmit.drain(..) {
             match self.ports.iter_mut().find(|(port, _)| *port == id) {
@@ -392,15 +428,19 @@ impl<B: Balancer> Worker<B> {
                 None => counters.count_drop(DropReason::NoPort, 1),
             }
         }
-        for (_, device) in &mut self.ports {
-            keep(outcome, device.flush());
+        for (port, device) in &mut self.ports {
+            if let Err(error) = device.flush() {
+                keep(outcome, view, Origin::Port(*port), error);
+            }
         }
         match &mut self.host {
             Some(host) => {
                 for frame in self.output.host.drain(..) {
                     host.transmit(frame);
                 }
-                keep(outcome, host.flush());
+                if let Err(error) = host.flush() {
+                    keep(outcome, view, Origin::Host, error);
+                }
             }
             None if self.seat.worker == 0 => {
                 counters.count_drop(DropReason::NoHost, self.output.host.len());
@@ -486,12 +526,17 @@ struct Shared {
     stop: AtomicBool,
 }
 
-/// Remembers the first error.
-fn keep<T>(outcome: &mut io::Result<()>, result: io::Result<T>) {
-    if let Err(error) = result
-        && outcome.is_ok()
-    {
-        *outcome = Err(error);
+/// Remembers the first error, with the name of its device.
+fn keep(outcome: &mut io::Result<()>, view: &View, origin: Origin, error: io::Error) {
+    if outcome.is_ok() {
+        let name = match origin {
+            Origin::Host => "the way to the host".to_owned(),
+            Origin::Port(id) => view.port(id).map_or_else(
+                || format!("port {}", id.0),
+                |port| format!("interface {}", port.name),
+            ),
+        };
+        *outcome = Err(io::Error::new(error.kind(), format!("{name}: {error}")));
     }
 }
 
@@ -504,6 +549,8 @@ fn lock(reports: &Mutex<Vec<DeviceReport>>) -> MutexGuard<'_, Vec<DeviceReport>>
 const RESOLVE_QUEUE: usize = 256;
 /// How often a device without a descriptor is looked at.
 const BLIND: Duration = Duration::from_millis(1);
+/// How often a device that could not be read is looked at.
+const FAILING: Duration = Duration::from_millis(10);
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -662,6 +709,59 @@ mod tests {
         let reports = control.devices();
         assert_eq!((reports[0].len(), reports[1].len()), (2, 1));
         assert_eq!(reports[1][0].counters.received, 20);
+    }
+
+    /// A device that is gone: its descriptor is readable, and reading it fails.
+    #[derive(Debug)]
+    struct Gone(crate::sys::event::Event);
+
+    impl Device for Gone {
+        fn receive(&mut self, _: &mut Vec<Frame>, _: usize) -> io::Result<usize> {
+            Err(io::Error::from_raw_os_error(libc::EBADFD))
+        }
+        fn transmit(&mut self, _: Frame) {}
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+        fn pending(&self) -> usize {
+            0
+        }
+        fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+            Some(self.0.as_fd())
+        }
+        fn counters(&mut self) -> DeviceCounters {
+            DeviceCounters::default()
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_gone_neither_spins_nor_stops_the_worker() {
+        let (control, mut seats) =
+            new(RunnerConfig::default(), view(NeighbourState::Reachable)).unwrap();
+        let event = crate::sys::event::Event::new().unwrap();
+        event.signal();
+        let (ring, wire) = Memory::new(64);
+        let mut worker = seats.remove(0).start(
+            ToServer,
+            vec![(PortId(1), Box::new(Gone(event)) as _)],
+            None,
+        );
+        worker.set_port(PortId(0), Box::new(ring));
+        let started = Instant::now();
+        for n in 0..20 {
+            wire.send(query([203, 0, 113, n], 2)).unwrap();
+            let error = worker.run_once(Duration::from_millis(2)).unwrap_err();
+            assert!(error.to_string().starts_with("port 1: "), "{error}");
+        }
+        assert!(
+            started.elapsed() >= Duration::from_millis(15),
+            "it waits although a descriptor is readable"
+        );
+        assert_eq!(std::iter::from_fn(|| wire.receive()).count(), 20);
+        worker.remove_port(PortId(1));
+        assert!(worker.run_once(Duration::ZERO).unwrap());
+        control.stop();
+        assert!(worker.is_stopped());
     }
 
     #[test]

@@ -153,13 +153,15 @@ pub enum Event {
     Fragmented,
     /// ICMP errors sent.
     IcmpSent,
+    /// TCP resets sent in the host's place.
+    ResetSent,
     /// ICMP errors not sent because of the rate limits or because none may be sent about the packet.
     IcmpSuppressed,
 }
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Received,
         Self::Inbound,
         Self::Outbound,
@@ -172,6 +174,7 @@ impl Event {
         Self::Routed,
         Self::Fragmented,
         Self::IcmpSent,
+        Self::ResetSent,
         Self::IcmpSuppressed,
     ];
 }

@@ -143,11 +143,20 @@ impl Device for Tun {
         while let Some(frame) = self.queue.front() {
             match self.write(frame) {
                 Ok(()) => self.counters.transmitted += 1,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.raw_os_error() == Some(libc::EBADFD) => return Err(error),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                // Somebody has removed the device: nothing will ever go.
+                Err(error) if error.raw_os_error() == Some(libc::EBADFD) => {
+                    self.counters.refused += self.queue.len() as u64;
+                    self.queue.clear();
+                    return Err(error);
+                }
                 Err(_) => self.counters.refused += 1,
             }
             self.queue.pop_front();
+        }
+        // What waits must not keep slots of the rings that it came from.
+        for frame in &mut self.queue {
+            frame.make_owned();
         }
         Ok(())
     }
@@ -269,7 +278,7 @@ fn rule(server: &Endpoint) -> Rule {
         from: Some(Prefix::new(server.addr, u8::MAX)),
         iif: None,
         ip_protocol: Some(server.protocol),
-        source_ports: Some((server.port, server.port)),
+        source_ports: (server.port != 0).then_some((server.port, server.port)),
         table: TABLE,
         protocol: MARK,
     }

@@ -27,6 +27,8 @@ pub struct View {
     pub ports: Arc<[Port]>,
     /// The host's own addresses.
     pub local: Arc<LocalAddresses>,
+    /// Whether nothing can be given to the host. What is claimed and of no connection is then refused in its place.
+    pub hostless: bool,
 }
 
 impl View {
@@ -86,7 +88,7 @@ pub struct Endpoint {
     pub protocol: u8,
     /// Address.
     pub addr: IpAddr,
-    /// Port in host byte order. In a service 0 stands for every port of the address.
+    /// Port in host byte order. In a claim 0 stands for every port of the address.
     pub port: u16,
 }
 
@@ -98,7 +100,8 @@ pub struct Endpoint {
 pub struct ClaimSet {
     services: EndpointSet,
     servers: EndpointSet,
-    any_port: bool,
+    any_service_port: bool,
+    any_server_port: bool,
 }
 
 impl ClaimSet {
@@ -107,37 +110,35 @@ impl ClaimSet {
         Self {
             services: EndpointSet::new(),
             servers: EndpointSet::new(),
-            any_port: false,
+            any_service_port: false,
+            any_server_port: false,
         }
     }
 
     /// Claims packets to this virtual service; port 0 claims every port of the address. `false` if it was
     /// there already.
     pub fn insert_service(&mut self, service: Endpoint) -> bool {
-        self.any_port |= service.port == 0;
+        self.any_service_port |= service.port == 0;
         self.services.insert(service)
     }
 
-    /// Claims replies from this NAT real server. `false` if it was there already.
+    /// Claims replies from this NAT real server; port 0, a server that keeps the client's choice, claims every
+    /// port of the address. `false` if it was there already.
     pub fn insert_server(&mut self, server: Endpoint) -> bool {
+        self.any_server_port |= server.port == 0;
         self.servers.insert(server)
     }
 
     /// Whether packets to this endpoint belong to a virtual service.
     #[inline]
     pub fn is_service(&self, destination: &Endpoint) -> bool {
-        self.services.contains(destination)
-            || self.any_port
-                && self.services.contains(&Endpoint {
-                    port: 0,
-                    ..*destination
-                })
+        self.services.covers(destination, self.any_service_port)
     }
 
     /// Whether packets from this endpoint are replies of a NAT real server.
     #[inline]
     pub fn is_server(&self, source: &Endpoint) -> bool {
-        self.servers.contains(source)
+        self.servers.covers(source, self.any_server_port)
     }
 
     /// The virtual services, ordered.
@@ -260,6 +261,17 @@ impl EndpointSet {
         }
     }
 
+    /// Whether the endpoint is in the set, itself or under port 0.
+    #[inline]
+    fn covers(&self, endpoint: &Endpoint, any_port: bool) -> bool {
+        self.contains(endpoint)
+            || any_port
+                && self.contains(&Endpoint {
+                    port: 0,
+                    ..*endpoint
+                })
+    }
+
     fn is_empty(&self) -> bool {
         self.v4.is_empty() && self.v6.is_empty()
     }
@@ -340,5 +352,9 @@ mod tests {
         assert!(claims.is_service(&endpoint(6, "192.0.2.10", 12345)));
         assert!(!claims.is_service(&endpoint(17, "192.0.2.10", 12345)));
         assert!(!claims.is_service(&endpoint(6, "192.0.2.11", 12345)));
+        claims.insert_server(endpoint(6, "10.0.0.11", 0));
+        assert!(claims.is_server(&endpoint(6, "10.0.0.11", 12345)));
+        assert!(!claims.is_server(&endpoint(17, "10.0.0.11", 12345)));
+        assert!(!claims.is_server(&endpoint(6, "10.0.0.12", 12345)));
     }
 }

@@ -12,7 +12,15 @@ use crate::plan::PlannedAddress;
 #[derive(Debug)]
 pub struct Addresses {
     netlink: Netlink,
-    held: Vec<(PlannedAddress, Option<Address>)>,
+    held: Vec<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    planned: PlannedAddress,
+    ifindex: u32,
+    /// What is to be removed at the end; `None` if the address is somebody else's.
+    own: Option<Address>,
 }
 
 impl Addresses {
@@ -31,20 +39,54 @@ impl Addresses {
     /// Holds exactly these. What can't be set is logged and tried again with the next call; what is no longer wanted is
     /// removed, what is unchanged is not touched.
     pub fn set(&mut self, wanted: &[PlannedAddress]) {
-        for (planned, address) in std::mem::take(&mut self.held) {
-            if wanted.contains(&planned) {
-                self.held.push((planned, address));
+        for held in std::mem::take(&mut self.held) {
+            if wanted.contains(&held.planned) {
+                self.held.push(held);
             } else {
-                self.remove(&planned, address);
+                self.remove(&held);
             }
         }
         for planned in wanted {
-            if self.held.iter().any(|(held, _)| held == planned) {
+            if self.held.iter().any(|held| held.planned == *planned) {
                 continue;
             }
             match self.add(planned) {
-                Ok(address) => self.held.push((planned.clone(), address)),
+                Ok(held) => self.held.push(held),
                 Err(error) => warn!("address {planned}: {}", crate::logging::chain(&error)),
+            }
+        }
+    }
+
+    /// Interfaces came or went: holds these again where an interface was made anew, which took its addresses along.
+    pub fn follow_interfaces(&mut self, wanted: &[PlannedAddress]) {
+        match self.netlink.links() {
+            Ok(links) => self.held.retain(|held| {
+                links
+                    .iter()
+                    .any(|link| link.index == held.ifindex && link.name == held.planned.interface)
+            }),
+            Err(error) => warn!("{}", crate::logging::chain(&error)),
+        }
+        self.set(wanted);
+    }
+
+    /// Removes what a director that was killed has left and nobody wants now.
+    pub fn remove_leftovers(&mut self, wanted: &[PlannedAddress]) {
+        let present = match self.netlink.addresses() {
+            Ok(present) => present,
+            Err(error) => return warn!("{}", crate::logging::chain(&error)),
+        };
+        let is_wanted =
+            |address: &Address| wanted.iter().any(|planned| planned.addr == address.addr);
+        for address in present {
+            if address.protocol == MARK && !is_wanted(&address) {
+                match self.netlink.delete_address(&address) {
+                    Ok(()) => info!(
+                        "address {} was left by a director that ended early: removed",
+                        address.addr
+                    ),
+                    Err(error) => warn!("{}", crate::logging::chain(&error)),
+                }
             }
         }
     }
@@ -54,8 +96,7 @@ impl Addresses {
         self.set(&[]);
     }
 
-    /// Returns what is to be removed at the end; `None` if the address is somebody else's.
-    fn add(&mut self, planned: &PlannedAddress) -> Result<Option<Address>, NetlinkError> {
+    fn add(&mut self, planned: &PlannedAddress) -> Result<Held, NetlinkError> {
         let link = self.netlink.link_by_name(&planned.interface)?;
         let mut address = Address::new(link.index, planned.addr, planned.prefix_len);
         address.label.clone_from(&planned.label);
@@ -64,10 +105,15 @@ impl Addresses {
         // A virtual address is wanted at once; its owner is settled before, not by probing.
         address.nodad = planned.addr.is_ipv6();
         address.protocol = MARK;
+        let held = |own| Held {
+            planned: planned.clone(),
+            ifindex: link.index,
+            own,
+        };
         match self.netlink.add_address(&address) {
             Ok(()) => {
                 info!("address {planned} added");
-                Ok(Some(address))
+                Ok(held(Some(address)))
             }
             Err(error) if error.is_exists() => {
                 let present = self.netlink.addresses()?.into_iter().find(|other| {
@@ -80,11 +126,11 @@ impl Addresses {
                         info!(
                             "address {planned} was left by a director that ended early: taken over"
                         );
-                        Ok(Some(other))
+                        Ok(held(Some(other)))
                     }
                     _ => {
                         info!("address {planned} is there already: used, and left at the end");
-                        Ok(None)
+                        Ok(held(None))
                     }
                 }
             }
@@ -92,9 +138,10 @@ impl Addresses {
         }
     }
 
-    fn remove(&mut self, planned: &PlannedAddress, address: Option<Address>) {
-        let Some(address) = address else { return };
-        match self.netlink.delete_address(&address) {
+    fn remove(&mut self, held: &Held) {
+        let planned = &held.planned;
+        let Some(address) = &held.own else { return };
+        match self.netlink.delete_address(address) {
             Ok(()) => info!("address {planned} removed"),
             Err(error) if error.is_not_found() => {}
             Err(error) => warn!("address {planned}: {}", crate::logging::chain(&error)),

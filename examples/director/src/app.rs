@@ -4,11 +4,14 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::sync::Arc;
 use std::time::Instant;
 
 use lvs_fwd::view::{ClaimSet, Endpoint};
 use lvs_sched::{Director, DirectorConfig, ForwardMethod, ServiceKey, Timeouts};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, unbounded_channel};
@@ -39,9 +42,9 @@ pub fn run(options: RunOptions) -> Result<(), RunError> {
         .map_err(RunError::Runtime)?;
     runtime.block_on(async {
         let mut app = App::start(options).await?;
-        app.serve().await;
+        let outcome = app.serve().await;
         app.stop().await;
-        Ok(())
+        outcome
     })
 }
 
@@ -52,15 +55,19 @@ struct App {
     started: Instant,
     file: ConfigFile,
     plan: Plan,
+    /// Whether the plan was carried out only in part.
+    is_incomplete: bool,
     scheduler: Arc<Director>,
     pools: Pools,
-    reports: UnboundedReceiver<Report>,
+    reports: Receiver<Report>,
     addresses: Addresses,
     data_path: DataPath,
+    failures: UnboundedReceiver<usize>,
     system_changes: AsyncFd<OwnedFd>,
     resolve_requests: AsyncFd<OwnedFd>,
     /// Held for its end: the socket goes with it.
     _socket: ControlSocket,
+    _only: UnixListener,
     questions: Receiver<Question>,
     signals: Signals,
 }
@@ -70,6 +77,9 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    dump: Signal,
+    /// keepalived's signal for statistics; what is not listened to would end the process.
+    statistics: Signal,
 }
 
 impl App {
@@ -82,6 +92,7 @@ impl App {
             return Err(RunError::Unusable);
         }
         let plan = Plan::new(file.config());
+        raise_descriptor_limit();
         let signals = Signals::new().map_err(RunError::Signals)?;
         let address = SocketAddress::from_env();
         let (socket, questions) =
@@ -89,17 +100,19 @@ impl App {
                 address: address.clone(),
                 source,
             })?;
+        let only = only_one()?;
         let random = RandomState::new();
         let seed = |n: u64| random.hash_one(n);
         let seeds = [seed(0), seed(1), seed(2), seed(3)];
         let scheduler = Arc::new(Director::new(DirectorConfig::new(seeds)));
-        let data_path = DataPath::start(&options, &scheduler)?;
+        let (data_path, failures) = DataPath::start(&options, &scheduler)?;
         let (probes, reports) = Probes::new();
         let mut app = Self {
             options,
             started,
             file,
             plan: Plan::default(),
+            is_incomplete: false,
             pools: Pools::new(Arc::clone(&scheduler), probes, seed(4)),
             scheduler,
             reports,
@@ -107,11 +120,14 @@ impl App {
             system_changes: watch(data_path.system_changes()).map_err(RunError::Watch)?,
             resolve_requests: watch(data_path.resolve_requests()).map_err(RunError::Watch)?,
             data_path,
+            failures,
             _socket: socket,
+            _only: only,
             questions,
             signals,
         };
-        app.apply(plan).await;
+        app.addresses.remove_leftovers(&plan.addresses);
+        app.apply(plan).await?;
         info!(
             "running {}, control socket {address}",
             app.options.file.display()
@@ -119,7 +135,7 @@ impl App {
         Ok(app)
     }
 
-    async fn serve(&mut self) {
+    async fn serve(&mut self) -> Result<(), RunError> {
         loop {
             let deadline = [self.pools.poll_timeout(), self.scheduler.poll_timeout()]
                 .into_iter()
@@ -129,25 +145,33 @@ impl App {
             match event {
                 Happening::Terminate(name) => {
                     info!("{name}: ending");
-                    return;
+                    return Ok(());
                 }
                 Happening::Reload => self.reload().await,
                 Happening::Report(report) => self.pools.handle_report(Instant::now(), report),
                 Happening::Question(question) => self.answer(question),
-                Happening::SystemChange => self.data_path.handle_system_change(),
+                Happening::SystemChange => self.handle_system_change(),
                 Happening::ResolveRequest => self.data_path.handle_resolve_requests(),
+                Happening::Dump => self.data_path.log_counters(),
+                Happening::WorkerEnded(number) => return Err(RunError::Worker(number)),
                 Happening::Deadline => {
+                    // What a probe has to say came in time if it came before this: let the probes and their reports go
+                    // first, or a delay here would count as one there.
+                    tokio::task::yield_now().await;
+                    while let Ok(report) = self.reports.try_recv() {
+                        self.pools.handle_report(Instant::now(), report);
+                    }
                     let now = Instant::now();
                     self.pools.handle_timeout(now);
                     self.scheduler.handle_timeout(now);
                 }
             }
-            if !self.data_path.is_running() {
-                error!(
-                    "a worker has failed: ending, so that nothing is claimed that nobody forwards"
-                );
-                return;
-            }
+        }
+    }
+
+    fn handle_system_change(&mut self) {
+        if self.data_path.handle_system_change() {
+            self.addresses.follow_interfaces(&self.plan.addresses);
         }
     }
 
@@ -158,11 +182,14 @@ impl App {
                 None => std::future::pending().await,
             }
         };
+        // In random order: nothing that happens all the time keeps the rest waiting.
         tokio::select! {
-            biased;
             _ = self.signals.terminate.recv() => Happening::Terminate("SIGTERM"),
             _ = self.signals.interrupt.recv() => Happening::Terminate("SIGINT"),
             _ = self.signals.hangup.recv() => Happening::Reload,
+            _ = self.signals.dump.recv() => Happening::Dump,
+            _ = self.signals.statistics.recv() => Happening::Dump,
+            Some(number) = self.failures.recv() => Happening::WorkerEnded(number),
             () = readable(&self.resolve_requests) => Happening::ResolveRequest,
             () = readable(&self.system_changes) => Happening::SystemChange,
             () = timer => Happening::Deadline,
@@ -197,16 +224,20 @@ impl App {
         }
         let plan = Plan::new(file.config());
         self.file = file;
-        if plan == self.plan {
+        if plan == self.plan && !self.is_incomplete {
             info!("reload: nothing has changed");
             return;
         }
-        self.apply(plan).await;
-        info!("reload done");
+        match self.apply(plan).await {
+            Ok(()) => info!("reload done"),
+            Err(error) => error!("reload incomplete: {}", chain(&error)),
+        }
     }
 
-    /// Makes everything what the plan says: claim and addresses grow before services change, and shrink after.
-    async fn apply(&mut self, plan: Plan) {
+    /// Makes everything what the plan says. Replies of new servers are claimed before the first packet goes to one of
+    /// them; new services are there before packets are taken to them, and addresses come when both are. What is no
+    /// longer wanted goes the other way round.
+    async fn apply(&mut self, plan: Plan) -> Result<(), StartError> {
         for remark in plan
             .remarks
             .iter()
@@ -220,13 +251,22 @@ impl App {
             tcp_fin: plan.timeouts.tcp_fin.unwrap_or(present.tcp_fin),
             udp: plan.timeouts.udp.unwrap_or(present.udp),
         });
-        self.pools.apply(Instant::now(), &plan);
-        if let Err(error) = self.data_path.set_claims(claims(&plan)).await {
-            error!("{}", chain(&error));
+        let wanted = claims(&plan);
+        let mut servers = claims(&self.plan);
+        for server in wanted.servers() {
+            servers.insert_server(server);
         }
-        self.addresses.set(&plan.addresses);
-        self.data_path.handle_system_change();
+        let outcome = self.data_path.set_claims(servers).await;
+        self.pools.apply(Instant::now(), &plan);
+        let outcome = outcome.and(self.data_path.set_claims(wanted).await);
+        // An address of which nothing is claimed would be answered by the host.
+        if outcome.is_ok() {
+            self.addresses.set(&plan.addresses);
+        }
         self.plan = plan;
+        self.handle_system_change();
+        self.is_incomplete = outcome.is_err();
+        outcome
     }
 
     fn answer(&self, question: Question) {
@@ -298,6 +338,8 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            dump: signal(SignalKind::user_defined1())?,
+            statistics: signal(SignalKind::user_defined2())?,
         })
     }
 }
@@ -310,6 +352,8 @@ enum Happening {
     SystemChange,
     ResolveRequest,
     Deadline,
+    Dump,
+    WorkerEnded(usize),
 }
 
 /// Why a director did not start.
@@ -332,9 +376,15 @@ pub enum RunError {
         /// What the system says.
         source: io::Error,
     },
+    /// Another director runs in this network namespace, with another control socket.
+    #[error("a director runs in this network namespace already")]
+    Second(#[source] io::Error),
     /// The data path could not be started.
     #[error("can't start forwarding")]
     DataPath(#[from] StartError),
+    /// A worker's thread has ended; its message stands on standard error.
+    #[error("worker {0} has failed: ended, so that nothing is claimed that nobody forwards")]
+    Worker(usize),
     /// Signals can't be received.
     #[error("can't receive signals")]
     Signals(#[source] io::Error),
@@ -344,6 +394,25 @@ pub enum RunError {
     /// The control loop's runtime could not be made.
     #[error("can't make the control loop")]
     Runtime(#[source] io::Error),
+}
+
+/// Takes a name that only one director per network namespace can have, wherever its control socket is: two would take
+/// each other's addresses and rules for leftovers.
+fn only_one() -> Result<UnixListener, RunError> {
+    SocketAddr::from_abstract_name(LOCK)
+        .and_then(|name| UnixListener::bind_addr(&name))
+        .map_err(RunError::Second)
+}
+
+/// Each check takes a descriptor, and there may be thousands.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    // Where it is refused the present limit has to do.
+    let _ = setrlimit(Resource::Nofile, raised);
 }
 
 /// Packets to services, and replies of NAT servers. A server that is down keeps its claim: its old connections go on.
@@ -395,3 +464,5 @@ async fn readable(descriptor: &AsyncFd<OwnedFd>) {
         Err(_) => std::future::pending().await,
     }
 }
+
+const LOCK: &str = "lvs-director-only-one";

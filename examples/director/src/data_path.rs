@@ -11,13 +11,16 @@ use std::time::{Duration, Instant};
 use lvs_fwd::claim::{Claim, ClaimError};
 use lvs_fwd::device::Device;
 use lvs_fwd::device::ring::{Fanout, Ring, RingConfig};
+use lvs_fwd::handoff::Origin;
 use lvs_fwd::mirror::Mirror;
-use lvs_fwd::netlink::{Link, Netlink, NetlinkError};
-use lvs_fwd::runner::{self, Control, RunnerConfig, Worker};
+use lvs_fwd::netlink::{Link, NetlinkError};
+use lvs_fwd::runner::{self, Control, DeviceReport, RunnerConfig, Worker};
+use lvs_fwd::stats::{self, Counters, DropReason, LeftReason};
 use lvs_fwd::tun::{LocalReplies, Tun, TunError};
-use lvs_fwd::view::{ClaimSet, Endpoint, PortId, View};
+use lvs_fwd::view::{ClaimSet, Endpoint, Port, PortId, View};
 use lvs_sched::{ConnectionInfo, Director};
-use tracing::{debug, info, warn};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tracing::{debug, error, info, warn};
 
 use crate::balance::SchedBalancer;
 use crate::cli::RunOptions;
@@ -29,10 +32,31 @@ pub struct DataPath {
     control: Control,
     threads: Vec<WorkerThread>,
     mirror: Mirror,
+    ring_slots: u32,
+    /// Every port that there ever was; [`PortId`] is the place.
+    ports: Vec<KnownPort>,
+    fanout_groups: u16,
     claims: Arc<ClaimSet>,
     claim: Claim,
-    /// `None` without a TUN device.
-    local_replies: Option<LocalReplies>,
+    /// Index of the TUN device, and the rules that lead to it; `None` without one.
+    host: Option<(u32, LocalReplies)>,
+}
+
+/// A port, by the name of its interface.
+#[derive(Debug)]
+struct KnownPort {
+    name: String,
+    state: PortState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PortState {
+    /// Every worker has a ring at the interface with this index.
+    Open(u32),
+    /// The interface with this index can't be used; it is not tried again.
+    Refused(u32),
+    /// There is no such interface.
+    Gone,
 }
 
 /// A worker's thread, and where questions to it go.
@@ -45,25 +69,24 @@ struct WorkerThread {
 type Question = Box<dyn FnOnce(&mut Worker<SchedBalancer>) + Send>;
 
 impl DataPath {
-    /// Opens rings at all Ethernet interfaces that are there, and starts the workers. Nothing is claimed yet.
+    /// Starts the workers and opens rings at all Ethernet interfaces that are there; those that appear later are taken
+    /// in then. Nothing is claimed yet. The number of a worker whose thread ends arrives at the receiver.
     ///
     /// # Errors
     ///
     /// What the system refused, named. Nothing is left behind.
-    pub fn start(options: &RunOptions, scheduler: &Arc<Director>) -> Result<Self, StartError> {
-        let ports: Vec<Link> = Netlink::open()?
-            .links()?
-            .into_iter()
-            .filter(is_port)
-            .collect();
-        let names: Vec<&str> = ports.iter().map(|link| link.name.as_str()).collect();
-        if ports.is_empty() {
-            return Err(StartError::NoInterface);
-        }
+    pub fn start(
+        options: &RunOptions,
+        scheduler: &Arc<Director>,
+    ) -> Result<(Self, UnboundedReceiver<usize>), StartError> {
         let tun = open_tun()?;
-        let local_replies = tun.as_ref().map(LocalReplies::open).transpose()?;
-        let mirror = Mirror::open(&names)?;
-        let claim = Claim::install(&names, &ClaimSet::new())?;
+        let host = match &tun {
+            Some(tun) => Some((tun.ifindex(), LocalReplies::open(tun)?)),
+            None => None,
+        };
+        let none: [&str; 0] = [];
+        let mirror = Mirror::open(&none)?;
+        let claim = Claim::install(&none, &ClaimSet::new())?;
         let workers = options.workers.get();
         let config = RunnerConfig {
             workers,
@@ -74,37 +97,29 @@ impl DataPath {
             control,
             threads: Vec::new(),
             mirror,
+            ring_slots: options.ring_slots.get(),
+            ports: Vec::new(),
+            fanout_groups: 0,
             claims: Arc::default(),
             claim,
-            local_replies,
+            host,
         };
-        let mut memory = 0;
-        // The kernel numbers the rings of an interface in the order of their opening: worker by worker.
-        let mut places: Vec<Vec<(PortId, Box<dyn Device>)>> = Vec::new();
-        for _ in 0..workers {
-            let mut devices: Vec<(PortId, Box<dyn Device>)> = Vec::new();
-            for (port, link) in (0..).map(PortId).zip(&ports) {
-                let ring = open_ring(link, port, options)?;
-                memory += ring.memory();
-                devices.push((port, Box::new(ring)));
-            }
-            places.push(devices);
-        }
         // The first worker has the way to the host; the others' packets go through it.
         let mut host = tun.map(|tun| Box::new(tun) as Box<dyn Device>);
-        for (seat, devices) in seats.into_iter().zip(places) {
-            let worker = seat.start(SchedBalancer::new(scheduler.worker()), devices, host.take());
-            path.threads
-                .push(start_thread(path.threads.len(), worker).map_err(StartError::Thread)?);
+        let (ended, failures) = unbounded_channel();
+        for seat in seats {
+            let balancer = SchedBalancer::new(scheduler.worker());
+            let worker = seat.start(balancer, Vec::new(), host.take());
+            let thread = start_thread(path.threads.len(), worker, ended.clone());
+            path.threads.push(thread.map_err(StartError::Thread)?);
+        }
+        info!("{workers} workers");
+        path.follow_interfaces(true)?;
+        if path.ports.is_empty() {
+            warn!("there is no Ethernet interface in this network namespace yet");
         }
         path.publish();
-        info!(
-            "{} workers at {}, rings take {} MiB",
-            workers,
-            names.join(", "),
-            memory >> 20
-        );
-        Ok(path)
+        Ok((path, failures))
     }
 
     /// Claims exactly this from the host, from now on: first the claim grows, then the workers learn of it, and when
@@ -114,7 +129,8 @@ impl DataPath {
     ///
     /// What the kernel refused. The old claim is still in force if it refused to grow.
     pub async fn set_claims(&mut self, wanted: ClaimSet) -> Result<(), StartError> {
-        if *self.claims == wanted {
+        // Also where the last change was refused half-way.
+        if *self.claims == wanted && *self.claim.set() == wanted {
             return Ok(());
         }
         let mut both = wanted.clone();
@@ -136,15 +152,183 @@ impl DataPath {
         Ok(())
     }
 
-    /// The kernel's tables have changed: takes in what is new and tells the workers.
-    pub fn handle_system_change(&mut self) {
-        match self.mirror.poll() {
-            Ok(false) => {}
-            Ok(true) => {
-                self.lead_local_replies();
-                self.publish();
+    /// The kernel's tables have changed: takes in what is new and tells the workers. Returns whether interfaces came or
+    /// went.
+    pub fn handle_system_change(&mut self) -> bool {
+        let before = self.mirror.snapshot().ports;
+        let changed = match self.mirror.poll() {
+            Ok(false) => return false,
+            Ok(true) => self.follow_interfaces(false),
+            Err(error) => Err(error.into()),
+        };
+        let changed = changed.unwrap_or_else(|error| {
+            warn!("{}", chain(&error));
+            false
+        });
+        self.log_ports(&before);
+        self.watch_tun();
+        self.lead_local_replies();
+        self.publish();
+        changed
+    }
+
+    /// Opens rings at interfaces that appeared, also in the place of one that had the same name, and closes those of
+    /// interfaces that went. Returns whether there were any.
+    ///
+    /// # Errors
+    ///
+    /// What can't be opened, if it `must` be; else that is logged.
+    fn follow_interfaces(&mut self, must: bool) -> Result<bool, StartError> {
+        let links: Vec<Link> = self
+            .mirror
+            .links()
+            .filter(|link| is_port(link))
+            .cloned()
+            .collect();
+        let is_there = |name: &str, index: u32| {
+            links
+                .iter()
+                .any(|link| link.index == index && link.name == name)
+        };
+        let mut changed = false;
+        for place in 0..self.ports.len() {
+            let port = &mut self.ports[place];
+            let (PortState::Open(index) | PortState::Refused(index)) = port.state else {
+                continue;
+            };
+            if !is_there(&port.name, index) {
+                if port.state == PortState::Open(index) {
+                    info!("interface {} is gone: no more forwarding at it", port.name);
+                    self.close(place);
+                }
+                self.ports[place].state = PortState::Gone;
+                changed = true;
             }
-            Err(error) => warn!("{}", chain(&error)),
+        }
+        let known: Vec<String> = self.ports.iter().map(|port| port.name.clone()).collect();
+        for link in &links {
+            let known = known.iter().position(|name| *name == link.name);
+            if known.is_some_and(|place| self.ports[place].state != PortState::Gone) {
+                continue;
+            }
+            let place = known.unwrap_or_else(|| {
+                self.ports.push(KnownPort {
+                    name: link.name.clone(),
+                    state: PortState::Gone,
+                });
+                self.ports.len() - 1
+            });
+            changed = true;
+            // Claimed first: what comes in between is lost, and sent again, rather than refused by the host.
+            self.ports[place].state = PortState::Open(link.index);
+            let opened = self
+                .claim_at_open_ports()
+                .and_then(|()| self.open(place, link));
+            match opened {
+                Ok(memory) => info!("forwarding at {}, rings take {memory} MiB", link.name),
+                Err(error) if must => return Err(error),
+                Err(error) => {
+                    error!("no forwarding at {}: {}", link.name, chain(&error));
+                    self.ports[place].state = PortState::Refused(link.index);
+                    // It may be that nothing can be claimed at it.
+                    if let Err(error) = self.claim_at_open_ports() {
+                        warn!("{}", chain(&error));
+                    }
+                }
+            }
+        }
+        if changed {
+            let names: Vec<&str> = self.ports.iter().map(|port| port.name.as_str()).collect();
+            self.mirror.set_ports(&names);
+            self.mirror.poll()?;
+        }
+        Ok(changed)
+    }
+
+    fn claim_at_open_ports(&mut self) -> Result<(), StartError> {
+        let open = |port: &&KnownPort| matches!(port.state, PortState::Open(_));
+        let names: Vec<&str> = self
+            .ports
+            .iter()
+            .filter(open)
+            .map(|port| port.name.as_str())
+            .collect();
+        Ok(self.claim.set_devices(&names)?)
+    }
+
+    /// Opens a ring at the interface for every worker. Returns how much memory they take, in MiB.
+    fn open(&mut self, place: usize, link: &Link) -> Result<usize, StartError> {
+        let Ok(number) = u16::try_from(place) else {
+            return Err(StartError::TooManyInterfaces);
+        };
+        let workers = self.workers();
+        let mut config = RingConfig::new(link.index);
+        config.slots = self.ring_slots;
+        // Its own group even where an earlier interface of this name had one: that one's rings may still be open.
+        config.fanout = (workers > 1).then(|| Fanout {
+            group: fanout_group(self.fanout_groups),
+            workers,
+            vips: Vec::new(),
+        });
+        self.fanout_groups = self.fanout_groups.wrapping_add(1);
+        // The kernel numbers the rings of an interface in the order of their opening: worker by worker.
+        let rings = (0..workers)
+            .map(|_| Ring::open(&config))
+            .collect::<io::Result<Vec<Ring>>>()
+            .map_err(|source| StartError::Ring {
+                interface: link.name.clone(),
+                source,
+            })?;
+        let memory: usize = rings.iter().map(Ring::memory).sum();
+        for (worker, ring) in self.threads.iter().zip(rings) {
+            let ring: Box<dyn Device> = Box::new(ring);
+            // A worker that has ended is noticed elsewhere.
+            let _ = worker.questions.send(Box::new(move |worker| {
+                worker.set_port(PortId(number), ring);
+            }));
+        }
+        self.control.wake();
+        Ok(memory >> 20)
+    }
+
+    fn close(&self, place: usize) {
+        for worker in &self.threads {
+            let port = PortId(u16::try_from(place).unwrap_or(u16::MAX));
+            let _ = worker
+                .questions
+                .send(Box::new(move |worker| worker.remove_port(port)));
+        }
+        self.control.wake();
+    }
+
+    /// Somebody may remove the TUN device; then the director goes on as one that never had it.
+    fn watch_tun(&mut self) {
+        let Some((ifindex, _)) = &self.host else {
+            return;
+        };
+        if self.mirror.links().any(|link| link.index == *ifindex) {
+            return;
+        }
+        error!("the TUN device has been removed: {WITHOUT_TUN}; start the director anew");
+        self.host = None;
+        for worker in &self.threads {
+            let _ = worker.questions.send(Box::new(Worker::remove_host));
+        }
+        self.control.wake();
+    }
+
+    /// One line for each interface that went up or down.
+    fn log_ports(&self, before: &[Port]) {
+        let after = self.mirror.snapshot().ports;
+        let has = |ports: &[Port], one: &Port| ports.iter().any(|port| port.index == one.index);
+        for port in before.iter().filter(|port| !has(&after, port)) {
+            let state = self.ports.get(usize::from(port.index.0));
+            if state.is_some_and(|port| port.state != PortState::Gone) {
+                warn!("interface {} is down", port.name);
+            }
+        }
+        for port in after.iter().filter(|port| !has(before, port)) {
+            info!("interface {} is up", port.name);
         }
     }
 
@@ -167,11 +351,55 @@ impl DataPath {
         self.control.as_fd()
     }
 
-    /// Whether all workers still run.
-    pub fn is_running(&self) -> bool {
-        self.threads
-            .iter()
-            .all(|worker| !worker.thread.is_finished())
+    /// Logs what happened to frames since the start: of all workers together, and only what happened at all.
+    pub fn log_counters(&mut self) {
+        let counters = self.control.counters();
+        let sum = |count: &dyn Fn(&Counters) -> u64| -> u64 {
+            counters.iter().map(|counters| count(counters)).sum()
+        };
+        for event in stats::Event::ALL {
+            let count = sum(&|counters| counters.events(event));
+            if count > 0 {
+                info!("packets {event:?}: {count}");
+            }
+        }
+        for reason in DropReason::ALL {
+            let count = sum(&|counters| counters.drops(reason));
+            if count > 0 {
+                info!("packets dropped, {}: {count}", reason.name());
+            }
+        }
+        for reason in lvs_sched::DropReason::ALL {
+            let count = sum(&|counters| counters.balancer_drops(reason as u8));
+            if count > 0 {
+                info!("packets dropped by the balancer, {reason}: {count}");
+            }
+        }
+        for reason in LeftReason::ALL {
+            let count = sum(&|counters| counters.left(reason));
+            if count > 0 {
+                info!("frames left to the host, {reason:?}: {count}");
+            }
+        }
+        for (worker, devices) in self.control.devices().into_iter().enumerate() {
+            for DeviceReport { origin, counters } in devices {
+                let name = match origin {
+                    Origin::Host => "the host",
+                    Origin::Port(port) => self
+                        .ports
+                        .get(usize::from(port.0))
+                        .map_or("?", |port| port.name.as_str()),
+                };
+                info!("worker {worker} at {name}: {counters:?}");
+            }
+        }
+        match self.claim.counters() {
+            Ok(claimed) => info!(
+                "claimed from the host: {} packets to services, {} from real servers",
+                claimed.to_services, claimed.from_servers
+            ),
+            Err(error) => warn!("{}", chain(&error)),
+        }
     }
 
     /// Number of workers.
@@ -219,12 +447,13 @@ impl DataPath {
             neighbours: snapshot.neighbours,
             ports: snapshot.ports,
             local: snapshot.local,
+            hostless: self.host.is_none(),
         })
     }
 
     /// Replies of NAT servers on this host come to the workers through the TUN device.
     fn lead_local_replies(&mut self) {
-        let Some(replies) = &mut self.local_replies else {
+        let Some((_, replies)) = &mut self.host else {
             return;
         };
         let local = self.mirror.snapshot().local;
@@ -256,9 +485,9 @@ impl Drop for DataPath {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// There is nothing to forward at.
-    #[error("no Ethernet interface is up in this network namespace")]
-    NoInterface,
+    /// There are more interfaces than ports can be numbered.
+    #[error("too many interfaces")]
+    TooManyInterfaces,
     /// A packet ring could not be opened.
     #[error("can't open a packet ring at {interface} (CAP_NET_RAW is needed)")]
     Ring {
@@ -302,56 +531,48 @@ fn open_tun() -> Result<Option<Tun>, TunError> {
             Ok(Some(tun))
         }
         Err(error @ TunError::Open(_)) => {
-            warn!(
-                "{}: what a service's address gets beyond its connections is dropped instead of given to the host, and a \
-                 real server on this host can't be used",
-                chain(&error)
-            );
+            warn!("{}: {WITHOUT_TUN}", chain(&error));
             Ok(None)
         }
         Err(error) => Err(error),
     }
 }
 
-fn open_ring(link: &Link, port: PortId, options: &RunOptions) -> Result<Ring, StartError> {
-    let mut config = RingConfig::new(link.index);
-    config.slots = options.ring_slots.get();
-    if options.workers.get() > 1 {
-        config.fanout = Some(Fanout {
-            group: fanout_group(port),
-            workers: options.workers.get(),
-            vips: Vec::new(),
-        });
-    }
-    Ring::open(&config).map_err(|source| StartError::Ring {
-        interface: link.name.clone(),
-        source,
-    })
-}
-
-/// Unique in the network namespace as far as a process can tell: its id, and the interface's place.
-fn fanout_group(port: PortId) -> u16 {
+/// Unique in the network namespace as far as a process can tell: its id, and a number of its own.
+fn fanout_group(number: u16) -> u16 {
     (std::process::id() as u16)
         .wrapping_mul(FANOUT_STRIDE)
-        .wrapping_add(port.0)
+        .wrapping_add(number)
 }
 
-fn start_thread(number: usize, mut worker: Worker<SchedBalancer>) -> io::Result<WorkerThread> {
+/// Tells that a worker's thread has ended, however it did.
+struct Ended(UnboundedSender<usize>, usize);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // Nobody listens any more when the director itself ends.
+        let _ = self.0.send(self.1);
+    }
+}
+
+fn start_thread(
+    number: usize,
+    mut worker: Worker<SchedBalancer>,
+    ended: UnboundedSender<usize>,
+) -> io::Result<WorkerThread> {
     let (questions, inbox) = mpsc::channel::<Question>();
     let thread = std::thread::Builder::new()
         .name(format!("worker-{number}"))
         .spawn(move || {
-            let mut complained = None;
-            loop {
-                match worker.run_once(PATIENCE) {
-                    Ok(true) => complained = None,
-                    Ok(false) => return,
-                    // An interface may be down for a while: say so once, go on.
-                    Err(error) => {
-                        let kind = error.kind();
-                        if complained.replace(kind) != Some(kind) {
-                            warn!("worker {number}: {error}");
-                        }
+            let _ended = Ended(ended, number);
+            let mut quiet_until: Option<Instant> = None;
+            while !worker.is_stopped() {
+                if let Err(error) = worker.run_once(PATIENCE) {
+                    // An interface that is down may be so for every batch: say so now and then, go on.
+                    let now = Instant::now();
+                    if quiet_until.is_none_or(|until| now >= until) {
+                        quiet_until = Some(now + COMPLAINT_PAUSE);
+                        debug!("worker {number}: {error}");
                     }
                 }
                 for question in inbox.try_iter() {
@@ -362,8 +583,13 @@ fn start_thread(number: usize, mut worker: Worker<SchedBalancer>) -> io::Result<
     Ok(WorkerThread { thread, questions })
 }
 
+const WITHOUT_TUN: &str = "what a service's address gets beyond its connections is refused instead of given to the \
+                           host, and a real server on this host can't be used";
+
 /// How long a worker waits when nothing happens at all.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
 
 /// How long a change waits for workers to pass it. A worker that hangs must not stop the director.
 const QUIET_PATIENCE: Duration = Duration::from_millis(500);

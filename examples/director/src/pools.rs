@@ -1,6 +1,6 @@
 //! Virtual services and their real servers while the director runs: health decides who stands in the scheduler's table.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,6 +21,8 @@ pub struct Pools {
     pools: Vec<RunningPool>,
     /// Which server of which service a monitored server is.
     watched: HashMap<ServerId, Watched>,
+    /// Servers whose place in the scheduler's table has to be looked at.
+    touched: BTreeSet<(ServiceKey, SocketAddr)>,
 }
 
 #[derive(Debug)]
@@ -45,6 +47,7 @@ impl Pools {
             probes,
             pools: Vec::new(),
             watched: HashMap::new(),
+            touched: BTreeSet::new(),
         }
     }
 
@@ -69,8 +72,9 @@ impl Pools {
             self.adopt(now, planned, same);
         }
         for gone in old.into_iter().flatten() {
-            self.retire(now, gone);
+            self.retire(&gone);
         }
+        self.settle(now);
         self.drain(now);
     }
 
@@ -178,9 +182,9 @@ impl Pools {
             servers,
         });
         if let Some(old) = old {
-            self.clean_after(now, at, &old);
+            self.clean_after(at, &old);
         }
-        self.apply_changes(now, at, changes);
+        self.apply_changes(at, changes);
     }
 
     /// A server that goes on with the same checks keeps their state.
@@ -206,50 +210,39 @@ impl Pools {
         })
     }
 
-    /// Takes out what the pool's predecessor had in the table and the pool has not.
-    fn clean_after(&mut self, now: Instant, at: usize, old: &RunningPool) {
-        let key = old.planned.service;
-        let wanted: Vec<SocketAddr> = self.pools[at]
-            .pool
-            .servers()
-            .filter(|(_, weight)| weight.is_some())
-            .map(|(addr, _)| addr)
-            .collect();
+    /// Forgets the checks that only the pool's predecessor had. What it had in the table is looked at again.
+    fn clean_after(&mut self, at: usize, old: &RunningPool) {
         let kept: Vec<ServerId> = self.pools[at].servers.values().copied().collect();
-        for (addr, id) in &old.servers {
-            if !kept.contains(id) {
-                // Known until now, so it is there.
-                let _ = self.monitor.remove_server(*id);
-            }
-            if !wanted.contains(addr) {
-                self.remove(now, key, *addr);
-            }
+        for id in old.servers.values().filter(|id| !kept.contains(id)) {
+            // Known until now, so it is there.
+            let _ = self.monitor.remove_server(*id);
         }
-        if let Some((addr, _)) = old.planned.sorry
-            && old.pool.sorry_weight().is_some()
-            && !wanted.contains(&addr)
-        {
-            self.remove(now, key, addr);
-        }
+        self.touched.extend(old.members());
+        self.touched.extend(self.pools[at].members());
     }
 
-    fn retire(&mut self, now: Instant, mut gone: RunningPool) {
+    fn retire(&mut self, gone: &RunningPool) {
         for id in gone.servers.values() {
             let _ = self.monitor.remove_server(*id);
         }
-        let key = gone.planned.service;
-        if self.scheduler.service(&key).is_none() {
-            return;
-        }
-        for change in gone.pool.stop() {
-            match change {
-                Change::Delete { server } => self.remove(now, key, server),
-                Change::DeleteSorry => {
-                    if let Some((addr, _)) = gone.planned.sorry {
-                        self.remove(now, key, addr);
-                    }
-                }
-                _ => {}
+        self.touched.extend(gone.members());
+    }
+
+    /// Brings the scheduler's table up to date with what all pools of a service want. Blocks for one address share its
+    /// table, and a sorry server may be a real server too: what one of them gives up another may still want. Of several
+    /// wishes the first counts, real servers before sorry servers.
+    fn settle(&mut self, now: Instant) {
+        for (key, addr) in std::mem::take(&mut self.touched) {
+            if self.scheduler.service(&key).is_none() {
+                continue;
+            }
+            let pools = || self.pools.iter().filter(|pool| pool.planned.service == key);
+            let wish = pools()
+                .find_map(|pool| pool.wish(addr))
+                .or_else(|| pools().find_map(|pool| pool.sorry_wish(addr)));
+            match wish {
+                Some(config) => self.put(now, key, addr, config),
+                None => self.remove(now, key, addr),
             }
         }
     }
@@ -337,31 +330,34 @@ impl Pools {
             pool.handle_server_down(addr)
         };
         match changes {
-            Ok(changes) => self.apply_changes(now, at, changes),
+            Ok(changes) => self.apply_changes(at, changes),
             Err(error) => warn!("real server {addr} of {key}: {error}"),
         }
+        self.settle(now);
     }
 
-    fn apply_changes(&self, now: Instant, at: usize, changes: Vec<Change<SocketAddr>>) {
-        let key = self.pools[at].planned.service;
+    /// Logs what a pool says and notes which servers it concerns; [`settle`](Self::settle) does the rest.
+    fn apply_changes(&mut self, at: usize, changes: Vec<Change<SocketAddr>>) {
+        let RunningPool { planned, .. } = &self.pools[at];
+        let key = planned.service;
+        let sorry = planned.sorry.map(|(addr, _)| addr);
         for change in changes {
             match change {
-                Change::Add { server, weight } | Change::SetWeight { server, weight } => {
-                    if let Some(config) = self.config_of(at, server) {
-                        self.put(now, key, server, config, weight);
-                    }
+                Change::Add { server, .. }
+                | Change::SetWeight { server, .. }
+                | Change::Delete { server } => {
+                    self.touched.insert((key, server));
                 }
-                Change::Delete { server } => self.remove(now, key, server),
                 Change::AddSorry { weight } | Change::SetSorryWeight { weight } => {
-                    if let Some((addr, config)) = self.pools[at].planned.sorry {
+                    if let Some(addr) = sorry {
                         info!("sorry server {addr} of {key} has weight {weight}");
-                        self.put(now, key, addr, config, weight);
+                        self.touched.insert((key, addr));
                     }
                 }
                 Change::DeleteSorry => {
-                    if let Some((addr, _)) = self.pools[at].planned.sorry {
+                    if let Some(addr) = sorry {
                         info!("sorry server {addr} of {key} is not needed");
-                        self.remove(now, key, addr);
+                        self.touched.insert((key, addr));
                     }
                 }
                 Change::QuorumGained { sum, threshold, .. } => {
@@ -375,32 +371,21 @@ impl Pools {
         }
     }
 
-    fn config_of(&self, at: usize, addr: SocketAddr) -> Option<ServerConfig> {
-        let servers = &self.pools[at].planned.servers;
-        servers
-            .iter()
-            .find(|server| server.addr == addr)
-            .map(|server| server.config)
-    }
-
-    fn put(
-        &self,
-        now: Instant,
-        key: ServiceKey,
-        addr: SocketAddr,
-        config: ServerConfig,
-        weight: u32,
-    ) {
-        let config = ServerConfig {
-            weight: Weight::new(weight).unwrap_or(Weight::MAX),
-            ..config
-        };
+    fn put(&self, now: Instant, key: ServiceKey, addr: SocketAddr, config: ServerConfig) {
+        let known = self.scheduler.service(&key).and_then(|service| {
+            let servers = service.servers();
+            let server = servers.iter().find(|server| server.addr() == addr)?;
+            Some(server.config())
+        });
+        if known.is_some_and(|known| known == config) {
+            return;
+        }
         let outcome = match self.scheduler.add_server(now, &key, addr, config) {
             Err(ServerError::Exists) => self.scheduler.edit_server(now, &key, addr, config),
             other => other.map(|_| ()),
         };
         match outcome {
-            Ok(()) => debug!("real server {addr} of {key} has weight {weight}"),
+            Ok(()) => debug!("real server {addr} of {key} has weight {}", config.weight),
             Err(error) => warn!("real server {addr} of {key}: {error}"),
         }
     }
@@ -417,5 +402,37 @@ impl Pools {
         let watched = self.watched.get(&id)?;
         let key = self.pools[watched.pool].planned.service;
         Some(format!("{} of {key}", watched.addr))
+    }
+}
+
+impl RunningPool {
+    /// What stands in the service's table on this pool's behalf, or may.
+    fn members(&self) -> impl Iterator<Item = (ServiceKey, SocketAddr)> + '_ {
+        let sorry = self.planned.sorry.iter().map(|(addr, _)| *addr);
+        let servers = self.planned.servers.iter().map(|server| server.addr);
+        servers
+            .chain(sorry)
+            .map(|addr| (self.planned.service, addr))
+    }
+
+    /// How this pool wants a real server to stand in the table; `None` if it does not.
+    fn wish(&self, addr: SocketAddr) -> Option<ServerConfig> {
+        let (_, weight) = self.pool.servers().find(|(server, _)| *server == addr)?;
+        let planned = &self.planned.servers;
+        let server = planned.iter().find(|server| server.addr == addr)?;
+        Some(weighted(server.config, weight?))
+    }
+
+    /// The same for the sorry server.
+    fn sorry_wish(&self, addr: SocketAddr) -> Option<ServerConfig> {
+        let (_, config) = self.planned.sorry.filter(|(sorry, _)| *sorry == addr)?;
+        Some(weighted(config, self.pool.sorry_weight()?))
+    }
+}
+
+fn weighted(config: ServerConfig, weight: u32) -> ServerConfig {
+    ServerConfig {
+        weight: Weight::new(weight).unwrap_or(Weight::MAX),
+        ..config
     }
 }

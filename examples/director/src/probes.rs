@@ -11,7 +11,7 @@ use lvs_health::{Command, ConnectError, ProbeId, ReadError};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::{self, Receiver, Sender, UnboundedReceiver, UnboundedSender};
 use tokio::task::AbortHandle;
 
 /// What happened to a probe's connection.
@@ -29,7 +29,7 @@ pub enum Report {
 #[derive(Debug)]
 pub struct Probes {
     running: HashMap<ProbeId, Running>,
-    reports: UnboundedSender<Report>,
+    reports: Sender<Report>,
 }
 
 #[derive(Debug)]
@@ -40,8 +40,9 @@ struct Running {
 
 impl Probes {
     /// No probes yet, and where their reports arrive.
-    pub fn new() -> (Self, UnboundedReceiver<Report>) {
-        let (reports, receiver) = mpsc::unbounded_channel();
+    pub fn new() -> (Self, Receiver<Report>) {
+        // A server that sends without end waits for the monitor to have enough of it.
+        let (reports, receiver) = mpsc::channel(REPORTS);
         let probes = Self {
             running: HashMap::new(),
             reports,
@@ -101,28 +102,28 @@ async fn run(
     probe: ProbeId,
     target: Target,
     mut input: UnboundedReceiver<bytes::Bytes>,
-    reports: UnboundedSender<Report>,
+    reports: Sender<Report>,
 ) {
     // The receiver outlives all tasks but at the very end, when nobody wants to know.
-    let report = |what| drop(reports.send(what));
+    let report = async |what| drop(reports.send(what).await);
     let mut stream = match connect(&target).await {
         Ok(stream) => stream,
-        Err(error) => return report(Report::Connected(probe, Err(error))),
+        Err(error) => return report(Report::Connected(probe, Err(error))).await,
     };
-    report(Report::Connected(probe, Ok(())));
+    report(Report::Connected(probe, Ok(()))).await;
     let mut buffer = vec![0; READ_BUFFER];
     loop {
         tokio::select! {
             data = input.recv() => {
                 let Some(data) = data else { return };
                 if let Err(error) = stream.write_all(&data).await {
-                    return report(Report::Closed(probe, Err(ReadError::Write((&error).into()))));
+                    return report(Report::Closed(probe, Err(ReadError::Write((&error).into())))).await;
                 }
             }
             read = stream.read(&mut buffer) => match read {
-                Ok(0) => return report(Report::Closed(probe, Ok(()))),
-                Ok(length) => report(Report::Data(probe, buffer[..length].to_vec())),
-                Err(error) => return report(Report::Closed(probe, Err(ReadError::Read((&error).into())))),
+                Ok(0) => return report(Report::Closed(probe, Ok(()))).await,
+                Ok(length) => report(Report::Data(probe, buffer[..length].to_vec())).await,
+                Err(error) => return report(Report::Closed(probe, Err(ReadError::Read((&error).into())))).await,
             },
         }
     }
@@ -169,4 +170,6 @@ fn is_in_progress(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error())
 }
 
+/// Reports that wait for the control loop; further probes wait for a place.
+const REPORTS: usize = 1024;
 const READ_BUFFER: usize = 16 * 1024;

@@ -11,6 +11,7 @@ use crate::frame::{Frame, GsoKind};
 use crate::handoff::Origin;
 use crate::icmp;
 use crate::neigh::{Holding, HoldingConfig};
+use crate::reset;
 use crate::rewrite::{dr, fragment, nat};
 use crate::stats::{Counters, DropReason, Event};
 use crate::view::{PortId, View};
@@ -104,6 +105,9 @@ impl Core {
                     self.counters.count_drop(DropReason::BadVerdict, 1);
                 }
             }
+            Verdict::NotOurs if item.direction == Direction::Inbound && view.hostless => {
+                self.refuse_for_host(now, view, item, output);
+            }
             Verdict::NotOurs if item.direction == Direction::Inbound => {
                 self.pass_up(item.frame.take(), output);
             }
@@ -115,7 +119,13 @@ impl Core {
                 if routed {
                     self.counters.count(Event::Routed, 1);
                     let destination = item.headers.destination.ip();
-                    self.forward(now, view, item, destination, Rewrite::Nothing, output);
+                    let path = self.hops.path(view, destination);
+                    if matches!(path, Path::Drop(DropReason::NoPort)) && !view.hostless {
+                        // Only the host can send there: a tunnel, for example.
+                        self.pass_up(item.frame.take(), output);
+                    } else {
+                        self.forward(now, view, item, destination, Rewrite::Nothing, output);
+                    }
                 } else {
                     self.counters.count_drop(DropReason::ForwardingOff, 1);
                 }
@@ -308,6 +318,21 @@ impl Core {
         self.counters.count(Event::IcmpSent, 1);
         let path = self.hops.path(view, to);
         self.emit(now, path, to, frame, output);
+    }
+
+    /// Says no as the host would: by a reset, or port unreachable.
+    fn refuse_for_host(&mut self, now: Instant, view: &View, item: &Item, output: &mut Output) {
+        if item.headers.protocol != protocol::TCP {
+            let (reason, error) = (DropReason::NoHost, Error::PortUnreachable);
+            return self.refuse(now, view, item, reason, error, output);
+        }
+        self.counters.count_drop(DropReason::NoHost, 1);
+        if let Some(frame) = reset::build(&item.frame.bytes()[item.headers.network..]) {
+            self.counters.count(Event::ResetSent, 1);
+            let to = item.headers.source.ip();
+            let path = self.hops.path(view, to);
+            self.emit(now, path, to, frame, output);
+        }
     }
 
     /// Routes what the host has sent and the balancer has no say in.

@@ -116,6 +116,7 @@ fn view() -> View {
             port(INSIDE, 3, INSIDE_MAC, [10, 0, 0, 1]),
         ]),
         local: Arc::new(local),
+        hostless: false,
     }
 }
 
@@ -596,6 +597,46 @@ fn not_ours_goes_to_the_host_or_the_routers_way() {
 }
 
 #[test]
+fn without_a_host_what_is_of_no_connection_is_refused() {
+    let mut bench = Bench::new();
+    bench.view.hostless = true;
+    let output = bench.run(OUTSIDE, request(64, b"hello"), Verdict::NotOurs);
+    assert!(output.host.is_empty());
+    let [(OUTSIDE, reset)] = &output.transmit[..] else {
+        panic!("one frame to the router: {output:?}");
+    };
+    assert_eq!(reset.bytes()[..6], ROUTER_MAC);
+    assert_eq!(reset.bytes()[6..12], OUTSIDE_MAC);
+    assert_eq!(
+        (&reset.bytes()[26..30], &reset.bytes()[30..34]),
+        (&VIP[..], &CLIENT[..])
+    );
+    assert_eq!(reset.bytes()[47] & 4, 4, "RST");
+    assert_eq!(bench.drops(DropReason::NoHost), 1);
+}
+
+#[test]
+fn what_is_routed_and_no_port_leads_there_is_the_hosts() {
+    let reply = |to: [u8; 4]| {
+        tcp(
+            server_mac(11),
+            INSIDE_MAC,
+            ([10, 0, 0, 11], 8080),
+            (to, 50000),
+            64,
+            b"",
+        )
+    };
+    let mut bench = Bench::new();
+    let output = bench.run(INSIDE, reply([10, 0, 1, 5]), Verdict::NotOurs);
+    assert_eq!((output.host.len(), output.transmit.len()), (1, 0));
+    bench.view.hostless = true;
+    let output = bench.run(INSIDE, reply([10, 0, 1, 5]), Verdict::NotOurs);
+    assert!(output.host.is_empty() && output.transmit.is_empty());
+    assert_eq!(bench.drops(DropReason::NoPort), 1);
+}
+
+#[test]
 fn frames_that_are_not_claimed_are_left_alone() {
     let arp = Frame::from_bytes(&[&[0xff; 6][..], &ROUTER_MAC, &[8, 6], &[0; 46]].concat());
     let ipv6 =
@@ -605,6 +646,11 @@ fn frames_that_are_not_claimed_are_left_alone() {
         frame.meta.kind = kind;
         frame
     };
+    let mut priority = request(64, b"");
+    priority.meta.vlan = Some(VlanTag {
+        tci: 0xe000,
+        tpid: 0x8100,
+    });
     let mut vlan = request(64, b"");
     vlan.meta.vlan = Some(VlanTag {
         tci: 0x2064,
@@ -641,6 +687,7 @@ fn frames_that_are_not_claimed_are_left_alone() {
             LeftReason::NotToUs,
         ),
         ("VLAN", vlan, LeftReason::Vlan),
+        ("VLAN 0", priority, LeftReason::Vlan),
         ("fragment", fragment, LeftReason::Fragment),
         ("ICMP", icmp, LeftReason::OtherProtocol),
         ("own frame", own, LeftReason::OwnFrame),

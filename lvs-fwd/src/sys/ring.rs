@@ -90,6 +90,10 @@ impl Ring {
             &1i32,
             "PACKET_IGNORE_OUTGOING",
         )?;
+        // The default holds three super-packets. What the system's limit leaves of it does too, only slower.
+        if rustix::net::sockopt::set_socket_send_buffer_size_force(&socket, SEND_BUFFER).is_err() {
+            let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER);
+        }
         let slots_per_block = BLOCK_SIZE / options.slot_size;
         let request = libc::tpacket_req {
             tp_block_size: BLOCK_SIZE,
@@ -445,6 +449,9 @@ pub(crate) const BLOCK_SIZE: u32 = 1 << 20;
 
 /// Frames in one system call at most.
 pub(crate) const SEND_BATCH: usize = 64;
+
+/// Bytes that the kernel holds for a socket until the device has sent them.
+const SEND_BUFFER: usize = 4 << 20;
 
 /// Kernel headers at the start of a slot.
 pub(crate) const SLOT_HEADERS: usize = HEADER_LEN + size_of::<libc::sockaddr_ll>();

@@ -48,6 +48,22 @@ pub(crate) fn trials() -> Vec<Trial> {
             foreign_address_is_used_and_stays,
         ),
         once(
+            "leftover_address_that_nobody_wants_is_removed",
+            leftover_address_is_removed,
+        ),
+        once(
+            "blocks_for_one_address_share_their_servers",
+            blocks_for_one_address_share_their_servers,
+        ),
+        once(
+            "sorry_server_may_be_a_real_server",
+            sorry_server_may_be_a_real_server,
+        ),
+        once(
+            "sigusr1_logs_what_was_dropped",
+            sigusr1_logs_what_was_dropped,
+        ),
+        once(
             "unknown_requests_are_answered",
             unknown_requests_are_answered,
         ),
@@ -61,6 +77,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         (
             "reload_of_an_unchanged_file_drops_nothing",
             reload_of_an_unchanged_file_drops_nothing,
+        ),
+        (
+            "reloads_in_traffic_break_no_connection",
+            reloads_in_traffic_break_no_connection,
+        ),
+        (
+            "end_by_sigterm_in_traffic_takes_a_moment",
+            end_by_sigterm_in_traffic,
         ),
         (
             "killed_in_traffic_it_starts_again_at_once",
@@ -136,6 +160,76 @@ fn reload_of_an_unchanged_file_drops_nothing(workers: u32) {
             .collect::<Vec<_>>(),
         [10, 10]
     );
+}
+
+/// Services and servers come and go beside one that works; its claims, its connections and new ones do not notice.
+fn reloads_in_traffic_break_no_connection(workers: u32) {
+    let stage = Stage::nat(2);
+    let conf = Conf::nat(1);
+    let (_, block) = Conf::nat(2)
+        .text()
+        .split_once("virtual_server ")
+        .map(|(head, block)| (head.to_owned(), block.to_owned()))
+        .unwrap();
+    let more = Conf {
+        extra: format!(
+            "virtual_server {}",
+            block.replace(&format!("{VIP} 80"), &format!("{VIP} 81"))
+        ),
+        ..Conf::nat(1)
+    };
+    let director = Director::start(&stage, &conf.text(), workers);
+    let length = 300 << 20;
+    let transfer = stage
+        .client
+        .spawn(move || {
+            netlab::http_get(vip(), &format!("/bytes/{length}"), Duration::from_secs(10))
+        })
+        .unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    let requests = stage
+        .client
+        .spawn(move || {
+            let mut answered = 0;
+            while !flag.load(Ordering::Relaxed) {
+                netlab::http_get(vip(), "/", Duration::from_secs(3)).unwrap();
+                answered += 1;
+            }
+            answered
+        })
+        .unwrap();
+    for round in 1..=10 {
+        director.reload(&if round % 2 == 1 { &more } else { &conf }.text());
+        director.wait_until("the reload", || {
+            director.log().matches("reload done").count() == round
+        });
+    }
+    stop.store(true, Ordering::Relaxed);
+    assert!(requests.join().unwrap() > 0);
+    let response = transfer.join().unwrap().unwrap();
+    assert_eq!(response.hash, netlab::bytes_hash(length));
+}
+
+fn end_by_sigterm_in_traffic(workers: u32) {
+    let stage = Stage::nat(1);
+    let director = Director::start(&stage, &Conf::nat(1).text(), workers);
+    let transfers: Vec<_> = (0..4)
+        .map(|_| {
+            let ask = || netlab::http_get(vip(), "/bytes/4000000000", Duration::from_secs(1));
+            stage.client.spawn(ask).unwrap()
+        })
+        .collect();
+    director.wait_until("the transfers under way", || {
+        director.service().stats.outbytes > 50 << 20
+    });
+    let started = std::time::Instant::now();
+    assert!(director.terminate().success());
+    assert!(started.elapsed() < Duration::from_secs(3));
+    assert!(!holds_vip(&stage));
+    for transfer in transfers {
+        assert!(transfer.join().unwrap().is_err());
+    }
 }
 
 fn reload_adds_and_removes_servers() {
@@ -340,6 +434,22 @@ fn second_director_in_a_namespace_is_refused() {
     let mut second = Director::launch(&stage.director, &conf, 1);
     assert_eq!(second.wait().code(), Some(1));
     second.wait_for_log("does a director run in this network namespace already?");
+    // Nor does another control socket help.
+    let third = stage
+        .director
+        .command(env!("CARGO_BIN_EXE_director"))
+        .unwrap()
+        .args(["-n", "-l", "-f"])
+        .arg(&first.file)
+        .env("LVS_SOCKET", "@other")
+        .output()
+        .unwrap();
+    assert_eq!(third.status.code(), Some(1));
+    let errors = String::from_utf8_lossy(&third.stderr);
+    assert!(
+        errors.contains("a director runs in this network namespace already"),
+        "{errors}"
+    );
     assert_eq!(stage.spread(4), [4]);
     drop(first);
 }
@@ -355,6 +465,85 @@ fn foreign_address_is_used_and_stays() {
     assert_eq!(stage.spread(4), [4]);
     assert!(director.terminate().success());
     assert!(holds_vip(&stage));
+}
+
+fn leftover_address_is_removed() {
+    let stage = Stage::nat(1);
+    let conf = Conf::nat(1).text();
+    let director = Director::start(&stage, &conf, 1);
+    director.kill();
+    assert!(holds_vip(&stage));
+    let other = conf.replace(&format!("{VIP}/24"), "198.51.100.101/24");
+    let director = Director::start(&stage, &other, 1);
+    assert!(!holds_vip(&stage), "{}", director.log());
+}
+
+fn blocks_for_one_address_share_their_servers() {
+    let stage = Stage::nat(2);
+    let mut conf = Conf::nat(2);
+    let second = |servers| {
+        let text = Conf::nat(servers).text();
+        let (_, block) = text.split_once("virtual_server ").unwrap();
+        format!("virtual_server {block}")
+    };
+    conf.extra = second(2);
+    let director = Director::start(&stage, &conf.text(), 1);
+    assert_eq!(stage.spread(10), [5, 5]);
+    // The second block gives a server up that the first still wants.
+    conf.extra = second(1);
+    director.reload(&conf.text());
+    director.wait_for_log("reload done");
+    assert_eq!(stage.spread(10), [5, 5]);
+    // Both give it up.
+    conf.servers.remove(1);
+    director.reload(&conf.text());
+    director.wait_until("the second reload", || {
+        director.log().matches("reload done").count() == 2
+    });
+    assert_eq!(stage.spread(4), [4, 0]);
+    // The first block goes, the second stays.
+    director.reload(&conf.text().replacen(
+        "    real_server 10.1.0.11 80 {\n        weight 1\n",
+        "    real_server 10.1.0.12 80 {\n        weight 1\n",
+        1,
+    ));
+    director.wait_until("the third reload", || {
+        director.log().matches("reload done").count() == 3
+    });
+    assert_eq!(stage.spread(10), [5, 5]);
+}
+
+fn sorry_server_may_be_a_real_server() {
+    let mut stage = Stage::nat(2);
+    let mut conf = Conf::nat(2);
+    conf.method = "NAT\n    quorum 2\n    sorry_server 10.1.0.11 80";
+    let director = Director::start(&stage, &conf.text(), 1);
+    assert_eq!(stage.spread(4), [2, 2]);
+    stage.servers[1].1.stop();
+    director.wait_for_log("lost its quorum");
+    assert_eq!(stage.spread(4), [4, 0]);
+    stage.restart(1);
+    director.wait_for_log("sorry server 10.1.0.11:80 of TCP 198.51.100.100:80 is not needed");
+    assert_eq!(
+        stage.spread(4),
+        [2, 2],
+        "what the sorry server gives up is still a real server"
+    );
+}
+
+fn sigusr1_logs_what_was_dropped() {
+    let mut stage = Stage::nat(1);
+    let director = Director::start(&stage, &Conf::nat(1).text(), 1);
+    stage.servers[0].1.stop();
+    director.wait_for_log("is down");
+    assert!(stage.ask().is_err());
+    director.signal(Signal::USR1);
+    director.wait_for_log("packets dropped, rejected: 1");
+    director.signal(Signal::USR2);
+    director.wait_until("it logs again and goes on", || {
+        director.log().matches("packets dropped, rejected").count() == 2
+    });
+    assert_eq!(director.status().workers, 1);
 }
 
 fn unknown_requests_are_answered() {

@@ -9,6 +9,7 @@ mod command_line;
 mod forwarding;
 mod life;
 mod stage;
+mod surroundings;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -21,6 +22,7 @@ fn main() {
         Ok(_) => {
             trials.extend(forwarding::trials());
             trials.extend(life::trials());
+            trials.extend(surroundings::trials());
         }
         Err(error) => println!("skipped: end-to-end tests need network namespaces: {error}"),
     }
