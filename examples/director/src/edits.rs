@@ -124,7 +124,9 @@ impl Edits {
 
     fn add_service(&mut self, spec: &ServiceSpec) -> Result<(), ReplyError> {
         let key = service_key(&spec.id)?;
-        // A missing scheduler is found before a service that is there, as in the kernel.
+        if self.scheduler.service(&key).is_some() {
+            return Err(service_error(ServiceError::Exists));
+        }
         let config = service_config(&spec.settings)?;
         self.scheduler
             .add_service(key, config)

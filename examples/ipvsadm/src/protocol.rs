@@ -124,7 +124,8 @@ pub enum Operation {
     /// `status`: what runs here; answered by [`StatusInfo`].
     Status,
     /// `restore`: changes carried out one after the other, each whether or not those before it were refused; answered
-    /// by [`RestoreInfo`].
+    /// by [`RestoreInfo`]. With a change that the director does not know the whole is a bad request, and nothing is
+    /// carried out.
     Restore(Restoration),
     /// One change of the table, by its own name; answered by `null` when it has been carried out.
     #[serde(untagged)]

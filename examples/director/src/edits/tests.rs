@@ -107,7 +107,7 @@ fn arguments_that_the_kernel_refuses() {
         ),
         (
             "-A -t 192.0.2.1:80 -s nosuch".into(),
-            ErrorKind::NoScheduler,
+            ErrorKind::ServiceExists,
         ),
         (
             "-E -t 192.0.2.1:80 -s nosuch".into(),
