@@ -9,8 +9,8 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::sync::Arc;
 use std::time::Instant;
 
-use lvs_fwd::view::{ClaimSet, Endpoint};
-use lvs_sched::{Director, DirectorConfig, ForwardMethod, ServiceKey, Timeouts};
+use lvs_fwd::view::ClaimSet;
+use lvs_sched::{Director, DirectorConfig, Timeouts};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,12 +18,16 @@ use tokio::sync::mpsc::{Receiver, UnboundedReceiver, unbounded_channel};
 use tracing::{error, info, warn};
 
 use crate::addresses::Addresses;
+use crate::claims;
 use crate::cli::RunOptions;
 use crate::config::{ConfigFile, ReadError};
 use crate::control::answers;
-use crate::control::protocol::{Operation, Reply, SocketAddress, StatusInfo};
+use crate::control::protocol::{
+    Edit, ErrorKind, Operation, Reply, ReplyError, RestoreInfo, SocketAddress, StatusInfo,
+};
 use crate::control::server::{ControlSocket, Question};
 use crate::data_path::{DataPath, StartError};
+use crate::edits::Edits;
 use crate::logging::chain;
 use crate::plan::Plan;
 use crate::pools::Pools;
@@ -59,6 +63,7 @@ struct App {
     is_incomplete: bool,
     scheduler: Arc<Director>,
     pools: Pools,
+    edits: Edits,
     reports: Receiver<Report>,
     addresses: Addresses,
     data_path: DataPath,
@@ -114,6 +119,7 @@ impl App {
             plan: Plan::default(),
             is_incomplete: false,
             pools: Pools::new(Arc::clone(&scheduler), probes, seed(4)),
+            edits: Edits::new(Arc::clone(&scheduler)),
             scheduler,
             reports,
             addresses: Addresses::new().map_err(StartError::Netlink)?,
@@ -149,7 +155,7 @@ impl App {
                 }
                 Happening::Reload => self.reload().await,
                 Happening::Report(report) => self.pools.handle_report(Instant::now(), report),
-                Happening::Question(question) => self.answer(question),
+                Happening::Question(question) => self.answer(question).await,
                 Happening::SystemChange => self.handle_system_change(),
                 Happening::ResolveRequest => self.data_path.handle_resolve_requests(),
                 Happening::Dump => self.data_path.log_counters(),
@@ -245,19 +251,24 @@ impl App {
         {
             warn!("{remark}");
         }
-        let present = self.scheduler.timeouts();
-        self.scheduler.set_timeouts(Timeouts {
-            tcp: plan.timeouts.tcp.unwrap_or(present.tcp),
-            tcp_fin: plan.timeouts.tcp_fin.unwrap_or(present.tcp_fin),
-            udp: plan.timeouts.udp.unwrap_or(present.udp),
-        });
-        let wanted = claims(&plan);
-        let mut servers = claims(&self.plan);
-        for server in wanted.servers() {
+        // What was set by hand stays until the configuration says something else.
+        if plan.timeouts != self.plan.timeouts {
+            self.scheduler.set_timeouts(Timeouts {
+                tcp: plan.timeouts.tcp.unwrap_or_default(),
+                tcp_fin: plan.timeouts.tcp_fin.unwrap_or_default(),
+                udp: plan.timeouts.udp.unwrap_or_default(),
+            });
+        }
+        // Replies of new servers are claimed before a client can be sent there, and services after they have servers.
+        let mut servers = claims::present(&self.scheduler, &self.plan);
+        let mut planned = ClaimSet::new();
+        claims::add_plan(&mut planned, &plan);
+        for server in planned.servers() {
             servers.insert_server(server);
         }
         let outcome = self.data_path.set_claims(servers).await;
         self.pools.apply(Instant::now(), &plan);
+        let wanted = claims::present(&self.scheduler, &plan);
         let outcome = outcome.and(self.data_path.set_claims(wanted).await);
         // An address of which nothing is claimed would be answered by the host.
         if outcome.is_ok() {
@@ -269,18 +280,55 @@ impl App {
         outcome
     }
 
-    fn answer(&self, question: Question) {
+    async fn answer(&mut self, question: Question) {
         let Question { operation, answer } = question;
         let reply = match operation {
-            Operation::Services => Reply::success(&answers::services(&self.scheduler)),
+            Operation::Services => {
+                Reply::success(&answers::services(&self.scheduler, |key, addr| {
+                    self.edits.tunnel(key, addr)
+                }))
+            }
             Operation::Timeouts => Reply::success(&answers::timeouts(&self.scheduler)),
             Operation::Connections => return self.answer_connections(answer),
             Operation::Status => return self.answer_status(answer),
-            Operation::Unknown(name) => Reply::unknown(&name),
+            Operation::Edit(edit) => match self.carry_out(&[edit]).await.pop() {
+                Some(Some(refusal)) => Reply::refused(refusal),
+                _ => Reply::success(&()),
+            },
+            Operation::Restore(batch) => Reply::success(&RestoreInfo {
+                outcomes: self.carry_out(&batch.edits).await,
+            }),
+            Operation::Unknown { op } => Reply::unknown(&op),
             _ => Reply::unknown("of another version"),
         };
         // An asker that went away needs no answer.
         let _ = answer.send(vec![reply]);
+    }
+
+    /// Carries out changes by hand, in order: the claim grows before the first and shrinks after the last. What came of
+    /// each: nothing, or why it was refused.
+    async fn carry_out(&mut self, edits: &[Edit]) -> Vec<Option<ReplyError>> {
+        let mut grown = claims::present(&self.scheduler, &self.plan);
+        self.edits.add_claims(edits, &mut grown);
+        if let Err(error) = self.data_path.set_claims(grown).await {
+            let message = chain(&error);
+            error!("{message}");
+            let refusal = ReplyError {
+                kind: ErrorKind::Internal,
+                message,
+            };
+            return vec![Some(refusal); edits.len()];
+        }
+        let now = Instant::now();
+        let outcomes = edits
+            .iter()
+            .map(|edit| self.edits.apply(now, edit).err())
+            .collect();
+        let wanted = claims::present(&self.scheduler, &self.plan);
+        if let Err(error) = self.data_path.set_claims(wanted).await {
+            error!("{}", chain(&error));
+        }
+        outcomes
     }
 
     fn answer_connections(&self, answer: tokio::sync::oneshot::Sender<Vec<Reply>>) {
@@ -311,7 +359,7 @@ impl App {
             uptime: self.started.elapsed().as_secs(),
             configuration: self.options.file.display().to_string(),
             workers: self.data_path.workers(),
-            services: self.plan.services.len() as u64,
+            services: self.scheduler.services().len() as u64,
             connections: 0,
         };
         tokio::spawn(async move {
@@ -413,47 +461,6 @@ fn raise_descriptor_limit() {
     };
     // Where it is refused the present limit has to do.
     let _ = setrlimit(Resource::Nofile, raised);
-}
-
-/// Packets to services, and replies of NAT servers. A server that is down keeps its claim: its old connections go on.
-fn claims(plan: &Plan) -> ClaimSet {
-    let mut claims = ClaimSet::new();
-    for service in &plan.services {
-        if let ServiceKey::Address {
-            protocol,
-            vip,
-            vport,
-        } = service.key
-        {
-            claims.insert_service(Endpoint {
-                protocol: protocol.number(),
-                addr: vip,
-                port: vport,
-            });
-        }
-    }
-    for pool in &plan.pools {
-        let ServiceKey::Address {
-            protocol, vport, ..
-        } = pool.service
-        else {
-            continue;
-        };
-        let servers = pool
-            .servers
-            .iter()
-            .map(|server| (server.addr, server.config));
-        for (addr, config) in servers.chain(pool.sorry) {
-            if config.method == ForwardMethod::Nat {
-                claims.insert_server(Endpoint {
-                    protocol: protocol.number(),
-                    addr: addr.ip(),
-                    port: if addr.port() == 0 { vport } else { addr.port() },
-                });
-            }
-        }
-    }
-    claims
 }
 
 /// Waits until there is something to read. What is read afterwards must be read to the end.

@@ -223,6 +223,7 @@ impl Demo {
                 ["-Ln", "--stats"],
                 &SocketAddress::default(),
                 &Names::default(),
+                std::io::empty(),
                 &mut output,
                 &mut errors,
             )

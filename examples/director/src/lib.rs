@@ -1,18 +1,20 @@
 //! The director as a library: a keepalived.conf, run in user space.
 //!
 //! The libraries meet here and nowhere else. [`plan`] turns a configuration's model into what should be there; [`pools`]
-//! lets health decide who stands in the scheduler's table; [`balance`] lets the data path ask the scheduler;
+//! lets health decide who stands in the scheduler's table, and [`edits`] lets operators; [`balance`] lets the data path ask the scheduler;
 //! [`data_path`] runs workers, claim and view; [`app`] is the control loop around them. The binary adds the command line
 //! and [`demo`].
 
 pub mod addresses;
 pub mod app;
 pub mod balance;
+pub mod claims;
 pub mod cli;
 pub mod config;
 pub mod control;
 pub mod data_path;
 pub mod demo;
+pub mod edits;
 pub mod logging;
 pub mod plan;
 pub mod pools;

@@ -1,4 +1,6 @@
 //! Virtual services and their real servers while the director runs: health decides who stands in the scheduler's table.
+//!
+//! Only what the configuration changes is changed here: what an operator did [by hand](crate::edits) to something else stays.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -9,7 +11,7 @@ use lvs_health::{Change, Event, Monitor, Pool, ServerId};
 use lvs_sched::{Director, ServerConfig, ServerError, ServiceError, ServiceKey, Weight};
 use tracing::{debug, info, warn};
 
-use crate::plan::{Plan, PlannedPool, PlannedServer};
+use crate::plan::{Plan, PlannedPool, PlannedServer, PlannedService};
 use crate::probes::{Probes, Report};
 
 /// The running pools: one for each `virtual_server` block.
@@ -18,9 +20,13 @@ pub struct Pools {
     scheduler: Arc<Director>,
     monitor: Monitor,
     probes: Probes,
+    /// What the configuration asked for last.
+    services: Vec<PlannedService>,
     pools: Vec<RunningPool>,
     /// Which server of which service a monitored server is.
     watched: HashMap<ServerId, Watched>,
+    /// How servers were put into the scheduler's table from here. What is there may differ: edits by hand stay.
+    placed: HashMap<(ServiceKey, SocketAddr), ServerConfig>,
     /// Servers whose place in the scheduler's table has to be looked at.
     touched: BTreeSet<(ServiceKey, SocketAddr)>,
 }
@@ -45,8 +51,10 @@ impl Pools {
             scheduler,
             monitor: Monitor::new(seed),
             probes,
+            services: Vec::new(),
             pools: Vec::new(),
             watched: HashMap::new(),
+            placed: HashMap::new(),
             touched: BTreeSet::new(),
         }
     }
@@ -54,7 +62,7 @@ impl Pools {
     /// Makes the services and pools what the plan says. What it shares with the present ones keeps connections,
     /// counters and the state of its checks.
     pub fn apply(&mut self, now: Instant, plan: &Plan) {
-        self.apply_services(now, plan);
+        let added = self.apply_services(now, plan);
         let mut old: Vec<Option<RunningPool>> = std::mem::take(&mut self.pools)
             .into_iter()
             .map(Some)
@@ -69,7 +77,7 @@ impl Pools {
                         .is_some_and(|pool| pool.planned.service == planned.service)
                 })
                 .and_then(Option::take);
-            self.adopt(now, planned, same);
+            self.adopt(now, planned, same, added.contains(&planned.service));
         }
         for gone in old.into_iter().flatten() {
             self.retire(&gone);
@@ -104,47 +112,60 @@ impl Pools {
         self.monitor.poll_timeout()
     }
 
-    fn apply_services(&self, now: Instant, plan: &Plan) {
-        for service in self.scheduler.services() {
-            let Some(key) = service.key() else { continue };
-            if !plan.services.iter().any(|planned| planned.key == key) {
-                match self.scheduler.remove_service(now, &key) {
-                    Ok(_) => info!("virtual service {key} removed"),
-                    Err(error) => warn!("virtual service {key}: {error}"),
-                }
+    /// Brings the scheduler what the configuration has changed. Returns the services that are new in the scheduler.
+    fn apply_services(&mut self, now: Instant, plan: &Plan) -> Vec<ServiceKey> {
+        let before = std::mem::replace(&mut self.services, plan.services.clone());
+        for PlannedService { key, .. } in &before {
+            if plan.services.iter().any(|planned| planned.key == *key) {
+                continue;
+            }
+            match self.scheduler.remove_service(now, key) {
+                Ok(()) => info!("virtual service {key} removed"),
+                Err(ServiceError::NotFound) => {}
+                Err(error) => warn!("virtual service {key}: {error}"),
             }
         }
+        let mut added = Vec::new();
         for planned in &plan.services {
-            let outcome = match self.scheduler.service(&planned.key) {
-                None => self
-                    .scheduler
-                    .add_service(planned.key, planned.config)
-                    .map(|_| {
-                        info!(
-                            "virtual service {} added, scheduler {}",
-                            planned.key, planned.config.scheduler
-                        );
-                    }),
-                Some(service) if service.config() == planned.config => Ok(()),
-                Some(_) => self
-                    .scheduler
-                    .edit_service(&planned.key, planned.config)
-                    .map(|()| {
-                        info!(
-                            "virtual service {} changed, scheduler {}",
-                            planned.key, planned.config.scheduler
-                        );
-                    }),
+            if before.contains(planned) {
+                continue;
+            }
+            let PlannedService { key, config } = planned;
+            let outcome = match self.scheduler.edit_service(key, *config) {
+                Ok(()) => Ok("changed"),
+                Err(ServiceError::NotFound) => {
+                    added.push(*key);
+                    self.scheduler.add_service(*key, *config).map(|_| "added")
+                }
+                Err(error) => Err(error),
             };
-            if let Err::<(), ServiceError>(error) = outcome {
-                warn!("virtual service {}: {error}", planned.key);
+            match outcome {
+                Ok(what) => info!(
+                    "virtual service {key} {what}, scheduler {}",
+                    config.scheduler
+                ),
+                Err(error) => warn!("virtual service {key}: {error}"),
             }
         }
+        let scheduler = &self.scheduler;
+        self.placed
+            .retain(|(key, _), _| !added.contains(key) && scheduler.service(key).is_some());
+        added
     }
 
-    fn adopt(&mut self, now: Instant, planned: &PlannedPool, old: Option<RunningPool>) {
+    /// A service that is new in the scheduler has no servers yet, even if the pool is the old one.
+    fn adopt(
+        &mut self,
+        now: Instant,
+        planned: &PlannedPool,
+        old: Option<RunningPool>,
+        is_new: bool,
+    ) {
         let at = self.pools.len();
-        if let Some(same) = old.as_ref().filter(|old| old.planned == *planned) {
+        if let Some(same) = old
+            .as_ref()
+            .filter(|old| old.planned == *planned && !is_new)
+        {
             for (addr, id) in &same.servers {
                 self.watched.insert(
                     *id,
@@ -240,9 +261,19 @@ impl Pools {
             let wish = pools()
                 .find_map(|pool| pool.wish(addr))
                 .or_else(|| pools().find_map(|pool| pool.sorry_wish(addr)));
+            // Nothing new from the configuration or from health: then what was done by hand stays.
+            if self.placed.get(&(key, addr)) == wish.as_ref() {
+                continue;
+            }
             match wish {
-                Some(config) => self.put(now, key, addr, config),
-                None => self.remove(now, key, addr),
+                Some(config) => {
+                    self.put(now, key, addr, config);
+                    self.placed.insert((key, addr), config);
+                }
+                None => {
+                    self.remove(now, key, addr);
+                    self.placed.remove(&(key, addr));
+                }
             }
         }
     }
@@ -372,14 +403,6 @@ impl Pools {
     }
 
     fn put(&self, now: Instant, key: ServiceKey, addr: SocketAddr, config: ServerConfig) {
-        let known = self.scheduler.service(&key).and_then(|service| {
-            let servers = service.servers();
-            let server = servers.iter().find(|server| server.addr() == addr)?;
-            Some(server.config())
-        });
-        if known.is_some_and(|known| known == config) {
-            return;
-        }
         let outcome = match self.scheduler.add_server(now, &key, addr, config) {
             Err(ServerError::Exists) => self.scheduler.edit_server(now, &key, addr, config),
             other => other.map(|_| ()),

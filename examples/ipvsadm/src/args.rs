@@ -18,7 +18,7 @@ impl UsageError {
     /// The option parser failed.
     pub fn parser(message: impl Into<String>) -> Self {
         Self {
-            status: STATUS_PARSER,
+            status: STATUS_REFUSED,
             message: message.into(),
         }
     }
@@ -488,7 +488,7 @@ pub const TABLE: &[Spec] = &[
 ];
 
 /// The option parser failed, or the director refused a change.
-pub const STATUS_PARSER: u8 = 255;
+pub const STATUS_REFUSED: u8 = 255;
 
 /// Wrong use, or no director.
 pub const STATUS_INVALID: u8 = 2;

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::protocol::{
-    Family, Granularity, Method, PersistenceInfo, ServiceAddress, TunnelChecksum, TunnelInfo,
-    TunnelKind,
+    Edit, Family, Granularity, Method, PersistenceInfo, ServerId, ServerSettings, ServerSpec,
+    ServiceAddress, ServiceId, ServiceSettings, ServiceSpec, TimeoutsInfo, TunnelChecksum,
+    TunnelInfo, TunnelKind,
 };
 
 use crate::args::{LowArgs, Switch, UsageError, Verb};
@@ -22,8 +23,19 @@ pub enum Invocation {
     Version,
     /// List something.
     List(List),
-    /// Change or save the table.
-    Change(Change),
+    /// `-S`: print the table as command lines.
+    Save {
+        /// Numbers instead of names.
+        numeric: bool,
+    },
+    /// Change the table.
+    Edit(Edit),
+    /// `-R`: run command lines from standard input.
+    Restore,
+    /// `--start-daemon`
+    StartDaemon(DaemonState, DaemonSettings),
+    /// `--stop-daemon`
+    StopDaemon(DaemonState),
 }
 
 /// What to list, and how.
@@ -63,91 +75,6 @@ pub enum Subject {
     Timeouts,
     /// Connection sync.
     Daemons,
-}
-
-/// The identity of a virtual service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ServiceId {
-    /// Family of the clients.
-    pub family: Family,
-    /// What they reach.
-    pub service: ServiceAddress,
-}
-
-/// A change of the table, or something else that is more than looking at it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// `-A` and `-E`.
-    Service(Verb, ServiceId, ServiceSettings),
-    /// `-D`
-    DeleteService(ServiceId),
-    /// `-a` and `-e`
-    Server(Verb, ServiceId, SocketAddr, ServerSettings),
-    /// `-d`
-    DeleteServer(ServiceId, SocketAddr),
-    /// `-C`
-    Flush,
-    /// `-R`
-    Restore,
-    /// `-S`, with or without `-n`.
-    Save {
-        /// Numbers instead of names.
-        numeric: bool,
-    },
-    /// `-Z`, of one or all services.
-    Zero(Option<ServiceId>),
-    /// `--set`: tcp, tcpfin, udp in seconds; 0 leaves a timeout as it is.
-    SetTimeouts([u32; 3]),
-    /// `--start-daemon`
-    StartDaemon(DaemonState, DaemonSettings),
-    /// `--stop-daemon`
-    StopDaemon(DaemonState),
-}
-
-impl Change {
-    /// The command that asks for it.
-    pub fn verb(&self) -> Verb {
-        match self {
-            Self::Service(verb, ..) | Self::Server(verb, ..) => *verb,
-            Self::DeleteService(_) => Verb::DeleteService,
-            Self::DeleteServer(..) => Verb::DeleteServer,
-            Self::Flush => Verb::Flush,
-            Self::Restore => Verb::Restore,
-            Self::Save { .. } => Verb::Save,
-            Self::Zero(_) => Verb::Zero,
-            Self::SetTimeouts(_) => Verb::Set,
-            Self::StartDaemon(..) => Verb::StartDaemon,
-            Self::StopDaemon(_) => Verb::StopDaemon,
-        }
-    }
-}
-
-/// The configuration of a virtual service; what was not given has its default.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServiceSettings {
-    /// Short name, at most 15 characters.
-    pub scheduler: String,
-    /// Bits 0x08, 0x10, 0x20.
-    pub flags: u32,
-    /// Stickiness.
-    pub persistence: Option<PersistenceInfo>,
-    /// Each packet is scheduled by itself.
-    pub one_packet: bool,
-}
-
-/// The configuration of a real server; what was not given has its default.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ServerSettings {
-    /// How packets reach it.
-    pub method: Method,
-    /// Share of load.
-    pub weight: u32,
-    /// Upper connection threshold; 0 means none.
-    pub upper: u32,
-    /// Lower connection threshold; 0 means none.
-    pub lower: u32,
-    /// The encapsulation of a tunnel.
-    pub tunnel: Option<TunnelInfo>,
 }
 
 /// The side of connection sync.
@@ -199,44 +126,38 @@ pub fn interpret(low: &LowArgs, names: &Names) -> Result<Invocation, UsageError>
     given.check_combination(low.verb)?;
     let service = given.service;
     let required = || service.ok_or_else(|| missing(OptionName::ServiceAddress, low.verb));
-    let change = match low.verb {
-        Verb::List => return given.list().map(Invocation::List),
-        Verb::AddService | Verb::EditService => {
-            let service = required()?;
-            Change::Service(low.verb, service, given.service_settings(service)?)
-        }
-        Verb::DeleteService => Change::DeleteService(required()?),
-        Verb::AddServer | Verb::EditServer => {
-            let service = required()?;
-            let server = given.real_server(service, low.verb)?;
-            let settings = given.server_settings(service, server)?;
-            let server = match service.service {
-                ServiceAddress::Address { port, .. } if settings.method != Method::Nat => {
-                    SocketAddr::new(server.ip(), port)
-                }
-                _ => server,
-            };
-            Change::Server(low.verb, service, server, settings)
-        }
-        Verb::DeleteServer => {
-            let service = required()?;
-            Change::DeleteServer(service, given.real_server(service, low.verb)?)
-        }
-        Verb::Flush => Change::Flush,
-        Verb::Restore => Change::Restore,
-        Verb::Save => Change::Save {
-            numeric: given.has(OptionName::Numeric),
-        },
-        Verb::Zero => Change::Zero(service),
-        Verb::Set => Change::SetTimeouts(timeouts),
-        Verb::StartDaemon => {
-            Change::StartDaemon(state.unwrap_or(DaemonState::Master), given.daemon.clone())
-        }
-        Verb::StopDaemon => Change::StopDaemon(state.unwrap_or(DaemonState::Master)),
+    let edit = match low.verb {
         Verb::Help => return Ok(Invocation::Help),
         Verb::Version => return Ok(Invocation::Version),
+        Verb::List => return given.list().map(Invocation::List),
+        Verb::Save => {
+            return Ok(Invocation::Save {
+                numeric: given.has(OptionName::Numeric),
+            });
+        }
+        Verb::Restore => return Ok(Invocation::Restore),
+        Verb::StartDaemon => {
+            let state = state.unwrap_or(DaemonState::Master);
+            return Ok(Invocation::StartDaemon(state, given.daemon));
+        }
+        Verb::StopDaemon => {
+            return Ok(Invocation::StopDaemon(state.unwrap_or(DaemonState::Master)));
+        }
+        Verb::AddService => Edit::AddService(given.service_spec(required()?)?),
+        Verb::EditService => Edit::EditService(given.service_spec(required()?)?),
+        Verb::DeleteService => Edit::DeleteService(required()?),
+        Verb::AddServer => Edit::AddServer(given.server_spec(required()?, low.verb)?),
+        Verb::EditServer => Edit::EditServer(given.server_spec(required()?, low.verb)?),
+        Verb::DeleteServer => {
+            let service = required()?;
+            let server = given.real_server(service, low.verb)?;
+            Edit::DeleteServer(ServerId { service, server })
+        }
+        Verb::Flush => Edit::Flush,
+        Verb::Zero => Edit::Zero { only: service },
+        Verb::Set => Edit::SetTimeouts(timeouts),
     };
-    Ok(Invocation::Change(change))
+    Ok(Invocation::Edit(edit))
 }
 
 /// The values of all options, each judged by itself.
@@ -465,7 +386,7 @@ impl Given {
         })
     }
 
-    fn service_settings(&self, service: ServiceId) -> Result<ServiceSettings, UsageError> {
+    fn service_spec(&self, service: ServiceId) -> Result<ServiceSpec, UsageError> {
         let flags = match &self.flags {
             Some(list) => values::flag_bits(&self.scheduler, list).map_err(|flag| {
                 UsageError::invalid(format!(
@@ -491,15 +412,33 @@ impl Given {
             Family::Inet => Granularity::Netmask(Ipv4Addr::BROADCAST),
             Family::Inet6 => Granularity::Prefix(128),
         };
-        Ok(ServiceSettings {
-            scheduler: self.scheduler.clone(),
-            flags,
-            persistence: self.timeout.map(|timeout| PersistenceInfo {
-                timeout,
-                granularity: self.granularity.unwrap_or(widest),
-                engine: self.engine.clone(),
-            }),
-            one_packet: self.has(OptionName::Ops),
+        Ok(ServiceSpec {
+            id: service,
+            settings: ServiceSettings {
+                scheduler: self.scheduler.clone(),
+                flags,
+                persistence: self.timeout.map(|timeout| PersistenceInfo {
+                    timeout,
+                    granularity: self.granularity.unwrap_or(widest),
+                    engine: self.engine.clone(),
+                }),
+                one_packet: self.has(OptionName::Ops),
+            },
+        })
+    }
+
+    fn server_spec(&self, service: ServiceId, verb: Verb) -> Result<ServerSpec, UsageError> {
+        let mut server = self.real_server(service, verb)?;
+        let settings = self.server_settings(service, server)?;
+        // Without NAT the port can't be changed on the way.
+        if let ServiceAddress::Address { port, .. } = service.service
+            && settings.method != Method::Nat
+        {
+            server.set_port(port);
+        }
+        Ok(ServerSpec {
+            id: ServerId { service, server },
+            settings,
         })
     }
 
@@ -588,17 +527,22 @@ fn daemon_state(verb: Verb, text: &str) -> Result<DaemonState, UsageError> {
 }
 
 /// Words are left over, except the three values of `--set`.
-fn timeouts(low: &LowArgs) -> Result<[u32; 3], UsageError> {
-    let mut timeouts = [0; 3];
+fn timeouts(low: &LowArgs) -> Result<TimeoutsInfo, UsageError> {
     let mut words = low.words.iter();
-    if low.verb == Verb::Set {
-        for timeout in &mut timeouts {
+    let mut next = || match low.verb {
+        Verb::Set => {
             let word = words
                 .next()
                 .ok_or_else(|| UsageError::invalid("three timeout values are required"))?;
-            *timeout = number(word, 0, MAX_TIMEOUT, "timeout value")?;
+            number(word, 0, MAX_TIMEOUT, "timeout value")
         }
-    }
+        _ => Ok(0),
+    };
+    let timeouts = TimeoutsInfo {
+        tcp: next()?,
+        tcp_fin: next()?,
+        udp: next()?,
+    };
     match words.next() {
         Some(word) => Err(UsageError::invalid(format!("unexpected argument '{word}'"))),
         None => Ok(timeouts),

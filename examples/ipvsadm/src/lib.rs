@@ -3,8 +3,12 @@
 //!
 //! [`args`] records exactly what was typed, [`command`] decides what it means, [`listing`] turns a director's answer
 //! into text, and [`run`] joins them. [`protocol`] is what is said over the control socket, with a small client; it lives here
-//! so that a program which only asks need not build a director. What is not here: changing the table (`-A`, `-a`, `--set` and so on are judged and then
-//! refused, because this director takes its services from keepalived.conf), and saving it.
+//! so that a program which only asks need not build a director.
+//!
+//! The table can be listed, saved, edited and restored. What is not here: `--start-daemon`, because this director has
+//! no connection sync, and FULLNAT's options of other distributions. Where the original has no good answer
+//! this one differs: `-R` skips lines that start with `#` and says on which line a command was refused, a netmask with
+//! holes is refused, and `-h` and `-v` need no director.
 //!
 //! Names for addresses come from `/etc/hosts` and names for ports from `/etc/services`; no name server is asked, so a
 //! listing without `-n` never hangs.
@@ -23,5 +27,6 @@ pub mod command;
 mod legal;
 pub mod listing;
 pub mod protocol;
+mod refusal;
 pub mod run;
 mod values;

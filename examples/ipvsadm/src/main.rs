@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         arguments,
         &SocketAddress::from_env(),
         &Names::system(),
+        io::stdin().lock(),
         &mut io::stdout().lock(),
         &mut io::stderr().lock(),
     ))

@@ -6,19 +6,27 @@ use std::time::{Duration, Instant};
 
 use ipvsadm::protocol::{
     ConnectionInfo, CountersInfo, DestinationInfo, Family, Granularity, Method, PersistenceInfo,
-    ServiceAddress, ServiceInfo, ServicesInfo, TimeoutsInfo,
+    ServiceAddress, ServiceInfo, ServicesInfo, TimeoutsInfo, TunnelInfo,
 };
 use lvs_sched::{
     self as sched, ConnectionInfo as Connection, ForwardMethod, RealServer, ServiceKey, Stats,
     TemplateInfo, TemplateTarget,
 };
 
-/// All virtual services with their real servers, newest first as the kernel lists them.
-pub fn services(scheduler: &sched::Director) -> ServicesInfo {
+/// All virtual services in the order of their keys, each with its real servers, newest first as the kernel lists them.
+/// `tunnel` knows encapsulations.
+pub fn services(
+    scheduler: &sched::Director,
+    tunnel: impl Fn(&ServiceKey, SocketAddr) -> Option<TunnelInfo>,
+) -> ServicesInfo {
     ServicesInfo {
         ipvs_version: IPVS_VERSION.into(),
         table_size: TABLE_SIZE,
-        services: scheduler.services().iter().filter_map(service).collect(),
+        services: scheduler
+            .services()
+            .iter()
+            .filter_map(|each| service(each, &tunnel))
+            .collect(),
     }
 }
 
@@ -63,7 +71,10 @@ pub fn template(now: Instant, template: &TemplateInfo) -> ConnectionInfo {
     }
 }
 
-fn service(service: &Arc<sched::VirtualService>) -> Option<ServiceInfo> {
+fn service(
+    service: &Arc<sched::VirtualService>,
+    tunnel: impl Fn(&ServiceKey, SocketAddr) -> Option<TunnelInfo>,
+) -> Option<ServiceInfo> {
     let key = service.key()?;
     let config = service.config();
     Some(ServiceInfo {
@@ -99,12 +110,12 @@ fn service(service: &Arc<sched::VirtualService>) -> Option<ServiceInfo> {
         destinations: service
             .servers()
             .iter()
-            .map(|server| destination(server))
+            .map(|server| destination(server, tunnel(&key, server.addr())))
             .collect(),
     })
 }
 
-fn destination(server: &RealServer) -> DestinationInfo {
+fn destination(server: &RealServer, tunnel: Option<TunnelInfo>) -> DestinationInfo {
     let config = server.config();
     DestinationInfo {
         address: server.addr().ip(),
@@ -122,7 +133,7 @@ fn destination(server: &RealServer) -> DestinationInfo {
         persistent: server.persistent(),
         upper: config.upper_threshold,
         lower: config.lower_threshold,
-        tunnel: None,
+        tunnel: tunnel.filter(|_| server.method() == ForwardMethod::Tunnel),
         stats: counters(server.stats()),
         rates: ipvsadm::protocol::RatesInfo::default(),
     }

@@ -6,7 +6,10 @@
 #![allow(clippy::unwrap_used)] // without the test harness clippy does not see that this is a test
 
 mod command_line;
+mod editing;
 mod forwarding;
+#[path = "../../../ipvsadm/tests/generated/mod.rs"]
+mod generated;
 mod life;
 mod stage;
 mod surroundings;
@@ -23,6 +26,7 @@ fn main() {
             trials.extend(forwarding::trials());
             trials.extend(life::trials());
             trials.extend(surroundings::trials());
+            trials.extend(editing::trials());
         }
         Err(error) => println!("skipped: end-to-end tests need network namespaces: {error}"),
     }

@@ -293,19 +293,30 @@ impl Director {
 
     /// What `ipvsadm` prints for these arguments in the director's namespace.
     pub(crate) fn ipvsadm(&self, arguments: &[&str]) -> String {
+        let (status, output, errors) = self.ipvsadm_run(arguments, "");
+        assert_eq!(status, 0, "{errors}");
+        output
+    }
+
+    /// Runs `ipvsadm` in the director's namespace: exit status, output, errors. Names are those of a usual system.
+    pub(crate) fn ipvsadm_run(&self, arguments: &[&str], input: &str) -> (u8, String, String) {
         let (mut output, mut errors) = (Vec::new(), Vec::new());
         let status = self.namespace.run(|| {
-            let names = ipvsadm::listing::names::Names::default();
+            let names = ipvsadm::listing::names::Names::new(
+                "domain 53/tcp\ndomain 53/udp\nhttp 80/tcp www\nhttps 443/tcp\nhttp-alt 8080/tcp\n",
+                "127.0.0.1 localhost\n",
+            );
             ipvsadm::run::run(
                 arguments.iter().copied(),
                 &SocketAddress::default(),
                 &names,
+                input.as_bytes(),
                 &mut output,
                 &mut errors,
             )
         });
-        assert_eq!(status, 0, "{}", String::from_utf8_lossy(&errors));
-        String::from_utf8(output).unwrap()
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (status, text(output), text(errors))
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -8,23 +8,23 @@ fn judge(line: &str) -> Result<Invocation, UsageError> {
     args::parse(line.split_whitespace()).and_then(|low| interpret(&low, &names))
 }
 
-fn change(line: &str) -> Change {
+fn edit(line: &str) -> Edit {
     match judge(line) {
-        Ok(Invocation::Change(change)) => change,
+        Ok(Invocation::Edit(edit)) => edit,
         other => panic!("{line}: {other:?}"),
     }
 }
 
 fn service(line: &str) -> (ServiceId, ServiceSettings) {
-    match change(line) {
-        Change::Service(_, id, settings) => (id, settings),
+    match edit(line) {
+        Edit::AddService(spec) | Edit::EditService(spec) => (spec.id, spec.settings),
         other => panic!("{line}: {other:?}"),
     }
 }
 
 fn server(line: &str) -> (SocketAddr, ServerSettings) {
-    match change(line) {
-        Change::Server(_, _, address, settings) => (address, settings),
+    match edit(line) {
+        Edit::AddServer(spec) | Edit::EditServer(spec) => (spec.id.server, spec.settings),
         other => panic!("{line}: {other:?}"),
     }
 }
@@ -161,10 +161,10 @@ fn real_servers_take_port_and_method_by_the_rules() {
         })
     );
     assert_eq!(server("-a -f 5 -r 10.0.0.1 -w 70000").1.weight, 70000);
-    let Change::DeleteServer(_, address) = change("-d -t 1.2.3.4:80 -r 10.0.0.1:8080") else {
+    let Edit::DeleteServer(id) = edit("-d -t 1.2.3.4:80 -r 10.0.0.1:8080") else {
         panic!("no delete");
     };
-    assert_eq!(address.port(), 8080);
+    assert_eq!(id.server.port(), 8080);
 }
 
 #[test]
@@ -185,23 +185,44 @@ fn lists() {
 }
 
 #[test]
-fn other_changes() {
-    assert_eq!(change("-C"), Change::Flush);
-    assert_eq!(change("-S -n"), Change::Save { numeric: true });
-    assert_eq!(change("-Z"), Change::Zero(None));
+fn editing_takes_the_defaults_of_adding() {
+    let Edit::EditService(spec) = edit("-E -t 1.2.3.4:80") else {
+        panic!("no edit");
+    };
+    assert_eq!(spec.settings, service("-A -t 1.2.3.4:80").1);
+    let Edit::EditServer(spec) = edit("-e -t 1.2.3.4:80 -r 10.0.0.1") else {
+        panic!("no edit");
+    };
+    assert_eq!(spec.settings, server("-a -t 1.2.3.4:80 -r 10.0.0.1").1);
+}
+
+#[test]
+fn other_commands() {
+    assert_eq!(edit("-C"), Edit::Flush);
+    assert_eq!(edit("-Z"), Edit::Zero { only: None });
+    let Edit::Zero { only: Some(id) } = edit("-Z -f 7") else {
+        panic!("no service");
+    };
+    assert_eq!(id.service, ServiceAddress::Mark { mark: 7 });
     assert_eq!(
-        change("--set 900 120 300"),
-        Change::SetTimeouts([900, 120, 300])
+        edit("--set 900 0 300"),
+        Edit::SetTimeouts(TimeoutsInfo {
+            tcp: 900,
+            tcp_fin: 0,
+            udp: 300
+        })
     );
-    let Change::StartDaemon(DaemonState::Master, settings) = change("--start-daemon master") else {
+    assert_eq!(judge("-S -n"), Ok(Invocation::Save { numeric: true }));
+    assert_eq!(judge("-R"), Ok(Invocation::Restore));
+    let Ok(Invocation::StartDaemon(DaemonState::Master, settings)) = judge("--start-daemon master")
+    else {
         panic!("no daemon");
     };
     assert_eq!((settings.interface.as_str(), settings.syncid), ("eth0", 0));
     assert_eq!(
-        change("--stop-daemon=backup --syncid 3"),
-        Change::StopDaemon(DaemonState::Backup)
+        judge("--stop-daemon=backup --syncid 3"),
+        Ok(Invocation::StopDaemon(DaemonState::Backup))
     );
-    assert_eq!(change("-R").verb(), Verb::Restore);
 }
 
 #[test]
@@ -300,4 +321,70 @@ fn diagnostics_name_option_and_command() {
 fn the_order_of_checks_has_each_option_once() {
     let names: HashSet<&str> = ORDER.iter().map(|(_, text)| *text).collect();
     assert_eq!(names.len(), 34);
+}
+
+/// Every option beside every other, with values that some of them accept and others do not.
+#[test]
+fn no_command_line_makes_it_panic() {
+    let mut words: Vec<String> = args::TABLE
+        .iter()
+        .flat_map(|spec| {
+            let shorts = spec.shorts.chars().map(|short| format!("-{short}"));
+            shorts.chain([format!("--{}", spec.long)])
+        })
+        .collect();
+    words.extend(
+        [
+            "",
+            "-",
+            "--",
+            "---",
+            "-p0",
+            "0",
+            "1",
+            "-1",
+            "99999999999",
+            "80",
+            "wlc",
+            "sip",
+            "ipip",
+            "gue",
+            "gre",
+            "1.2.3.4:80",
+            "1.2.3.4",
+            "0x7f.1:http",
+            "[::1]:80",
+            "::1",
+            "[::1]",
+            ":",
+            "[",
+            "]:",
+            "224.0.0.1",
+            "ff02::1",
+            "255.255.255.0",
+            "master",
+            "sh-port,",
+            "\u{1F980}",
+        ]
+        .map(String::from),
+    );
+    let mut seed: u64 = 1;
+    let mut draw = |bound: usize| {
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize % bound
+    };
+    let mut accepted = 0;
+    for _ in 0..200_000 {
+        let line: Vec<&str> = (0..draw(9))
+            .map(|_| words[draw(words.len())].as_str())
+            .collect();
+        let judged = args::parse(line).and_then(|low| interpret(&low, &Names::default()));
+        match judged {
+            Ok(_) => accepted += 1,
+            Err(error) => assert!(matches!(error.status, 2 | 255)),
+        }
+    }
+    assert!(accepted > 1000, "{accepted}");
 }

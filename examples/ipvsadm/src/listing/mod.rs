@@ -9,6 +9,7 @@ use crate::protocol::{StatusInfo, TimeoutsInfo};
 pub mod connections;
 pub mod names;
 pub mod numbers;
+pub mod save;
 pub mod services;
 
 use names::Names;

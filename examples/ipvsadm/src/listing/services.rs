@@ -3,13 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::protocol::{
-    DestinationInfo, Family, Granularity, Method, PersistenceInfo, ServiceAddress, ServiceInfo,
-    ServicesInfo, TunnelChecksum, TunnelInfo, TunnelKind,
+    DestinationInfo, Family, Granularity, Method, PersistenceInfo, ServiceAddress, ServiceId,
+    ServiceInfo, ServicesInfo, TunnelChecksum, TunnelInfo, TunnelKind,
 };
 
 use super::names::Names;
 use super::{cut, endpoint, numbers, protocol_name};
-use crate::command::{List, ServiceId};
+use crate::command::List;
 use crate::values;
 
 /// All services after a version line.
@@ -266,7 +266,7 @@ fn tunnel(destination: &DestinationInfo) -> String {
 }
 
 /// Address services first, by family, protocol, address and port; then marks.
-fn service_order(service: &ServiceInfo) -> (u32, Family, u8, IpAddr, u16) {
+pub(super) fn service_order(service: &ServiceInfo) -> (u32, Family, u8, IpAddr, u16) {
     match service.service {
         ServiceAddress::Address {
             protocol,
@@ -281,4 +281,4 @@ fn service_order(service: &ServiceInfo) -> (u32, Family, u8, IpAddr, u16) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -70,7 +70,7 @@ fn persistence(
 const HOST: Granularity = Granularity::Netmask(Ipv4Addr::BROADCAST);
 
 /// The table of the specification's examples, in an order that has to be sorted.
-fn table() -> ServicesInfo {
+pub(in crate::listing) fn table() -> ServicesInfo {
     let mut web = at(6, "192.0.2.10", 80, "wlc");
     web.stats = CountersInfo {
         conns: 1234,
