@@ -1,14 +1,20 @@
 //! The faithful tree: what was written, in order, with spans. No defaults, no meaning.
+//!
+//! The tree holds what the language makes of the text, parameters replaced and includes spliced in. What it leaves out
+//! (comments, blanks, lines for other configuration ids) stays in the sources, and [`print`] gives all of it back.
 
 use crate::keywords::Keyword;
-use crate::lex::{Line, Word};
-use crate::source::Span;
+use crate::lex::{ScriptError, Word, pieces};
+use crate::dialect::Dialect;
+use crate::source::{SourceId, SourceMap, Span};
 
 /// A whole configuration.
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
     /// Top-level statements in the order of the text.
     pub statements: Vec<Statement>,
+    /// Whose behaviour the text was read with.
+    pub dialect: Dialect,
 }
 
 /// A keyword with its arguments and, for blocks, its body.
@@ -19,12 +25,14 @@ pub struct Statement {
     /// The keyword as written.
     pub keyword: Word,
     /// The words after it.
-    pub args: Vec<Word>,
-    /// The logical line, for keywords that split it by the rules of scripts.
-    pub line: Line,
+    pub args: Box<[Word]>,
     /// What follows in braces.
     pub body: Body,
+    /// The words by the rules of scripts, for keywords that are split so.
+    pub(crate) script: Option<Box<ScriptWords>>,
 }
+
+pub(crate) type ScriptWords = Result<Vec<Word>, ScriptError>;
 
 impl Statement {
     /// From the keyword to its last argument.
@@ -32,6 +40,18 @@ impl Statement {
         self.args
             .last()
             .map_or(self.keyword.span, |last| self.keyword.span.to(last.span))
+    }
+
+    /// The line split by the rules of scripts, first stage, the keyword included. Other keywords have ordinary words only.
+    ///
+    /// # Errors
+    /// A quote without partner, or a lone backslash at the end.
+    pub fn script_words(&self) -> Result<&[Word], ScriptError> {
+        match self.script.as_deref() {
+            None => Ok(&[]),
+            Some(Ok(words)) => Ok(words),
+            Some(Err(error)) => Err(*error),
+        }
     }
 
     /// The statements of a sub-block; empty for other shapes.
@@ -57,9 +77,9 @@ pub enum Body {
     /// No braces.
     Leaf,
     /// Statements.
-    Block(Vec<Statement>),
+    Block(Box<[Statement]>),
     /// Lines of data.
-    Values(Vec<ValueLine>),
+    Values(Box<[ValueLine]>),
 }
 
 /// One data line of a value block; it has at least one word.
@@ -75,4 +95,16 @@ impl ValueLine {
         let first = self.words.first()?.span;
         self.words.last().map(|last| first.to(last.span))
     }
+}
+
+/// Prints a source of a configuration as it was written, comments included: piece by piece, byte for byte.
+///
+/// A source of another map prints nothing.
+pub fn print(sources: &SourceMap, id: SourceId) -> Vec<u8> {
+    let text = sources.get(id).map_or(&[][..], |source| source.bytes());
+    let mut out = Vec::with_capacity(text.len());
+    for piece in pieces(text) {
+        out.extend_from_slice(&text[piece.start..piece.end]);
+    }
+    out
 }

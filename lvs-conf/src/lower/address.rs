@@ -48,7 +48,7 @@ pub(super) fn read(cx: &mut Context, line: &ValueLine) -> Option<VirtualAddress>
                 if address.is_ipv6() {
                     ignored(cx, word, "`scope` has no meaning for IPv6");
                 } else {
-                    vip.scope = Some(value.text.clone());
+                    vip.scope = Some(value.text.to_string());
                 }
             }
             "brd" | "broadcast" => broadcast = Some(value(cx, word, words.next())?),
@@ -61,7 +61,7 @@ pub(super) fn read(cx: &mut Context, line: &ValueLine) -> Option<VirtualAddress>
                 if address.is_ipv6() {
                     ignored(cx, word, "`label` has no meaning for IPv6");
                 } else {
-                    vip.label = Some(value.text.clone());
+                    vip.label = Some(value.text.to_string());
                 }
             }
             "peer" => {
@@ -96,11 +96,11 @@ pub(super) fn read(cx: &mut Context, line: &ValueLine) -> Option<VirtualAddress>
             }
             "no_track" => vip.no_track = true,
             "home" | "-nodad" | "mngtmpaddr" | "noprefixroute" | "autojoin" | "use_vmac" => {
-                vip.options.push(word.text.clone());
+                vip.options.push(word.text.to_string());
             }
             "preferred_lft" => {
                 let value = value(cx, word, words.next())?;
-                vip.options.extend([word.text.clone(), value.text.clone()]);
+                vip.options.extend([word.text.to_string(), value.text.to_string()]);
             }
             other => ignored(cx, word, &format!("unknown option `{other}` of an address")),
         }

@@ -323,7 +323,7 @@ fn url(cx: &mut Context, block: &Statement) -> Option<Url> {
             "regex_no_match" => regex.negated = true,
             "regex_options" => regex
                 .options
-                .extend(statement.args.iter().map(|w| w.text.clone())),
+                .extend(statement.args.iter().map(|w| w.text.to_string())),
             "regex_min_offset" => {
                 regex.min_offset = cx.u32_arg(statement, 0..=u32::MAX).unwrap_or(0);
             }
@@ -415,8 +415,8 @@ fn status_ranges(cx: &mut Context, statement: &Statement, ranges: &mut Vec<(u16,
 }
 
 fn pattern(cx: &mut Context, statement: &Statement) -> Option<String> {
-    match statement.line.script_words() {
-        Ok(words) if words.len() == 2 => words.into_iter().nth(1).map(|w| w.text),
+    match statement.script_words() {
+        Ok(words) if words.len() == 2 => words.get(1).map(|w| w.text.to_string()),
         Ok(_) => {
             cx.push(
                 Diagnostic::new(
@@ -433,7 +433,7 @@ fn pattern(cx: &mut Context, statement: &Statement) -> Option<String> {
             cx.report(
                 Code::UnterminatedScriptQuote,
                 Consequence::Ignore,
-                statement.line.span(),
+                statement.head(),
                 format!("`regex` is ignored: {error}"),
             );
             None

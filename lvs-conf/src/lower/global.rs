@@ -64,8 +64,8 @@ pub(super) fn garp(cx: &mut Context, statement: &Statement, name: &str, garp: &m
 
 pub(super) fn script_user(statement: &Statement) -> Option<ScriptUser> {
     Some(ScriptUser {
-        name: statement.args.first()?.text.clone(),
-        group: statement.args.get(1).map(|w| w.text.clone()),
+        name: statement.args.first()?.text.to_string(),
+        group: statement.args.get(1).map(|w| w.text.to_string()),
     })
 }
 
@@ -75,7 +75,7 @@ fn mail(cx: &mut Context, statement: &Statement, global: &mut GlobalDefs) -> boo
         "notification_email" => {
             let words = statement.values().iter().flat_map(|line| &line.words);
             let before = mail.to.len();
-            mail.to.extend(words.map(|w| w.text.clone()));
+            mail.to.extend(words.map(|w| w.text.to_string()));
             if mail.to.len() == before {
                 cx.report(
                     Code::EmptyBlock,
@@ -291,7 +291,7 @@ fn sync_daemon(cx: &mut Context, statement: &Statement) -> Option<SyncDaemon> {
         let option = word.text.as_str();
         if !matches!(option, "inst" | "id" | "maxlen" | "port" | "ttl" | "group") {
             if at == 0 {
-                daemon.instance = Some(word.text.clone());
+                daemon.instance = Some(word.text.to_string());
             } else if at == 1 && daemon.instance.is_some() {
                 daemon.id = cx
                     .uint("id", word, 0..=255)
@@ -317,7 +317,7 @@ fn sync_daemon(cx: &mut Context, statement: &Statement) -> Option<SyncDaemon> {
             break;
         };
         match option {
-            "inst" => daemon.instance = Some(value.text.clone()),
+            "inst" => daemon.instance = Some(value.text.to_string()),
             "id" => {
                 daemon.id = cx
                     .uint(option, value, 0..=255)

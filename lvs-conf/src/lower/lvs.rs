@@ -68,7 +68,7 @@ fn service(cx: &mut Context, block: &Statement) -> Option<ServiceAddress> {
                 .map(ServiceAddress::Mark)
         }
         "group" => match rest.first() {
-            Some(word) => Some(ServiceAddress::Group(word.text.clone())),
+            Some(word) => Some(ServiceAddress::Group(word.text.to_string())),
             None => {
                 missing(cx, block, "`virtual_server group <NAME>`");
                 None

@@ -192,7 +192,7 @@ impl Context {
 
     /// The first argument as text.
     pub(super) fn text_arg(&self, statement: &Statement) -> Option<String> {
-        statement.args.first().map(|word| word.text.clone())
+        statement.args.first().map(|word| word.text.to_string())
     }
 
     /// The first argument as an interface name.
@@ -203,7 +203,7 @@ impl Context {
 
     pub(super) fn interface(&mut self, word: &Word) -> Option<String> {
         if word.text.len() <= 15 && !word.text.is_empty() {
-            return Some(word.text.clone());
+            return Some(word.text.to_string());
         }
         self.push(
             Diagnostic::new(
@@ -281,7 +281,7 @@ impl Context {
     /// The command of a script keyword.
     pub(super) fn script_arg(&mut self, statement: &Statement) -> Option<Script> {
         let name = &statement.keyword.text;
-        let words = match statement.line.script_words() {
+        let words = match statement.script_words() {
             Ok(words) => words,
             Err(error) => {
                 self.bad_script(statement, error);
@@ -309,8 +309,8 @@ impl Context {
             return None;
         }
         let user = words.get(2).map(|user| ScriptUser {
-            name: user.text.clone(),
-            group: words.get(3).map(|group| group.text.clone()),
+            name: user.text.to_string(),
+            group: words.get(3).map(|group| group.text.to_string()),
         });
         if let Some(word) = words.get(2)
             && !word
@@ -342,7 +342,7 @@ impl Context {
             } else {
                 Consequence::Ignore
             },
-            statement.line.span(),
+            statement.head(),
             format!("`{}` is ignored: {error}", statement.keyword.text),
         ));
     }

@@ -35,8 +35,8 @@ impl Names {
             let Some(name) = statement.args.first() else {
                 continue;
             };
-            if kind != Kind::Script || scripts.contains(&name.text) {
-                names.push((kind, name.text.clone(), statement.keyword.span.start));
+            if kind != Kind::Script || scripts.iter().any(|script| *script == name.text) {
+                names.push((kind, name.text.to_string(), statement.keyword.span.start));
             }
         }
         Self { names }
@@ -124,7 +124,7 @@ fn line(
         cx.interface(first)?;
     }
     let mut track = Track {
-        name: first.text.clone(),
+        name: first.text.to_string(),
         weight: None,
         reverse: None,
     };

@@ -84,7 +84,7 @@ fn is_duplicate(cx: &mut Context, statement: &Statement, seen: &mut Vec<(String,
         );
         return true;
     }
-    seen.push((name.text.clone(), name.span));
+    seen.push((name.text.to_string(), name.span));
     false
 }
 
@@ -174,7 +174,7 @@ fn script(cx: &mut Context, block: &Statement) -> Option<VrrpScript> {
     };
     script.user = user;
     Some(VrrpScript {
-        name: name.text.clone(),
+        name: name.text.to_string(),
         script,
         interval,
         timeout: timeout.unwrap_or(interval),
@@ -195,7 +195,7 @@ fn sync_group(
 ) -> Option<SyncGroup> {
     let name = block.args.first()?;
     let mut group = SyncGroup {
-        name: name.text.clone(),
+        name: name.text.to_string(),
         members: Vec::new(),
         track: Tracking::default(),
         notify: Notify::default(),
@@ -258,8 +258,8 @@ fn sync_group(
                 .note(*first, "first named here"),
             );
         } else {
-            taken.push((word.text.clone(), word.span));
-            group.members.push(word.text.clone());
+            taken.push((word.text.to_string(), word.span));
+            group.members.push(word.text.to_string());
         }
     }
     match group.members.len() {

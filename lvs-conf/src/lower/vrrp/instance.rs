@@ -27,7 +27,7 @@ pub(super) fn read(
         advert_int: None,
         no_vip: false,
         instance: VrrpInstance {
-            name: name.text.clone(),
+            name: name.text.to_string(),
             state: InitialState::Backup,
             interface: None,
             virtual_router_id: 0,
@@ -221,7 +221,7 @@ impl Draft {
                     }
                 };
             } else {
-                let mut password = word.text.clone().into_bytes();
+                let mut password = word.text.to_string().into_bytes();
                 if password.len() > 8 {
                     cx.push(
                         Diagnostic::new(
@@ -479,7 +479,7 @@ fn push_vip(
 fn raw(statement: &Statement) -> impl Iterator<Item = RawLine> {
     statement.values().iter().filter_map(|line| {
         Some(RawLine {
-            words: line.words.iter().map(|w| w.text.clone()).collect(),
+            words: line.words.iter().map(|w| w.text.to_string()).collect(),
             span: line.span()?,
         })
     })

@@ -1,0 +1,80 @@
+//! Findings in the notation of recorded verdicts: `kind(argument)@line`.
+
+use std::fmt;
+
+use crate::diag::{Class, Code, Diagnostic};
+use crate::source::{SourceMap, Span};
+
+/// One complaint of keepalived's config test.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Complaint {
+    /// The kind.
+    pub kind: &'static str,
+    /// The word that it is about, for kinds that name one.
+    pub argument: Option<String>,
+    /// The line, for what is found while reading.
+    pub line: Option<u32>,
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind)?;
+        if let Some(argument) = &self.argument {
+            write!(f, "({argument})")?;
+        }
+        if let Some(line) = self.line {
+            write!(f, "@{line}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The complaints that findings stand for, sorted by line, those without line last. What is only logged is none, and a finding
+/// may stand for several: keepalived complains about a number and again about the keyword that cannot use it.
+pub fn complaints(sources: &SourceMap, diagnostics: &[Diagnostic]) -> Vec<Complaint> {
+    let mut out = Vec::new();
+    for diagnostic in diagnostics.iter().filter(|d| d.class() != Class::Ok) {
+        let line = sources.position(diagnostic.span).line;
+        for code in std::iter::once(&diagnostic.code).chain(&diagnostic.also) {
+            out.push(Complaint {
+                kind: code.as_str(),
+                argument: argument(*code, diagnostic, sources),
+                line: code.is_found_while_reading().then_some(line),
+            });
+        }
+    }
+    out.sort_by(|a, b| {
+        let key = |c: &Complaint| (c.line.is_none(), c.line);
+        key(a).cmp(&key(b)).then_with(|| a.cmp(b))
+    });
+    out
+}
+
+fn argument(code: Code, diagnostic: &Diagnostic, sources: &SourceMap) -> Option<String> {
+    let names_word = matches!(
+        code,
+        Code::UnknownKeyword
+            | Code::MissingArgument
+            | Code::Deprecated
+            | Code::InvalidNumber
+            | Code::InvalidValue
+            | Code::NumberOutOfRange
+            | Code::NegativeNumber
+            | Code::UnknownForwardingMethod
+            | Code::UnknownScheduler
+            | Code::UnknownState
+            | Code::TrackScriptUndefined
+            | Code::TrackFileUndefined
+            | Code::TrackProcessUndefined
+            | Code::TrackBfdUndefined
+            | Code::SyncGroupMemberUndefined
+    );
+    names_word.then(|| word(sources, diagnostic.span))
+}
+
+/// The first word of a span, without quotes.
+fn word(sources: &SourceMap, span: Span) -> String {
+    let text = String::from_utf8_lossy(sources.text(span)).into_owned();
+    let text = text.split_ascii_whitespace().next().unwrap_or_default();
+    text.trim_matches('"').to_owned()
+}
