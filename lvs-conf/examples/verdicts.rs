@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         let options = Options {
             dialect: Dialect::V2_2_7,
             config_id: "node1".to_owned(),
+            accounts: Some(ACCOUNTS.iter().map(|name| (*name).to_owned()).collect()),
             ..Options::default()
         };
         let mut sources = SourceMap::new();
@@ -44,6 +45,9 @@ fn main() -> ExitCode {
         ExitCode::FAILURE
     }
 }
+
+/// Those that the machine of the recorded verdicts had, as far as configurations name them.
+const ACCOUNTS: &[&str] = &["root", "nobody", "daemon"];
 
 struct Disk;
 

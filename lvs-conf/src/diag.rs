@@ -413,6 +413,12 @@ codes! {
     WeightOutOfRange = "weight-out-of-range", General;
     /// A tracking weight that cannot take effect.
     WeightIgnored = "weight-ignored", General;
+    /// A script is to run as an account that does not exist.
+    ScriptUserInvalid = "script-user-invalid", General;
+    /// A script without user, and no account that it could run as.
+    ScriptUserMissing = "script-user-missing", General;
+    /// `startup_script` or `shutdown_script` without a usable command.
+    StartupScriptProblem = "startup-script-problem", General;
     /// A script block without command.
     VrrpScriptWithoutScript = "vrrp-script-without-script", General;
     /// A virtual server's address, port or mark cannot be used.

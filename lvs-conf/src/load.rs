@@ -40,7 +40,7 @@ pub fn load(
     options: &Options,
 ) -> Loaded {
     let parsed = parse(sources, main, files, options);
-    let (config, mut findings) = lower(&parsed.tree);
+    let (config, mut findings) = lower(&parsed.tree, options);
     if parsed.stopped {
         // The program never came to look at the whole.
         findings.retain(|d| d.code.is_found_while_reading());

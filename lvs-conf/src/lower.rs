@@ -2,7 +2,10 @@
 //! keepalived would.
 
 use crate::diag::{Code, Consequence, Diagnostic};
+use crate::dialect::Dialect;
+use crate::lex::Word;
 use crate::model::Config;
+use crate::options::Options;
 use crate::source::Span;
 use crate::tree::{Statement, Tree};
 
@@ -15,9 +18,11 @@ mod track;
 mod vrrp;
 
 /// Reads a tree. Every finding about meaning is reported; the model holds what is left.
-pub fn lower(tree: &Tree) -> (Config, Vec<Diagnostic>) {
+pub fn lower(tree: &Tree, options: &Options) -> (Config, Vec<Diagnostic>) {
     let mut cx = Context {
         diagnostics: Vec::new(),
+        options,
+        is_default_user_usable: true,
     };
     let mut config = Config::default();
     for statement in &tree.statements {
@@ -42,11 +47,42 @@ pub fn lower(tree: &Tree) -> (Config, Vec<Diagnostic>) {
 }
 
 /// Collects findings.
-struct Context {
+struct Context<'a> {
     diagnostics: Vec<Diagnostic>,
+    options: &'a Options,
+    /// Scripts without a user of their own can be run.
+    is_default_user_usable: bool,
 }
 
-impl Context {
+impl Context<'_> {
+    /// Where a finding about a whole block stands: the release names the line of its closing brace.
+    fn whole(&self, block: &Statement) -> Span {
+        match self.options.dialect {
+            Dialect::V2_2_7 => block.close,
+            Dialect::Newest => block.head(),
+        }
+    }
+
+    /// Whether there is an account of this name; without knowledge of the machine there is.
+    fn has_account(&self, name: &str) -> bool {
+        let accounts = self.options.accounts.as_ref();
+        accounts.is_none_or(|known| known.contains(name))
+    }
+
+    /// Says of an account that does not exist what follows from it.
+    fn check_account(&mut self, word: &Word, follows: &str) -> bool {
+        let known = self.has_account(&word.text);
+        if !known {
+            self.report(
+                Code::ScriptUserInvalid,
+                Consequence::Drop,
+                word.span,
+                format!("there is no account `{}`, {follows}", word.text),
+            );
+        }
+        known
+    }
+
     fn push(&mut self, diagnostic: Diagnostic) {
         self.diagnostics.push(diagnostic);
     }

@@ -1,6 +1,6 @@
 //! What a reading depends on besides the text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dialect::Dialect;
 use crate::lex::IncludeChecks;
@@ -18,6 +18,8 @@ pub struct Options {
     pub environment: BTreeMap<String, String>,
     /// Where `${_RANDOM}` starts; equal seeds give equal readings.
     pub random_seed: u64,
+    /// The accounts of the machine, if scripts for others are to be dropped; without, every account is taken to exist.
+    pub accounts: Option<BTreeSet<String>>,
     /// Checks of includes that are on from the start.
     pub include_checks: IncludeChecks,
 }

@@ -1,5 +1,7 @@
 //! Logical lines to the faithful tree, with recovery after every mistake.
 
+use std::collections::HashMap;
+
 use crate::diag::{Code, Consequence, Diagnostic};
 use crate::files::Files;
 use crate::keywords::{self, Keyword, Missing, Place, Shape, Splitting, Status};
@@ -45,6 +47,8 @@ pub fn parse(
             dialect: options.dialect,
             open: Vec::new(),
             ignored_braces: 0,
+            names: HashMap::new(),
+            closed: Span::NOWHERE,
             top: Vec::new(),
             reported_end: false,
             stopped: false,
@@ -117,6 +121,10 @@ struct Parser<'a> {
     open: Vec<Span>,
     /// Opening braces that were ignored at top level and whose closing braces are still to come.
     ignored_braces: usize,
+    /// Where named blocks were defined.
+    names: HashMap<(&'static str, Text), Span>,
+    /// The closing brace of the block read last.
+    closed: Span,
     /// Finished top-level statements, with the number of their first line.
     top: Vec<(u32, Statement)>,
     reported_end: bool,
@@ -169,6 +177,7 @@ impl Parser<'_> {
         let mut statements = Vec::new();
         while let Some(line) = self.take() {
             if line.is_close() {
+                self.closed = line.span();
                 return statements.into_boxed_slice();
             } else if line.is_open() {
                 self.unexpected_open(line.span(), place);
@@ -220,6 +229,7 @@ impl Parser<'_> {
             keyword,
             args: args.into_boxed_slice(),
             body: Body::Leaf,
+            close: line.span(),
             script,
         };
         if spec.status != Status::Current {
@@ -228,9 +238,13 @@ impl Parser<'_> {
         let complete = self.check_arguments(&statement, required, unmatched.is_some());
         statement.body = match spec.shape {
             Shape::Leaf => Body::Leaf,
+            Shape::Block(_) | Shape::Values if !self.enters(&statement) => return None,
             Shape::Block(inside) => self.block(&statement, inside),
             Shape::Values => self.values(&statement, required),
         };
+        if spec.shape != Shape::Leaf {
+            statement.close = self.closed;
+        }
         if spec.name == "include_check" {
             self.include_check(&statement);
         }
@@ -259,6 +273,43 @@ impl Parser<'_> {
                 .expected("a closing `\"`"),
             );
         }
+    }
+
+    /// Whether a block is read. A second one of the same name is not, nor is one with two names.
+    fn enters(&mut self, statement: &Statement) -> bool {
+        let spec = statement.spec;
+        let mut skipped = spec.is_named_block() && statement.args.len() > 1;
+        if (spec.is_named_block() || spec.name == "bfd_instance")
+            && let Some(name) = statement.args.first()
+            && !skipped
+        {
+            let key = (spec.name, name.text.clone());
+            if let Some(first) = self.names.get(&key) {
+                let first = *first;
+                self.report(
+                    Diagnostic::new(
+                        Code::DuplicateVrrpInstance,
+                        Consequence::Drop,
+                        name.span,
+                        format!(
+                            "{} `{}` is defined twice, the second block is skipped",
+                            spec.name, name.text
+                        ),
+                    )
+                    .hint("give it a name of its own")
+                    .note(first, "first defined here"),
+                );
+                skipped = true;
+            } else {
+                self.names.insert(key, name.span);
+            }
+        }
+        if skipped && self.take_open().is_some() && !self.skip_block() {
+            self.open.push(statement.keyword.span);
+            self.unclosed();
+            self.open.pop();
+        }
+        !skipped
     }
 
     /// Goes past a block that another part of the program reads.
@@ -315,6 +366,9 @@ impl Parser<'_> {
     }
 
     fn missing_open(&mut self, statement: &Statement) {
+        if self.stopped {
+            return;
+        }
         let next = self.peek().map(Line::span);
         let head = statement.head();
         // The release names the line where it looked for the brace.
@@ -372,6 +426,7 @@ impl Parser<'_> {
         let closed = loop {
             let Some(line) = self.take() else { break false };
             if line.is_close() {
+                self.closed = line.span();
                 break true;
             }
             let split = line.words();
@@ -414,7 +469,7 @@ impl Parser<'_> {
         required: usize,
         is_unmatched: bool,
     ) -> bool {
-        let name = &statement.keyword.text;
+        let name = statement.spec.name;
         let span = statement.keyword.span;
         if statement.args.len() < required {
             // Script keywords may have their words in quotes that ordinary splitting does not know.
@@ -422,6 +477,9 @@ impl Parser<'_> {
                 return true;
             }
             let (code, consequence) = match statement.spec.missing {
+                _ if matches!(name, "startup_script" | "shutdown_script") => {
+                    (Code::StartupScriptProblem, Consequence::Ignore)
+                }
                 Missing::Fatal => (Code::MissingArgument, Consequence::Fatal),
                 Missing::Ignored => (Code::ArgumentMissingIgnored, Consequence::Ignore),
             };
@@ -519,6 +577,7 @@ impl Parser<'_> {
     }
 
     fn unclosed(&mut self) {
+        self.closed = self.reader.end();
         if self.reported_end || self.stopped {
             return;
         }

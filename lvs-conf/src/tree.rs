@@ -28,6 +28,8 @@ pub struct Statement {
     pub args: Box<[Word]>,
     /// What follows in braces.
     pub body: Body,
+    /// The closing brace; without braces, the end of the line's words.
+    pub close: Span,
     /// The words by the rules of scripts, for keywords that are split so.
     pub(crate) script: Option<Box<ScriptWords>>,
 }

@@ -1,12 +1,13 @@
 //! Findings in the notation of recorded verdicts: `kind(argument)@line`.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use crate::diag::{Class, Code, Diagnostic};
 use crate::source::{SourceMap, Span};
 
 /// One complaint of keepalived's config test.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Complaint {
     /// The kind.
     pub kind: &'static str,
@@ -33,14 +34,22 @@ impl fmt::Display for Complaint {
 /// may stand for several: keepalived complains about a number and again about the keyword that cannot use it.
 pub fn complaints(sources: &SourceMap, diagnostics: &[Diagnostic]) -> Vec<Complaint> {
     let mut out = Vec::new();
+    let mut seen = HashSet::new();
     for diagnostic in diagnostics.iter().filter(|d| d.class() != Class::Ok) {
         let line = sources.position(diagnostic.span).line;
         for code in std::iter::once(&diagnostic.code).chain(&diagnostic.also) {
-            out.push(Complaint {
+            let complaint = Complaint {
                 kind: code.as_str(),
                 argument: argument(*code, diagnostic, sources),
                 line: code.is_found_while_reading().then_some(line),
-            });
+            };
+            // Complaints without line are told apart by their text, in which only these name their object.
+            let object = (*code == Code::TrackOwnInterface).then(|| word(sources, diagnostic.span));
+            if !is_about_machine(*code)
+                && (complaint.line.is_some() || seen.insert((complaint.clone(), object)))
+            {
+                out.push(complaint);
+            }
         }
     }
     out.sort_by(|a, b| {
@@ -48,6 +57,11 @@ pub fn complaints(sources: &SourceMap, diagnostics: &[Diagnostic]) -> Vec<Compla
         key(a).cmp(&key(b)).then_with(|| a.cmp(b))
     });
     out
+}
+
+/// Complaints that are not about the text.
+fn is_about_machine(code: Code) -> bool {
+    matches!(code, Code::ScriptUserInvalid | Code::ScriptUserMissing)
 }
 
 fn argument(code: Code, diagnostic: &Diagnostic, sources: &SourceMap) -> Option<String> {

@@ -17,6 +17,9 @@ pub(super) fn read(cx: &mut Context, block: &Statement, global: &mut GlobalDefs)
             general(cx, statement, global);
         }
     }
+    if global.script_user.is_none() && global.enable_script_security {
+        cx.is_default_user_usable = cx.has_account("keepalived_script");
+    }
 }
 
 /// Gratuitous ARP settings, which have the same meaning here (after `vrrp_`) and in an instance.
@@ -365,7 +368,13 @@ fn general(cx: &mut Context, statement: &Statement, global: &mut GlobalDefs) {
             }
         }
         "dynamic_interfaces" => global.dynamic_interfaces = true,
-        "script_user" => global.script_user = script_user(statement),
+        "script_user" => {
+            global.script_user = script_user(statement);
+            cx.is_default_user_usable = statement
+                .args
+                .first()
+                .is_none_or(|word| cx.check_account(word, "scripts without user are dropped"));
+        }
         "enable_script_security" => global.enable_script_security = true,
         "startup_script" => {
             let script = cx.script_arg(statement);

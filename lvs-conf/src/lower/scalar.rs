@@ -10,7 +10,7 @@ use crate::lex::{Escapes, ScriptError, Word, split_script};
 use crate::model::{Script, ScriptUser};
 use crate::tree::Statement;
 
-impl Context {
+impl Context<'_> {
     /// An unsigned number in a range.
     pub(super) fn uint(
         &mut self,

@@ -104,6 +104,7 @@ fn script(cx: &mut Context, block: &Statement) -> Option<VrrpScript> {
     let mut timeout = None;
     let mut user = None;
     let (mut weight, mut reverse, mut rise, mut fall, mut init_fail) = (0, false, 1, 1, false);
+    let mut can_run = true;
     for statement in block.statements() {
         let at_least_one =
             |cx: &mut Context| cx.u32_arg(statement, 1..=i32::MAX as u32).unwrap_or(1);
@@ -155,7 +156,12 @@ fn script(cx: &mut Context, block: &Statement) -> Option<VrrpScript> {
             }
             "rise" => rise = at_least_one(cx),
             "fall" => fall = at_least_one(cx),
-            "user" => user = global::script_user(statement),
+            "user" => {
+                user = global::script_user(statement);
+                if let Some(word) = statement.args.first() {
+                    can_run &= cx.check_account(word, "the script is dropped");
+                }
+            }
             "init_fail" => init_fail = true,
             _ => cx.not_acted_on(statement),
         }
@@ -165,13 +171,28 @@ fn script(cx: &mut Context, block: &Statement) -> Option<VrrpScript> {
             Diagnostic::new(
                 Code::VrrpScriptWithoutScript,
                 Consequence::Drop,
-                block.head(),
+                cx.whole(block),
                 format!("vrrp_script `{}` has no command, it is dropped", name.text),
             )
             .expected("`script <CMD>`"),
         );
         return None;
     };
+    if user.is_none() && !cx.is_default_user_usable {
+        cx.report(
+            Code::ScriptUserMissing,
+            Consequence::Drop,
+            block.head(),
+            format!(
+                "there is no account that vrrp_script `{}` could run as, it is dropped",
+                name.text
+            ),
+        );
+        return None;
+    }
+    if !can_run {
+        return None;
+    }
     script.user = user;
     Some(VrrpScript {
         name: name.text.to_string(),
