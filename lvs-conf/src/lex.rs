@@ -208,12 +208,13 @@ impl Line {
 
     /// The line without blanks at both ends.
     fn trimmed(mut self) -> Self {
-        while self.start < self.end && is_blank(self.text[self.start]) {
-            self.start += 1;
-        }
-        while self.start < self.end && is_blank(self.text[self.end - 1]) {
-            self.end -= 1;
-        }
+        let bytes = self.bytes();
+        let from = bytes.iter().position(|b| !is_blank(*b));
+        let from = from.unwrap_or(bytes.len());
+        let to = bytes.iter().rposition(|b| !is_blank(*b));
+        let len = to.map_or(from, |at| at + 1);
+        self.end = self.start + len;
+        self.start += from;
         self
     }
 

@@ -58,7 +58,7 @@ impl Context<'_> {
     /// Where a finding about a whole block stands: the release names the line of its closing brace.
     fn whole(&self, block: &Statement) -> Span {
         match self.options.dialect {
-            Dialect::V2_2_7 => block.close,
+            Dialect::V2_2_7 => block.close(),
             Dialect::Newest => block.head(),
         }
     }

@@ -9,7 +9,7 @@ use crate::lex::{Escapes, Line, Reader, Text, Word};
 use crate::dialect::Dialect;
 use crate::options::Options;
 use crate::source::{SourceId, SourceMap, Span};
-use crate::tree::{Body, Statement, Tree, ValueLine};
+use crate::tree::{Args, Body, Head, Statement, Tree, ValueLine};
 
 /// A tree and what was wrong with the text's form.
 #[derive(Debug, Clone)]
@@ -48,7 +48,8 @@ pub fn parse(
             open: Vec::new(),
             ignored_braces: 0,
             names: HashMap::new(),
-            closed: Span::NOWHERE,
+            done: Vec::new(),
+            words: Vec::new(),
             top: Vec::new(),
             reported_end: false,
             stopped: false,
@@ -123,8 +124,10 @@ struct Parser<'a> {
     ignored_braces: usize,
     /// Where named blocks were defined.
     names: HashMap<(&'static str, Text), Span>,
-    /// The closing brace of the block read last.
-    closed: Span,
+    /// Statements of the open blocks, the innermost last.
+    done: Vec<Statement>,
+    /// Words of the current line.
+    words: Vec<Word>,
     /// Finished top-level statements, with the number of their first line.
     top: Vec<(u32, Statement)>,
     reported_end: bool,
@@ -173,26 +176,32 @@ impl Parser<'_> {
     }
 
     /// Statements up to the closing brace of a block.
-    fn statements(&mut self, place: Place) -> Box<[Statement]> {
-        let mut statements = Vec::new();
-        while let Some(line) = self.take() {
+    fn statements(&mut self, place: Place) -> Body {
+        let first = self.done.len();
+        let close = loop {
+            let Some(line) = self.take() else {
+                break self.unclosed();
+            };
             if line.is_close() {
-                self.closed = line.span();
-                return statements.into_boxed_slice();
+                break line.span();
             } else if line.is_open() {
                 self.unexpected_open(line.span(), place);
-            } else {
-                statements.extend(self.statement(&line, place));
+            } else if let Some(statement) = self.statement(&line, place) {
+                self.done.push(statement);
             }
+        };
+        Body::Block {
+            statements: self.done.drain(first..).collect(),
+            close,
         }
-        self.unclosed();
-        statements.into_boxed_slice()
     }
 
     fn statement(&mut self, line: &Line, place: Place) -> Option<Statement> {
         let mut spec: Option<(&'static Keyword, usize)> = None;
-        let mut keyword: Option<Word> = None;
-        let mut args = Vec::new();
+        let mut keyword: Option<Span> = None;
+        let mut unknown = Text::default();
+        let args = &mut self.words;
+        args.clear();
         let unmatched = line.split(|text, span, quoted| {
             if keyword.is_some() {
                 let text = Text::from_bytes(text);
@@ -200,18 +209,18 @@ impl Parser<'_> {
                 return;
             }
             spec = find(place, text, self.dialect);
-            let text = spec.map_or_else(
-                || Text::from_bytes(text),
-                |(row, _)| Text::from_static(row.name),
-            );
-            keyword = Some(Word { text, span, quoted });
+            keyword = Some(span);
+            if spec.is_none() {
+                unknown = Text::from_bytes(text);
+            }
         });
+        let args = Args::take(args);
         if let Some(span) = unmatched {
             self.unmatched(span, line, spec, args.len());
         }
-        let keyword = keyword?;
+        let span = keyword?;
         let Some((spec, required)) = spec else {
-            self.unknown(&keyword, place);
+            self.unknown(&unknown, span, place);
             return None;
         };
         if place == Place::Top && !self.part.owns(spec) {
@@ -226,10 +235,12 @@ impl Parser<'_> {
         });
         let mut statement = Statement {
             spec,
-            keyword,
-            args: args.into_boxed_slice(),
+            keyword: Head {
+                text: spec.name,
+                span,
+            },
+            args,
             body: Body::Leaf,
-            close: line.span(),
             script,
         };
         if spec.status != Status::Current {
@@ -242,9 +253,7 @@ impl Parser<'_> {
             Shape::Block(inside) => self.block(&statement, inside),
             Shape::Values => self.values(&statement, required),
         };
-        if spec.shape != Shape::Leaf {
-            statement.close = self.closed;
-        }
+
         if spec.name == "include_check" {
             self.include_check(&statement);
         }
@@ -360,9 +369,9 @@ impl Parser<'_> {
             self.missing_open(statement);
         }
         self.open.push(statement.keyword.span);
-        let statements = self.statements(inside);
+        let body = self.statements(inside);
         self.open.pop();
-        Body::Block(statements)
+        body
     }
 
     fn missing_open(&mut self, statement: &Statement) {
@@ -422,26 +431,27 @@ impl Parser<'_> {
             );
         }
         self.open.push(statement.keyword.span);
-        let mut values = Vec::new();
-        let closed = loop {
-            let Some(line) = self.take() else { break false };
+        let mut lines = Vec::new();
+        let close = loop {
+            let Some(line) = self.take() else {
+                break self.unclosed();
+            };
             if line.is_close() {
-                self.closed = line.span();
-                break true;
+                break line.span();
             }
             let split = line.words();
             if let Some(span) = split.unmatched {
                 self.unmatched(span, &line, None, 0);
             }
             if !split.words.is_empty() {
-                values.push(ValueLine { words: split.words });
+                lines.push(ValueLine { words: split.words });
             }
         };
-        if !closed {
-            self.unclosed();
-        }
         self.open.pop();
-        Body::Values(values.into_boxed_slice())
+        Body::Values {
+            lines: lines.into_boxed_slice(),
+            close,
+        }
     }
 
     fn check_status(&mut self, statement: &Statement) {
@@ -511,26 +521,26 @@ impl Parser<'_> {
     }
 
     /// Reports an unknown keyword once and skips its block, if it has one, as a unit.
-    fn unknown(&mut self, keyword: &Word, place: Place) {
+    fn unknown(&mut self, keyword: &str, span: Span, place: Place) {
         let mut diagnostic = Diagnostic::new(
             Code::UnknownKeyword,
             Consequence::Ignore,
-            keyword.span,
+            span,
             if place == Place::Top {
-                format!("unknown keyword `{}`", keyword.text)
+                format!("unknown keyword `{}`", keyword)
             } else {
-                format!("unknown keyword `{}` in `{place}`", keyword.text)
+                format!("unknown keyword `{}` in `{place}`", keyword)
             },
         );
-        diagnostic.hint = match keywords::find(place, &keyword.text) {
+        diagnostic.hint = match keywords::find(place, keyword) {
             Some(row) => Some(format!("`{}` is known since {}", row.name, row.since)),
-            None => keywords::hint(place, &keyword.text),
+            None => keywords::hint(place, keyword),
         };
         // The release stumbles into the block line by line.
         let skips = self.dialect != Dialect::V2_2_7;
         if let Some(open) = skips.then(|| self.take_open()).flatten() {
             diagnostic = diagnostic.note(open.span(), "the block is skipped as a whole");
-            self.open.push(keyword.span);
+            self.open.push(span);
             if !self.skip_block() {
                 self.unclosed();
             }
@@ -576,10 +586,11 @@ impl Parser<'_> {
         }
     }
 
-    fn unclosed(&mut self) {
-        self.closed = self.reader.end();
+    /// The end of the input, which is reported once.
+    fn unclosed(&mut self) -> Span {
+        let end = self.reader.end();
         if self.reported_end || self.stopped {
-            return;
+            return end;
         }
         self.reported_end = true;
         let count = self.open.len();
@@ -589,12 +600,12 @@ impl Parser<'_> {
             format!("the input ends inside {count} blocks")
         };
         let mut diagnostic =
-            Diagnostic::new(Code::UnclosedBlock, Consequence::Warn, self.reader.end(), text)
-                .expected("`}`");
+            Diagnostic::new(Code::UnclosedBlock, Consequence::Warn, end, text).expected("`}`");
         for span in self.open.iter().rev() {
             diagnostic = diagnostic.note(*span, "this block is not closed");
         }
         self.report(diagnostic);
+        end
     }
 }
 

@@ -3,6 +3,8 @@
 //! The tree holds what the language makes of the text, parameters replaced and includes spliced in. What it leaves out
 //! (comments, blanks, lines for other configuration ids) stays in the sources, and [`print`] gives all of it back.
 
+use std::ops::Deref;
+
 use crate::keywords::Keyword;
 use crate::lex::{ScriptError, Word, pieces};
 use crate::dialect::Dialect;
@@ -22,16 +24,65 @@ pub struct Tree {
 pub struct Statement {
     /// The keyword's row in the table.
     pub spec: &'static Keyword,
-    /// The keyword as written.
-    pub keyword: Word,
+    /// The keyword and where it stands.
+    pub keyword: Head,
     /// The words after it.
-    pub args: Box<[Word]>,
+    pub args: Args,
     /// What follows in braces.
     pub body: Body,
-    /// The closing brace; without braces, the end of the line's words.
-    pub close: Span,
     /// The words by the rules of scripts, for keywords that are split so.
     pub(crate) script: Option<Box<ScriptWords>>,
+}
+
+/// A keyword in the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// The keyword.
+    pub text: &'static str,
+    /// Where it stands, quotes included.
+    pub span: Span,
+}
+
+/// The words after a keyword, a slice. One word is by far the most frequent number and is stored in place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Args(Words);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Words {
+    One(Word),
+    Many(Box<[Word]>),
+}
+
+impl Args {
+    /// Takes all words out of a buffer.
+    pub(crate) fn take(words: &mut Vec<Word>) -> Self {
+        if words.len() == 1
+            && let Some(word) = words.pop()
+        {
+            return Self(Words::One(word));
+        }
+        Self(Words::Many(words.drain(..).collect()))
+    }
+}
+
+impl Deref for Args {
+    type Target = [Word];
+
+    fn deref(&self) -> &[Word] {
+        match &self.0 {
+            Words::One(word) => std::slice::from_ref(word),
+            Words::Many(words) => words,
+        }
+    }
+}
+
+impl<'a> IntoIterator for &'a Args {
+    type Item = &'a Word;
+    type IntoIter = std::slice::Iter<'a, Word>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
 }
 
 pub(crate) type ScriptWords = Result<Vec<Word>, ScriptError>;
@@ -59,16 +110,24 @@ impl Statement {
     /// The statements of a sub-block; empty for other shapes.
     pub fn statements(&self) -> &[Self] {
         match &self.body {
-            Body::Block(statements) => statements,
-            Body::Leaf | Body::Values(_) => &[],
+            Body::Block { statements, .. } => statements,
+            Body::Leaf | Body::Values { .. } => &[],
         }
     }
 
     /// The data lines of a value block; empty for other shapes.
     pub fn values(&self) -> &[ValueLine] {
         match &self.body {
-            Body::Values(values) => values,
-            Body::Leaf | Body::Block(_) => &[],
+            Body::Values { lines, .. } => lines,
+            Body::Leaf | Body::Block { .. } => &[],
+        }
+    }
+
+    /// The closing brace; without braces, the words of the line.
+    pub fn close(&self) -> Span {
+        match self.body {
+            Body::Leaf => self.head(),
+            Body::Block { close, .. } | Body::Values { close, .. } => close,
         }
     }
 }
@@ -79,9 +138,19 @@ pub enum Body {
     /// No braces.
     Leaf,
     /// Statements.
-    Block(Box<[Statement]>),
+    Block {
+        /// In the order of the text.
+        statements: Box<[Statement]>,
+        /// The closing brace, or the end of the text.
+        close: Span,
+    },
     /// Lines of data.
-    Values(Box<[ValueLine]>),
+    Values {
+        /// In the order of the text.
+        lines: Box<[ValueLine]>,
+        /// The closing brace, or the end of the text.
+        close: Span,
+    },
 }
 
 /// One data line of a value block; it has at least one word.

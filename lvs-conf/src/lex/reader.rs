@@ -97,10 +97,17 @@ impl<'a> Reader<'a> {
     pub fn next_line(&mut self) -> Option<Line> {
         while self.queue.is_empty() {
             let raw = self.raw_line()?;
-            if let Some(line) = self.evaluate(raw)
-                && !self.include(&line)
-            {
+            let Some(line) = self.evaluate(raw) else {
+                continue;
+            };
+            if self.include(&line) {
+                continue;
+            }
+            if line.bytes().iter().any(|b| matches!(b, b'{' | b'}')) {
                 self.split_braces(&line);
+            } else {
+                self.lines += 1;
+                return Some(line);
             }
         }
         self.lines += 1;
@@ -334,10 +341,16 @@ fn physical_line(
         if start >= text.len() {
             return None;
         }
-        let next = text[start..]
-            .iter()
-            .position(|b| *b == b'\n')
-            .map_or(text.len(), |at| start + at + 1);
+        let mut marks = 0;
+        let mut next = start;
+        while next < text.len() {
+            let mark = MARKS[usize::from(text[next])];
+            marks |= mark;
+            next += 1;
+            if mark == LINE_END {
+                break;
+            }
+        }
         let mut cut = (start + MAX_LINE).min(next);
         let too_long = cut < next;
         // A character is never torn, so that what remains has a proper first column.
@@ -372,10 +385,7 @@ fn physical_line(
             continue;
         }
         // The most frequent lines by far have nothing to look at.
-        let special = text[start..end]
-            .iter()
-            .any(|b| matches!(b, b'"' | b'\\' | b'#' | b'!' | 0));
-        if !special {
+        if marks & SPECIAL == 0 {
             return Some(Line::of_source(Arc::clone(text), file.id, start, end));
         }
         if let Some(nul) = text[start..end].iter().position(|b| *b == 0) {
@@ -468,6 +478,21 @@ fn without_comment(text: &[u8], dialect: Dialect) -> Clean {
         open_quote: quote,
     }
 }
+
+const LINE_END: u8 = 1;
+/// What needs a second look: quotes, escapes, comments, NUL.
+const SPECIAL: u8 = 2;
+
+static MARKS: [u8; 256] = {
+    let mut marks = [0; 256];
+    marks[b'\n' as usize] = LINE_END;
+    marks[b'"' as usize] = SPECIAL;
+    marks[b'\\' as usize] = SPECIAL;
+    marks[b'#' as usize] = SPECIAL;
+    marks[b'!' as usize] = SPECIAL;
+    marks[0] = SPECIAL;
+    marks
+};
 
 /// More lines than any configuration is made of.
 const MAX_MADE: usize = 1 << 18;

@@ -46,6 +46,12 @@ impl Text {
     }
 }
 
+impl Default for Text {
+    fn default() -> Self {
+        Self::from_static("")
+    }
+}
+
 impl Deref for Text {
     type Target = str;
 
