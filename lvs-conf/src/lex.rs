@@ -44,6 +44,8 @@ pub struct Line {
     origin: Origin,
     /// The physical line ended inside double quotes, which has been reported.
     unterminated: bool,
+    /// A comment was cut off.
+    commented: bool,
 }
 
 /// Where the bytes of a line stood.
@@ -154,6 +156,7 @@ impl Line {
             end,
             origin: Origin::Source(source),
             unterminated: false,
+            commented: false,
         }
     }
 
@@ -166,6 +169,7 @@ impl Line {
             end: text.len(),
             origin: Origin::Spans(spans.into()),
             unterminated,
+            commented: false,
         }
     }
 

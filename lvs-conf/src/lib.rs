@@ -58,6 +58,8 @@
 pub mod diag;
 mod dialect;
 pub mod files;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod keywords;
 pub mod lex;
 mod load;

@@ -2,14 +2,14 @@
 
 mod common;
 
-use lvs_conf::{Code, Loaded, SourceMap, load};
+use lvs_conf::{Code, Loaded, NoFiles, Options, SourceMap, load};
 
 fn setup(name: &str) -> Option<(SourceMap, Loaded)> {
     let folder = common::shared("guide/setups")?;
     let bytes = std::fs::read(folder.join(name)).expect("the file can be read");
     let mut sources = SourceMap::new();
     let id = sources.add(name, bytes);
-    let loaded = load(&sources, id);
+    let loaded = load(&mut sources, id, &NoFiles, &Options::default());
     Some((sources, loaded))
 }
 
@@ -36,7 +36,7 @@ fn every_setup_loads() {
     for (name, bytes) in files {
         let mut sources = SourceMap::new();
         let id = sources.add(name.clone(), bytes);
-        let loaded = load(&sources, id);
+        let loaded = load(&mut sources, id, &NoFiles, &Options::default());
         let config = &loaded.config;
         let empty = config.instances.is_empty()
             && config.virtual_servers.is_empty()

@@ -243,7 +243,7 @@ impl<'a> Reader<'a> {
         let mut value = value.to_vec();
         let span = line.span();
         let mut lines = Vec::new();
-        let mut continued = take_continuation(&mut value);
+        let mut continued = !line.commented && take_continuation(&mut value);
         if !continued {
             self.definitions.set(name, vec![value].into(), span);
             return true;
@@ -256,8 +256,9 @@ impl<'a> Reader<'a> {
                 break;
             };
             let next = physical_line(file, self.options.dialect, &mut self.diagnostics);
+            let commented = next.as_ref().is_some_and(|line| line.commented);
             value = next.map_or_else(Vec::new, |line| line.trimmed().bytes().to_vec());
-            continued = take_continuation(&mut value);
+            continued = !commented && take_continuation(&mut value);
         }
         if !value.is_empty() {
             lines.push(value);
@@ -418,6 +419,7 @@ fn physical_line(
             Line::of_spans(&bytes, &spans, false)
         };
         line.unterminated = clean.open_quote.is_some();
+        line.commented = clean.commented;
         return Some(line);
     }
 }
@@ -436,11 +438,13 @@ struct Clean {
     /// Offsets of the bytes that are left.
     kept: Vec<usize>,
     open_quote: Option<usize>,
+    commented: bool,
 }
 
 fn without_comment(text: &[u8], dialect: Dialect) -> Clean {
     let mut kept = Vec::with_capacity(text.len());
     let mut quote = None;
+    let mut commented = false;
     let mut at = 0;
     while at < text.len() {
         match text[at] {
@@ -458,7 +462,8 @@ fn without_comment(text: &[u8], dialect: Dialect) -> Clean {
             }
             b'#' | b'!' if quote.is_none() => {
                 // The release did not look at what the comment hid.
-                if dialect == Dialect::V2_2_7 && text.last() == Some(&b'\\') {
+                commented = dialect != Dialect::V2_2_7 || text.last() != Some(&b'\\');
+                if !commented {
                     kept.push(text.len() - 1);
                 }
                 break;
@@ -476,6 +481,7 @@ fn without_comment(text: &[u8], dialect: Dialect) -> Clean {
     Clean {
         kept,
         open_quote: quote,
+        commented,
     }
 }
 

@@ -285,6 +285,7 @@ impl HttpSettings {
                     .or_else(|| virtualhost.map(str::to_owned));
             }
         }
+        self.urls.shrink_to_fit();
         Some(HttpCheck {
             probe,
             version: self.version.unwrap_or(HttpVersion::Http10),
@@ -355,6 +356,7 @@ fn url(cx: &mut Context, block: &Statement) -> Option<Url> {
         );
         return None;
     };
+    status_codes.shrink_to_fit();
     Some(Url {
         path,
         digest,

@@ -495,6 +495,7 @@ impl Draft {
         server
             .address
             .set_port(self.port(cx, written_port, server.method, head));
+        server.checkers.reserve_exact(checks.len());
         for check in checks {
             server.checkers.extend(checker::read(
                 cx,
@@ -590,6 +591,7 @@ impl Draft {
 
     fn finish(mut self, cx: &mut Context) -> Option<VirtualServer> {
         let head = self.head;
+        self.server.real_servers.shrink_to_fit();
         if self.server.real_servers.is_empty() {
             cx.report(
                 Code::VsNoRealServers,

@@ -1,6 +1,8 @@
 use std::time::Duration;
 
 use crate::diag::Code;
+use crate::files::NoFiles;
+use crate::options::Options;
 use crate::load::{Loaded, load};
 use crate::model::*;
 use crate::source::SourceMap;
@@ -8,7 +10,7 @@ use crate::source::SourceMap;
 fn read(text: &str) -> Loaded {
     let mut sources = SourceMap::new();
     let id = sources.add("x", text);
-    load(&sources, id)
+    load(&mut sources, id, &NoFiles, &Options::default())
 }
 
 /// Codes that count as complaints.
