@@ -503,6 +503,8 @@ impl fmt::Display for OneLine<'_> {
     }
 }
 
+mod json;
+
 #[cfg(feature = "render")]
 mod render {
     use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};

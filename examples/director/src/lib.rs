@@ -13,6 +13,7 @@ pub mod config;
 pub mod control;
 pub mod data_path;
 pub mod demo;
+mod disk;
 pub mod logging;
 pub mod plan;
 pub mod pools;

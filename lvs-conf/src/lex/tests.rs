@@ -235,7 +235,7 @@ fn a_definition_of_several_lines_replaces_the_end_of_a_line() {
     let body = "$CHECK= \\\n  TCP_CHECK { \\\n \\\n   retry $N \\ # note\n  }\n";
     let lines = text(&format!("$N=1\n{body}$N=2\nx $CHECK\nend"));
     // What stands behind the backslash, be it a comment, ends the definition.
-    assert_eq!(lines, ["}", "x TCP_CHECK", "{", "retry 2 \\", "end"]);
+    assert_eq!(lines, ["}", "x TCP_CHECK", "{", "retry 2\\", "end"]);
     let body = body.replace(" # note", "");
     let lines = text(&format!("{body}$N=2\nx $CHECK\nend"));
     assert_eq!(lines, ["x TCP_CHECK", "{", "retry 2", "}", "end"]);
