@@ -500,7 +500,14 @@ impl Parser<'_> {
                     span,
                     format!("`{name}` lacks an argument"),
                 )
-                .expected(format!("`{name} {}`", statement.spec.args)),
+                .expected(format!("`{name} {}`", statement.spec.args))
+                .hint(match consequence {
+                    Consequence::Fatal => format!(
+                        "give it a value or remove the line, keepalived does not start with it; `{name}`: {}",
+                        statement.spec.doc
+                    ),
+                    _ => format!("give it a value; `{name}`: {}", statement.spec.doc),
+                }),
             );
             self.stopped |= consequence == Consequence::Fatal && self.dialect == Dialect::V2_2_7;
             return false;
@@ -581,7 +588,8 @@ impl Parser<'_> {
                     span,
                     "`}` without a block to close",
                 )
-                .expected("a keyword"),
+                .expected("a keyword")
+                .hint("remove it, or look for a block above that ends too early"),
             );
         }
     }
@@ -600,7 +608,9 @@ impl Parser<'_> {
             format!("the input ends inside {count} blocks")
         };
         let mut diagnostic =
-            Diagnostic::new(Code::UnclosedBlock, Consequence::Warn, end, text).expected("`}`");
+            Diagnostic::new(Code::UnclosedBlock, Consequence::Warn, end, text)
+                .expected("`}`")
+                .hint("add a `}` where each of these blocks ends");
         for span in self.open.iter().rev() {
             diagnostic = diagnostic.note(*span, "this block is not closed");
         }
