@@ -421,6 +421,46 @@ codes! {
     StartupScriptProblem = "startup-script-problem", General;
     /// A script block without command.
     VrrpScriptWithoutScript = "vrrp-script-without-script", General;
+    /// A `track_group` that is not defined earlier.
+    TrackGroupUndefined = "track-group-undefined", General;
+    /// An interface in two `garp_group` blocks.
+    DuplicateGarpGroup = "duplicate-garp-group", General;
+    /// A `garp_group` without interval.
+    GarpGroupWithoutDelay = "garp-group-without-delay", General;
+    /// A `track_file` block without file.
+    TrackFileWithoutFile = "track-file-without-file", General;
+    /// A `vrrp_track_process` block without process.
+    TrackProcessWithoutProcess = "track-process-without-process", General;
+    /// A `bfd_instance` without usable neighbour.
+    BfdNoNeighbor = "bfd-no-neighbor", General;
+    /// A unicast instance with neither interface nor source address.
+    UnicastNoSource = "unicast-no-source-fatal", General;
+    /// `unicast_ttl` without peers.
+    UnicastTtlWithoutPeers = "unicast-ttl-without-peers", General;
+    /// A route that cannot be used.
+    RouteInvalid = "route-invalid", General;
+    /// A route without interface, which 2.2.7 cannot track.
+    RouteUntracked = "route-untracked-no-interface", General;
+    /// A rule that cannot be used.
+    RuleInvalid = "rule-invalid", General;
+    /// A rule without preference.
+    RuleWithoutPreference = "rule-without-preference", General;
+    /// Another protocol than keepalived's for a tracked route or rule.
+    ProtocolReset = "protocol-reset-for-tracking", General;
+    /// An object that an instance and its sync group track.
+    TrackedOnInstanceAndGroup = "tracked-on-instance-and-group", General;
+    /// A VMAC without interface.
+    VmacUnicastNoInterface = "vmac-unicast-no-interface", General;
+    /// A VMAC with unicast, for which `vmac_xmit_base` is set.
+    VmacUnicastXmitBaseSet = "vmac-unicast-xmit-base-set", General;
+    /// `promote_secondaries` with a VMAC.
+    PromoteSecondariesWithVmac = "promote-secondaries-with-vmac", General;
+    /// `vrf` with an interface or without unicast.
+    VrfConflict = "vrf-conflict", General;
+    /// A `virtual_server_group` without usable entries.
+    VsgEmpty = "vsg-empty", General;
+    /// A virtual server whose group cannot be used, which keepalived drops without a complaint.
+    ServerGroupUnusable = "server-group-unusable", Ok;
     /// A virtual server's address, port or mark cannot be used.
     VsAddressInvalid = "vs-address-invalid", General;
     /// A real server's or sorry server's address or port cannot be used.

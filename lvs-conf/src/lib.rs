@@ -49,7 +49,7 @@
 //!
 //! # What is left out
 //!
-//! Keywords that the model has no place for are known and reported as not acted on, which does not count as a complaint.
+//! Whether the machine has what the text names: interfaces, scripts, accounts, tables.
 //!
 //! # Features
 //!
@@ -67,6 +67,8 @@ mod lower;
 pub mod model;
 mod options;
 mod parse;
+mod print;
+mod settings;
 mod source;
 pub mod tree;
 pub mod verdict;
@@ -81,5 +83,6 @@ pub use lower::lower;
 pub use model::Config;
 pub use options::Options;
 pub use parse::{Parsed, parse};
+pub use print::print;
 pub use source::{Expansion, Position, Source, SourceId, SourceMap, Span};
 pub use tree::Tree;
