@@ -10,7 +10,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use lvs_conf::{Dialect, FileError, Files, Options, SourceMap, load, verdict};
+use lvs_conf::{Dialect, FileError, Files, Machine, Options, SourceMap, load, verdict};
 
 fn main() -> ExitCode {
     let mut all_read = true;
@@ -28,7 +28,11 @@ fn main() -> ExitCode {
         let options = Options {
             dialect: Dialect::V2_2_7,
             config_id: "node1".to_owned(),
-            accounts: Some(ACCOUNTS.iter().map(|name| (*name).to_owned()).collect()),
+            machine: Some(Machine {
+                accounts: ACCOUNTS.iter().map(|name| (*name).to_owned()).collect(),
+                program_directories: PROGRAMS.iter().map(|name| (*name).to_owned()).collect(),
+                ..Machine::default()
+            }),
             ..Options::default()
         };
         let mut sources = SourceMap::new();
@@ -48,6 +52,9 @@ fn main() -> ExitCode {
 
 /// Those that the machine of the recorded verdicts had, as far as configurations name them.
 const ACCOUNTS: &[&str] = &["root", "nobody", "daemon"];
+
+/// Where that machine had programs.
+const PROGRAMS: &[&str] = &["/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/"];
 
 struct Disk;
 

@@ -309,6 +309,8 @@ codes! {
     NumberOutOfRange = "number-out-of-range", InvalidNumber;
     /// More fraction digits than the value can hold.
     TooManyDecimals = "too-many-decimals", InvalidNumber;
+    /// A real-time priority that the system does not have.
+    RtPriorityClamped = "rt-priority-clamped", Ok;
     /// Neither `on true yes` nor `off false no`.
     InvalidBoolean = "invalid-boolean", General;
     /// A value that the keyword does not take.

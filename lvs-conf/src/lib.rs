@@ -81,7 +81,7 @@ pub use files::{FileError, Files, MapFiles, NoFiles};
 pub use load::{Loaded, load};
 pub use lower::lower;
 pub use model::Config;
-pub use options::Options;
+pub use options::{Machine, Options};
 pub use parse::{Parsed, parse};
 pub use print::print;
 pub use source::{Expansion, Position, Source, SourceId, SourceMap, Span};

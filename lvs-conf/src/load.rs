@@ -1,6 +1,7 @@
 //! Text to model in one call.
 
 use crate::diag::{Consequence, Diagnostic, exit_status};
+use crate::dialect::Dialect;
 use crate::files::Files;
 use crate::lower::lower;
 use crate::model::Config;
@@ -44,6 +45,15 @@ pub fn load(
     if parsed.stopped {
         // The program never came to look at the whole.
         findings.retain(|d| d.code.is_found_while_reading());
+    }
+    if options.dialect == Dialect::V2_2_7 {
+        // The first refusal ends the checks.
+        let mut refused = false;
+        findings.retain(|d| {
+            let again = refused && d.consequence == Consequence::Refuse;
+            refused |= d.consequence == Consequence::Refuse;
+            !again
+        });
     }
     let mut diagnostics = parsed.diagnostics;
     diagnostics.extend(findings);

@@ -5,6 +5,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::dialect::Dialect;
 use crate::lex::IncludeChecks;
 
+/// What a machine has of the things that configurations name.
+#[derive(Debug, Clone, Default)]
+pub struct Machine {
+    /// Accounts that scripts can run as.
+    pub accounts: BTreeSet<String>,
+    /// Network namespaces.
+    pub namespaces: BTreeSet<String>,
+    /// Directories whose programs all exist, each with a slash at its end. Programs named without directory exist anyway.
+    pub program_directories: Vec<String>,
+}
+
+impl Machine {
+    pub(crate) fn has_program(&self, path: &str) -> bool {
+        let mut known = self.program_directories.iter();
+        !path.starts_with('/') || known.any(|directory| path.starts_with(directory.as_str()))
+    }
+}
+
 /// How a configuration is read.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -18,8 +36,8 @@ pub struct Options {
     pub environment: BTreeMap<String, String>,
     /// Where `${_RANDOM}` starts; equal seeds give equal readings.
     pub random_seed: u64,
-    /// The accounts of the machine, if scripts for others are to be dropped; without, every account is taken to exist.
-    pub accounts: Option<BTreeSet<String>>,
+    /// What the machine has, if what it lacks is to count; without, everything is taken to exist.
+    pub machine: Option<Machine>,
     /// Checks of includes that are on from the start.
     pub include_checks: IncludeChecks,
 }

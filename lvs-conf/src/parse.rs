@@ -68,7 +68,13 @@ pub fn parse(
                 }
             }
         }
-        if stopped {
+        let lacks_namespace = |(_, statement): &(u32, Statement)| {
+            let name = statement.args.first().filter(|_| statement.spec.name == "net_namespace");
+            name.zip(options.machine.as_ref())
+                .is_some_and(|(name, machine)| !machine.namespaces.contains(name.text.as_str()))
+        };
+        // Parts that cannot enter their namespace end before they read anything.
+        if stopped || statements.iter().any(lacks_namespace) {
             break;
         }
     }

@@ -39,12 +39,13 @@ pub fn complaints(sources: &SourceMap, diagnostics: &[Diagnostic]) -> Vec<Compla
         let line = sources.position(diagnostic.span).line;
         for code in std::iter::once(&diagnostic.code).chain(&diagnostic.also) {
             let complaint = Complaint {
-                kind: code.as_str(),
+                kind: kind(*code),
                 argument: argument(*code, diagnostic, sources),
                 line: code.is_found_while_reading().then_some(line),
             };
             // Complaints without line are told apart by their text, in which only these name their object.
-            let object = (*code == Code::TrackOwnInterface).then(|| word(sources, diagnostic.span));
+            let object = (*code == Code::TrackOwnInterface)
+                .then(|| diagnostic.message.rsplit('`').nth(1).map(str::to_owned));
             if !is_about_machine(*code)
                 && (complaint.line.is_some() || seen.insert((complaint.clone(), object)))
             {
@@ -59,9 +60,20 @@ pub fn complaints(sources: &SourceMap, diagnostics: &[Diagnostic]) -> Vec<Compla
     out
 }
 
+/// The record has one name for both ways to lack an interface.
+fn kind(code: Code) -> &'static str {
+    match code {
+        Code::UnicastNoSource => Code::NoInterface.as_str(),
+        code => code.as_str(),
+    }
+}
+
 /// Complaints that are not about the text.
 fn is_about_machine(code: Code) -> bool {
-    matches!(code, Code::ScriptUserInvalid | Code::ScriptUserMissing)
+    matches!(
+        code,
+        Code::ScriptUserInvalid | Code::ScriptUserMissing | Code::RtPriorityClamped
+    )
 }
 
 fn argument(code: Code, diagnostic: &Diagnostic, sources: &SourceMap) -> Option<String> {

@@ -4,10 +4,13 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lvs_conf::{Dialect, NoFiles, Options, SourceMap, load, tree, verdict};
+use lvs_conf::{Dialect, Machine, NoFiles, Options, SourceMap, load, tree, verdict};
 
 /// Accounts that the machine of the recorded verdicts had, as far as the files name them.
 const ACCOUNTS: &[&str] = &["root", "nobody", "daemon"];
+
+/// Where that machine had programs.
+const PROGRAMS: &[&str] = &["/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/"];
 
 /// Exit status and complaints of every file, from the record.
 fn recorded(folder: &std::path::Path) -> BTreeMap<String, (u8, String)> {
@@ -41,7 +44,11 @@ fn verdicts_are_those_of_keepalived_2_2_7() {
     let options = Options {
         dialect: Dialect::V2_2_7,
         config_id: "node1".to_owned(),
-        accounts: Some(ACCOUNTS.iter().map(|name| (*name).to_owned()).collect()),
+        machine: Some(Machine {
+            accounts: ACCOUNTS.iter().map(|name| (*name).to_owned()).collect(),
+            program_directories: PROGRAMS.iter().map(|name| (*name).to_owned()).collect(),
+            ..Machine::default()
+        }),
         ..Options::default()
     };
     let (mut differing, mut arguments_differ) = (BTreeSet::new(), BTreeSet::new());
