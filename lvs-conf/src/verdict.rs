@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use crate::diag::{Class, Code, Diagnostic};
-use crate::source::{SourceMap, Span};
+use crate::source::{SourceMap, Span, to_offset};
 
 /// One complaint of keepalived's config test.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -76,26 +76,49 @@ fn is_about_machine(code: Code) -> bool {
     )
 }
 
+/// What the record names in brackets: the word, the keyword of its line, or the object that the message names first.
 fn argument(code: Code, diagnostic: &Diagnostic, sources: &SourceMap) -> Option<String> {
-    let names_word = matches!(
-        code,
+    match code {
+        Code::InvalidValue if diagnostic.code == Code::NumberOutOfRange => {
+            let name = keyword(sources, diagnostic.span);
+            Some(name.strip_prefix("vrrp_").map_or(name.clone(), str::to_owned))
+        }
+        Code::ZeroRaisedToOne => Some(keyword(sources, diagnostic.span)),
+        Code::DuplicateKeyword => {
+            Some(keyword(sources, diagnostic.span)).filter(|name| name.starts_with("notify"))
+        }
+        Code::VrrpScriptWithoutScript => diagnostic.message.split('`').nth(1).map(str::to_owned),
         Code::UnknownKeyword
-            | Code::MissingArgument
-            | Code::Deprecated
-            | Code::InvalidNumber
-            | Code::InvalidValue
-            | Code::NumberOutOfRange
-            | Code::NegativeNumber
-            | Code::UnknownForwardingMethod
-            | Code::UnknownScheduler
-            | Code::UnknownState
-            | Code::TrackScriptUndefined
-            | Code::TrackFileUndefined
-            | Code::TrackProcessUndefined
-            | Code::TrackBfdUndefined
-            | Code::SyncGroupMemberUndefined
-    );
-    names_word.then(|| word(sources, diagnostic.span))
+        | Code::MissingArgument
+        | Code::Deprecated
+        | Code::InvalidNumber
+        | Code::InvalidValue
+        | Code::NumberOutOfRange
+        | Code::NegativeNumber
+        | Code::UnknownForwardingMethod
+        | Code::UnknownScheduler
+        | Code::UnknownState
+        | Code::TrackScriptUndefined
+        | Code::TrackFileUndefined
+        | Code::TrackProcessUndefined
+        | Code::TrackBfdUndefined
+        | Code::SyncGroupMemberUndefined => Some(word(sources, diagnostic.span)),
+        _ => None,
+    }
+}
+
+/// The first word of the line that a span starts on.
+fn keyword(sources: &SourceMap, span: Span) -> String {
+    let text = sources.get(span.source).map_or(&[][..], |source| source.bytes());
+    let before = &text[..(span.start as usize).min(text.len())];
+    let start = before.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+    word(
+        sources,
+        Span {
+            start: to_offset(start),
+            ..span
+        },
+    )
 }
 
 /// The first word of a span, without quotes.
