@@ -57,6 +57,7 @@
 
 pub mod diag;
 mod dialect;
+pub mod diff;
 pub mod files;
 #[doc(hidden)]
 pub mod fuzz;

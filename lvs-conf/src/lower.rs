@@ -69,8 +69,8 @@ impl Context<'_> {
 
     /// Whether there is an account of this name; without knowledge of the machine there is.
     fn has_account(&self, name: &str) -> bool {
-        let accounts = self.options.accounts.as_ref();
-        accounts.is_none_or(|known| known.contains(name))
+        let machine = self.options.machine.as_ref();
+        machine.is_none_or(|machine| machine.accounts.contains(name))
     }
 
     /// Says of an account that does not exist what follows from it.

@@ -18,15 +18,16 @@ mod vrrp;
 /// The configuration as a file.
 ///
 /// ```
-/// use lvs_conf::{SourceMap, load, print};
+/// use lvs_conf::{NoFiles, Options, SourceMap, load, print};
 ///
 /// let mut sources = SourceMap::new();
-/// let id = sources.add("x", "global_defs { router_id   \"a\"\n # why not\n smtp_alert false }");
-/// let config = load(&sources, id).config;
+/// let id = sources.add("x", "global_defs {\n router_id   \"a\"\n # why not\n smtp_alert false }");
+/// let options = Options::default();
+/// let config = load(&mut sources, id, &NoFiles, &options).config;
 /// let text = print(&config);
 /// assert_eq!(text, "global_defs {\n    router_id a\n    smtp_alert false\n}\n");
 /// let again = sources.add("y", text);
-/// assert_eq!(load(&sources, again).config, config);
+/// assert_eq!(load(&mut sources, again, &NoFiles, &options).config, config);
 /// ```
 pub fn print(config: &Config) -> String {
     let mut out = Writer::default();
@@ -47,6 +48,26 @@ pub fn print(config: &Config) -> String {
     }
     lvs::write(config, &mut out);
     out.text
+}
+
+/// A route as one line.
+pub(crate) fn route_line(route: &crate::model::Route) -> String {
+    net::route(route)
+}
+
+/// A rule as one line.
+pub(crate) fn rule_line(rule: &crate::model::Rule) -> String {
+    net::rule(rule)
+}
+
+/// An address with its prefix length, which is left out if it is the whole address.
+pub(crate) fn address_line(address: std::net::IpAddr, prefix_len: u8) -> String {
+    let full = if address.is_ipv4() { 32 } else { 128 };
+    if prefix_len == full {
+        address.to_string()
+    } else {
+        format!("{address}/{prefix_len}")
+    }
 }
 
 /// Text with indentation.

@@ -586,6 +586,7 @@ fn http(
         );
         return None;
     }
+    check.urls.shrink_to_fit();
     let inherited = virtualhost.or_else(|| target.virtualhost.map(str::to_owned));
     for url in &mut check.urls {
         if url.virtualhost.is_none() {
@@ -655,6 +656,7 @@ fn url(cx: &mut Context, block: &Statement) -> Option<Url> {
     if status_codes.is_empty() {
         status_codes.push((200, 299));
     }
+    status_codes.shrink_to_fit();
     if regex.max_offset.is_some_and(|max| regex.min_offset > max) {
         cx.report(
             Code::InvalidValue,

@@ -509,6 +509,8 @@ impl<'a> Draft<'a> {
         server
             .address
             .set_port(self.port(cx, written_port, server.method, head));
+        // Most servers have one checker, and there may be a hundred thousand servers.
+        server.checkers.reserve_exact(checks.len());
         for check in checks {
             let target = checker::Target {
                 address: server.address,
@@ -637,6 +639,7 @@ impl<'a> Draft<'a> {
 
     fn finish(mut self, cx: &mut Context) -> Option<VirtualServer> {
         let head = self.head;
+        self.server.real_servers.shrink_to_fit();
         if self.server.real_servers.is_empty() {
             cx.report(
                 Code::VsNoRealServers,

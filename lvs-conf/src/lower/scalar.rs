@@ -107,12 +107,15 @@ impl Context<'_> {
         };
         let before = self.diagnostics.len();
         if range.clamp {
-            let value = self.int(what, word, i64::MIN..=i64::MAX)?;
+            let Some(value) = self.int(what, word, i64::MIN..=i64::MAX) else {
+                self.complain_twice(before);
+                return None;
+            };
             let used = value.clamp(range.least, range.most);
             if used != value {
                 self.push(
                     Diagnostic::new(
-                        Code::NumberOutOfRange,
+                        Code::RtPriorityClamped,
                         Consequence::Adjust,
                         word.span,
                         format!("`{}` is out of range for `{what}`, {used} is used", word.text),
@@ -341,6 +344,10 @@ impl Context<'_> {
         {
             diagnostic =
                 diagnostic.hint(format!("put a blank before the port: `{address} {port}`"));
+        } else if let Some(wrong) = wrong_octet(&word.text) {
+            diagnostic = diagnostic.hint(format!("`{wrong}` is more than 255"));
+        } else if word.text.contains(|c: char| c.is_ascii_alphabetic()) && !word.text.contains(':') {
+            diagnostic = diagnostic.hint("write the address itself, names are not looked up");
         }
         self.push(diagnostic);
     }
@@ -483,6 +490,17 @@ pub(super) fn any_base(text: &str) -> Option<u64> {
         _ if text.starts_with('+') => None,
         _ => text.parse().ok(),
     }
+}
+
+/// The part of an IPv4 address that is too large.
+fn wrong_octet(text: &str) -> Option<&str> {
+    let parts: Vec<&str> = text.split('.').collect();
+    let numbers = parts.iter().map(|part| part.parse::<u32>());
+    if parts.len() != 4 || numbers.clone().any(|number| number.is_err()) {
+        return None;
+    }
+    let at = numbers.flatten().position(|number| number > 255)?;
+    Some(parts[at])
 }
 
 /// An address as servers and peers are written: a range or prefix after it is cut off.

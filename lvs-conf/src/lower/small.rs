@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Context, address, route, rule};
 use crate::diag::{Code, Consequence, Diagnostic};
+use crate::dialect::Dialect;
 use crate::model::{
     BfdInstance, Config, Family, GarpGroup, InitFile, InterfaceDelay, LinkbeatInterface,
     LinkbeatMethod, ParameterMatch, Ssl, TrackFile, TrackGroup, TrackProcess,
@@ -215,7 +216,10 @@ fn garp_group(cx: &mut Context, block: &Statement, groups: &mut Vec<GarpGroup>) 
                 cx.report(
                     Code::DuplicateGarpGroup,
                     Consequence::Ignore,
-                    word.span,
+                    match cx.dialect {
+                        Dialect::V2_2_7 => statement.close(),
+                        Dialect::Newest => word.span,
+                    },
                     format!("interface `{name}` is in a garp_group already"),
                 );
             } else {

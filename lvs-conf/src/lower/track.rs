@@ -39,10 +39,12 @@ impl Names {
                     Kind::Process,
                     config.track_processes.iter().any(|p| p.name == name),
                 ),
-                "bfd_instance" => (
-                    Kind::Bfd,
-                    config.bfd_instances.iter().any(|b| b.name == name && b.vrrp),
-                ),
+                // The VRRP part knows sessions that the BFD part has dropped.
+                "bfd_instance" => {
+                    let for_checkers = statement.statements().iter().any(|s| s.spec.name == "checker");
+                    let for_instances = statement.statements().iter().any(|s| s.spec.name == "vrrp");
+                    (Kind::Bfd, for_instances || !for_checkers)
+                }
                 _ => continue,
             };
             if usable {

@@ -107,6 +107,10 @@ pub(super) fn settle(
             ),
             _ => {}
         }
+        group
+            .track
+            .bfd
+            .retain(|track| config.bfd_instances.iter().any(|bfd| bfd.name == track.name));
         let owners = instances
             .iter()
             .filter(|instance| group.members.iter().any(|name| name == instance.name()))

@@ -9,7 +9,10 @@ use crate::model::{HmacMode, VmacKind};
 impl Draft {
     /// The least that an instance needs.
     pub(in super::super) fn can_run(&mut self, cx: &mut Context) -> bool {
+        // The release looks no further once one thing is missing.
+        let looks_on = self.vrid.is_some() || cx.dialect == Dialect::Newest;
         let name = &self.instance.name;
+        let mut can_run = true;
         let mut refuse = |code, why: &str, expected: &str| {
             cx.push(
                 Diagnostic::new(
@@ -20,7 +23,7 @@ impl Draft {
                 )
                 .expected(expected),
             );
-            self.stayed_away = true;
+            can_run = false;
         };
         if self.vrid.is_none() {
             refuse(
@@ -29,7 +32,7 @@ impl Draft {
                 "`virtual_router_id <1..255>`",
             );
         }
-        if self.instance.interface.is_none() {
+        if self.instance.interface.is_none() && looks_on {
             let source = self.instance.source;
             if self.unicast.is_none() {
                 refuse(
@@ -51,7 +54,8 @@ impl Draft {
                 );
             }
         }
-        !self.stayed_away
+        self.stayed_away |= !can_run;
+        can_run
     }
 
     /// What becomes of the instance.
@@ -323,6 +327,10 @@ impl Draft {
     }
 
     fn tracking(&mut self, cx: &mut Context, config: &Config, group: Option<&SyncGroup>) {
+        self.instance
+            .track
+            .bfd
+            .retain(|track| config.bfd_instances.iter().any(|bfd| bfd.name == track.name));
         let own = self.instance.interface.clone();
         let interfaces = &mut self.instance.track.interfaces;
         let before = interfaces.len();
@@ -332,7 +340,10 @@ impl Draft {
                 cx,
                 Code::TrackOwnInterface,
                 Consequence::Ignore,
-                "it tracks its own interface, which it does anyway",
+                &format!(
+                    "it tracks its own interface `{}`, which it does anyway",
+                    own.unwrap_or_default()
+                ),
             );
         }
         let owner = self.instance.priority == 255;
@@ -362,6 +373,15 @@ impl Draft {
                 !weighted
             });
         };
+        let programs = cx.options.machine.as_ref();
+        let is_there = |entry: &Track| {
+            let mut scripts = config.scripts.iter();
+            let script = scripts.find(|script| script.name == entry.name);
+            let program = script.and_then(|script| script.script.command.first());
+            program.is_none_or(|path| programs.is_none_or(|machine| machine.has_program(path)))
+        };
+        // Absent scripts are not tracked in the first place.
+        track.scripts.retain(is_there);
         drop(1, &mut track.scripts);
         drop(4, &mut track.bfd);
         if owner {
