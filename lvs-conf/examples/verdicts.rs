@@ -40,7 +40,11 @@ fn main() -> ExitCode {
         let loaded = load(&mut sources, main, &Disk, &options);
         let complaints = verdict::complaints(&sources, &loaded.diagnostics);
         let list: Vec<String> = complaints.iter().map(ToString::to_string).collect();
-        let list = if list.is_empty() { "-".to_owned() } else { list.join("; ") };
+        let list = if list.is_empty() {
+            "-".to_owned()
+        } else {
+            list.join("; ")
+        };
         println!("{name}\t{}\t{list}", loaded.exit_status());
     }
     if all_read {

@@ -171,6 +171,7 @@ pub struct Keyword {
     pub places: &'static [Place],
     /// What follows it.
     pub shape: Shape,
+    required: usize,
     /// Its arguments: `<x>` required, `[x]` optional.
     pub args: &'static str,
     /// One line of documentation.
@@ -194,17 +195,7 @@ pub struct Keyword {
 impl Keyword {
     /// How many arguments must be there.
     pub fn required(&self) -> usize {
-        let mut depth = 0;
-        let mut count = 0;
-        for byte in self.args.bytes() {
-            match byte {
-                b'[' => depth += 1,
-                b']' => depth -= 1,
-                b'<' if depth == 0 => count += 1,
-                _ => {}
-            }
-        }
-        count
+        self.required
     }
 
     /// The current spelling of an alias, else the name itself.
@@ -243,7 +234,11 @@ impl Keyword {
 
     /// Whole seconds.
     const fn seconds(self, least: i64, most: i64) -> Self {
-        self.range(least * 1_000_000, most.saturating_mul(1_000_000), Unit::Seconds(0))
+        self.range(
+            least * 1_000_000,
+            most.saturating_mul(1_000_000),
+            Unit::Seconds(0),
+        )
     }
 
     /// Seconds with three decimals, bounds in microseconds.
@@ -317,10 +312,8 @@ impl Keyword {
 
 /// The row for a keyword at a place. Names that are known only to give a hint are not found here.
 pub fn find(place: Place, name: &str) -> Option<&'static Keyword> {
-    let rows = &INDEX[place as usize];
-    rows.binary_search_by_key(&name, |row| row.name)
-        .ok()
-        .map(|at| rows[at])
+    let rows = &INDEX[place as usize][bucket(name)];
+    rows.iter().copied().find(|row| row.name == name)
 }
 
 /// Every row of a place, those that are known only to give a hint included.
@@ -414,6 +407,7 @@ const fn row(
         name,
         places,
         shape,
+        required: required(args),
         args,
         doc,
         status: Status::Current,
@@ -424,6 +418,22 @@ const fn row(
         since: "old",
         first_wins: false,
     }
+}
+
+/// The `<x>` of an argument text that are not in `[...]`.
+const fn required(args: &str) -> usize {
+    let bytes = args.as_bytes();
+    let (mut at, mut depth, mut count) = (0, 0, 0);
+    while at < bytes.len() {
+        match bytes[at] {
+            b'[' => depth += 1,
+            b']' => depth -= 1,
+            b'<' if depth == 0 => count += 1,
+            _ => {}
+        }
+        at += 1;
+    }
+    count
 }
 
 /// Whether a release number lies after another one.
@@ -465,6 +475,15 @@ const fn values(
     row(name, places, Shape::Values, args, doc)
 }
 
+fn bucket(name: &str) -> usize {
+    let bytes = name.as_bytes();
+    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else {
+        return 0;
+    };
+    (usize::from(*first) * 31 + usize::from(*last) * 7 + bytes.len()) % BUCKETS
+}
+
+const BUCKETS: usize = 128;
 const LONGEST_GUESS: usize = 40;
 
 /// The whole table, in parts by subject.
@@ -477,16 +496,16 @@ static TABLE: &[&[Keyword]] = &[
     table::CHECKER,
 ];
 
-/// The usable rows of each place, sorted by name.
-static INDEX: LazyLock<Vec<Vec<&'static Keyword>>> = LazyLock::new(|| {
+/// The usable rows of each place, by [`bucket`]. Every line of a configuration asks for one.
+static INDEX: LazyLock<Vec<Vec<Vec<&'static Keyword>>>> = LazyLock::new(|| {
     Place::ALL
         .iter()
         .map(|place| {
-            let mut rows: Vec<_> = at(*place)
-                .filter(|row| !matches!(row.status, Status::Unknown(_)))
-                .collect();
-            rows.sort_by_key(|row| row.name);
-            rows
+            let mut buckets = vec![Vec::new(); BUCKETS];
+            for row in at(*place).filter(|row| !matches!(row.status, Status::Unknown(_))) {
+                buckets[bucket(row.name)].push(row);
+            }
+            buckets
         })
         .collect()
 });

@@ -46,6 +46,8 @@ pub struct Line {
     unterminated: bool,
     /// A comment was cut off.
     commented: bool,
+    /// What is to be looked for in the bytes; more than there is does no harm.
+    marks: u8,
 }
 
 /// Where the bytes of a line stood.
@@ -157,6 +159,7 @@ impl Line {
             origin: Origin::Source(source),
             unterminated: false,
             commented: false,
+            marks: u8::MAX,
         }
     }
 
@@ -170,6 +173,7 @@ impl Line {
             origin: Origin::Spans(spans.into()),
             unterminated,
             commented: false,
+            marks: u8::MAX,
         }
     }
 

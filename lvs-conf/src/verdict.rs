@@ -81,7 +81,10 @@ fn argument(code: Code, diagnostic: &Diagnostic, sources: &SourceMap) -> Option<
     match code {
         Code::InvalidValue if diagnostic.code == Code::NumberOutOfRange => {
             let name = keyword(sources, diagnostic.span);
-            Some(name.strip_prefix("vrrp_").map_or(name.clone(), str::to_owned))
+            Some(
+                name.strip_prefix("vrrp_")
+                    .unwrap_or(&name).to_owned(),
+            )
         }
         Code::ZeroRaisedToOne => Some(keyword(sources, diagnostic.span)),
         Code::DuplicateKeyword => {
@@ -109,9 +112,14 @@ fn argument(code: Code, diagnostic: &Diagnostic, sources: &SourceMap) -> Option<
 
 /// The first word of the line that a span starts on.
 fn keyword(sources: &SourceMap, span: Span) -> String {
-    let text = sources.get(span.source).map_or(&[][..], |source| source.bytes());
+    let text = sources
+        .get(span.source)
+        .map_or(&[][..], |source| source.bytes());
     let before = &text[..(span.start as usize).min(text.len())];
-    let start = before.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+    let start = before
+        .iter()
+        .rposition(|b| *b == b'\n')
+        .map_or(0, |at| at + 1);
     word(
         sources,
         Span {

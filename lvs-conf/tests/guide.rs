@@ -4,6 +4,8 @@ mod common;
 
 use lvs_conf::{Code, Loaded, NoFiles, Options, SourceMap, load};
 
+const NO_NAMES: &str = "write the address itself, names are not looked up";
+
 fn setup(name: &str) -> Option<(SourceMap, Loaded)> {
     let folder = common::shared("guide/setups")?;
     let bytes = std::fs::read(folder.join(name)).expect("the file can be read");
@@ -53,11 +55,11 @@ fn placeholders_for_an_address_are_diagnosed() {
     };
     assert_eq!(
         found(&sources, &loaded, Code::VipAddressInvalid),
-        [(18, 1, None)]
+        [(18, 1, Some(NO_NAMES.to_owned()))]
     );
     assert_eq!(
         found(&sources, &loaded, Code::VsAddressInvalid),
-        [(21, 16, None)]
+        [(21, 16, Some(NO_NAMES.to_owned()))]
     );
     assert_eq!(
         found(&sources, &loaded, Code::UnknownKeyword),
@@ -86,7 +88,7 @@ fn slips_of_the_reference_instance_are_found_with_their_hints() {
     );
     assert_eq!(
         found(&sources, &loaded, Code::SourceAddressInvalid),
-        [(9, 14, None)]
+        [(9, 14, Some(NO_NAMES.to_owned()))]
     );
     let missing = found(&sources, &loaded, Code::MissingArgument);
     assert_eq!((missing.len(), missing[0].0, missing[0].1), (1, 32, 1));

@@ -22,15 +22,18 @@ fn round_trip(loaded: &Loaded) -> Result<(), String> {
     let text = print(&loaded.config);
     let (sources, again) = read(text.clone());
     for diagnostic in &again.diagnostics {
-        // The daemon part is refused or not by what is left out, which is not printed.
-        if diagnostic.severity() == Severity::Error {
+        let old = loaded.diagnostics.iter().any(|d| d.code == diagnostic.code);
+        if diagnostic.severity() == Severity::Error && !old {
             return Err(format!("{}\n{text}", diagnostic.display(&sources)));
         }
     }
     if again.config == loaded.config {
         return Ok(());
     }
-    let (before, after) = (format!("{:#?}", loaded.config), format!("{:#?}", again.config));
+    let (before, after) = (
+        format!("{:#?}", loaded.config),
+        format!("{:#?}", again.config),
+    );
     let differing: Vec<_> = before
         .lines()
         .zip(after.lines())
@@ -56,7 +59,8 @@ fn every_file_of_the_corpus_loads_the_same_after_printing() {
 
 /// Words that may be arguments, by the place and the name of the keyword.
 fn argument(row: &'static Keyword, place: Place) -> BoxedStrategy<String> {
-    let text = |all: &'static [&'static str]| prop::sample::select(all).prop_map(str::to_owned).boxed();
+    let text =
+        |all: &'static [&'static str]| prop::sample::select(all).prop_map(str::to_owned).boxed();
     if let Some(range) = row.range
         && range.unit != Unit::Bytes
     {
@@ -69,9 +73,13 @@ fn argument(row: &'static Keyword, place: Place) -> BoxedStrategy<String> {
         (Place::Instance, "state") => text(&["MASTER", "BACKUP"]),
         (_, "protocol") => text(&["TCP", "UDP", "SCTP"]),
         (_, "lb_algo" | "lvs_sched") => text(&["rr", "sh", "mh", "wlc"]),
-        (_, "lvs_method" | "lb_kind" | "sorry_server_lvs_method") => {
-            text(&["NAT", "DR", "TUN", "TUN type gue port 5 csum", "TUN type gre"])
-        }
+        (_, "lvs_method" | "lb_kind" | "sorry_server_lvs_method") => text(&[
+            "NAT",
+            "DR",
+            "TUN",
+            "TUN type gue port 5 csum",
+            "TUN type gre",
+        ]),
         (Place::Authentication, "auth_type") => text(&["PASS", "AH"]),
         (Place::DnsCheck, "type") => text(&["A", "mx", "SOA"]),
         (_, "http_protocol") => text(&["1.0", "1.0c", "1.1"]),
@@ -102,10 +110,14 @@ fn argument(row: &'static Keyword, place: Place) -> BoxedStrategy<String> {
         (_, "virtualhost" | "snmp_name" | "router_id" | "helo_name") => text(&["n", "\"a b#c\""]),
         _ if row.name.ends_with("cpu_affinity") => text(&["0", "0 3"]),
         _ if row.args.starts_with("[BOOL") => text(&["", "on", "no"]),
-        _ if row.args.starts_with("<CMD") => {
-            text(&["/bin/x", "\"/bin/x 'a b' \\\"c\\\" $d\" nobody", "\"/bin/y \\\\\\\\ #z\" u g"])
+        _ if row.args.starts_with("<CMD") => text(&[
+            "/bin/x",
+            "\"/bin/x 'a b' \\\"c\\\" $d\" nobody",
+            "\"/bin/y \\\\\\\\ #z\" u g",
+        ]),
+        _ if row.args.contains("ADDRESS") || row.args.contains("IPADDR") => {
+            text(&["10.0.0.9", "10.0.0.8"])
         }
-        _ if row.args.contains("ADDRESS") || row.args.contains("IPADDR") => text(&["10.0.0.9", "10.0.0.8"]),
         _ if row.args.contains("PATTERN") => text(&["\"a.*b\"", "'x\"y'"]),
         _ if row.args.is_empty() => text(&[""]),
         _ if row.args.starts_with('[') => text(&["", "5"]),
@@ -148,7 +160,12 @@ fn lines(name: &str) -> &'static [&'static str] {
         "interfaces" => &["eth4 eth5", "eth6"],
         "linkbeat_interfaces" => &["eth1 MII", "eth2"],
         "interface_up_down_delays" => &["eth1 0.5 3", "eth2 1"],
-        "virtual_server_group" => &["10.0.0.40 80", "10.0.0.50-60", "10.0.0.64/26 80", "fwmark 5 inet"],
+        "virtual_server_group" => &[
+            "10.0.0.40 80",
+            "10.0.0.50-60",
+            "10.0.0.64/26 80",
+            "fwmark 5 inet",
+        ],
         _ => &[],
     }
 }
@@ -168,7 +185,11 @@ fn statements(place: Place, depth: u32) -> BoxedStrategy<String> {
             .prop_map(move |argument| format!("{} {argument}\n", row.name))
             .boxed(),
         Shape::Values => {
-            let name = if row.name == "virtual_server_group" { " g" } else { "" };
+            let name = if row.name == "virtual_server_group" {
+                " g"
+            } else {
+                ""
+            };
             let all = lines(row.name);
             prop::sample::subsequence(all, 0..=all.len())
                 .prop_map(move |lines| format!("{}{name} {{\n{}\n}}\n", row.name, lines.join("\n")))

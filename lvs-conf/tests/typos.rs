@@ -9,10 +9,7 @@ fn rendered(text: &str) -> String {
     let mut sources = SourceMap::new();
     let main = sources.add("keepalived.conf", text);
     let loaded = load(&mut sources, main, &NoFiles, &Options::default());
-    let complaints = loaded
-        .diagnostics
-        .iter()
-        .filter(|d| d.class() != Class::Ok);
+    let complaints = loaded.diagnostics.iter().filter(|d| d.class() != Class::Ok);
     let blocks: Vec<_> = complaints
         .map(|d| d.render(&sources, &Renderer::plain()))
         .collect();
@@ -199,7 +196,10 @@ error[duplicate-vrrp-instance]: vrrp_instance `a` is defined twice, the second b
 #[test]
 fn a_quote_that_stays_open() {
     says(
-        &service("weight 1", "weight 1\n        virtualhost \"www.example.org"),
+        &service(
+            "weight 1",
+            "weight 1\n        virtualhost \"www.example.org",
+        ),
         r#"
 error[argument-missing-ignored]: `virtualhost` lacks an argument
  --> keepalived.conf:7:9

@@ -38,7 +38,9 @@ impl ConfigFile {
                 .map(|directory| directory.display().to_string())
                 .unwrap_or_default(),
             environment: std::env::vars_os()
-                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+                .filter_map(|(name, value)| {
+                    Some((name.into_string().ok()?, value.into_string().ok()?))
+                })
                 .collect(),
             random_seed: RandomState::new().hash_one(0),
             ..Options::default()

@@ -41,12 +41,16 @@ fn measure(size: usize) {
     let options = Options::default();
     let parsed = parse(&mut sources, main, &NoFiles, &options);
     let parse_time = start.elapsed();
-    let parse_memory = peak_memory().zip(before).map(|(after, before)| after - before);
+    let parse_memory = peak_memory()
+        .zip(before)
+        .map(|(after, before)| after - before);
     let (config, findings) = lower(&parsed.tree, &options);
     let lower_time = start.elapsed();
     let changes = compare(&config);
     let total = start.elapsed();
-    let memory = peak_memory().zip(before).map(|(after, before)| after - before);
+    let memory = peak_memory()
+        .zip(before)
+        .map(|(after, before)| after - before);
     println!(
         "{size} virtual servers, {:.1} MB: parse {:.0?}, lower {:.0?}, diff {:.0?}, total {total:.0?}",
         bytes as f64 / 1e6,
@@ -117,7 +121,9 @@ fn original(text: &str) -> Option<Result<Duration, Duration>> {
 /// The most memory that the process had so far, in bytes.
 fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kilobytes: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
     Some(kilobytes * 1024)
 }

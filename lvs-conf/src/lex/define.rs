@@ -88,7 +88,8 @@ impl Reader<'_> {
             let end = reference.end;
             let span = spans[at].to(spans[end - 1]);
             active.retain(|(_, tail)| text.len() - at > *tail);
-            let replaying = |frame: &Frame| matches!(frame, Frame::Body(body) if body.name == reference.name);
+            let replaying =
+                |frame: &Frame| matches!(frame, Frame::Body(body) if body.name == reference.name);
             if active.iter().any(|(name, _)| *name == reference.name)
                 || self.frames.iter().any(replaying)
                 || replaced == MAX_REPLACED

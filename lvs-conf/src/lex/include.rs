@@ -132,7 +132,9 @@ impl Reader<'_> {
         };
         let keyword = &bytes[..end];
         if !matches!(keyword.len() - INCLUDE.len(), 0 | 1)
-            || !keyword[INCLUDE.len()..].iter().all(|b| b"rmwba".contains(b))
+            || !keyword[INCLUDE.len()..]
+                .iter()
+                .all(|b| b"rmwba".contains(b))
         {
             return false;
         }
@@ -146,7 +148,8 @@ impl Reader<'_> {
             self.include_pattern(one, patterns.len() > 1, checks, span, &mut opened);
         }
         // The first one is read first.
-        self.frames.extend(opened.into_iter().rev().map(Frame::File));
+        self.frames
+            .extend(opened.into_iter().rev().map(Frame::File));
         true
     }
 

@@ -140,10 +140,7 @@ fn line_end(rest: &[u8]) -> Option<usize> {
 
 fn is_directive(rest: &[u8]) -> bool {
     let line = &rest[..rest.iter().position(|b| *b == b'\n').unwrap_or(rest.len())];
-    let word = &line[..line
-        .iter()
-        .position(|b| is_space(*b))
-        .unwrap_or(line.len())];
+    let word = &line[..line.iter().position(|b| is_space(*b)).unwrap_or(line.len())];
     line.starts_with(b"@")
         || line.starts_with(b"~")
         || definition(line).is_some()
@@ -177,7 +174,13 @@ fn word_len(rest: &[u8]) -> usize {
     let mut at = 0;
     while at < rest.len() {
         match rest[at] {
-            b'\\' if rest.get(at + 1).is_some_and(|b| matches!(b, b'#' | b'!' | b'\\' | b'"')) => at += 1,
+            b'\\'
+                if rest
+                    .get(at + 1)
+                    .is_some_and(|b| matches!(b, b'#' | b'!' | b'\\' | b'"')) =>
+            {
+                at += 1;
+            }
             b'"' | b'{' | b'}' | b'#' | b'!' => break,
             byte if is_space(byte) => break,
             _ => {}

@@ -8,8 +8,8 @@ use super::include::{IncludeChecks, OpenFile};
 use super::sequence::Sequence;
 use super::{Line, MAX_LINE, is_blank};
 use crate::diag::{Code, Consequence, Diagnostic};
-use crate::files::Files;
 use crate::dialect::Dialect;
+use crate::files::Files;
 use crate::options::Options;
 use crate::source::{SourceId, SourceMap, Span, to_offset};
 
@@ -103,7 +103,7 @@ impl<'a> Reader<'a> {
             if self.include(&line) {
                 continue;
             }
-            if line.bytes().iter().any(|b| matches!(b, b'{' | b'}')) {
+            if line.marks & BRACE != 0 {
                 self.split_braces(&line);
             } else {
                 self.lines += 1;
@@ -201,7 +201,7 @@ impl<'a> Reader<'a> {
                 }
                 _ => {}
             }
-            if !line.bytes().contains(&b'$') {
+            if line.marks & DOLLAR == 0 || !line.bytes().contains(&b'$') {
                 break;
             }
             let Some(Substituted { text, spans }) = self.substitute(&line) else {
@@ -211,7 +211,7 @@ impl<'a> Reader<'a> {
             if let Some(open) = clean.open_quote
                 && !line.unterminated
             {
-                let span = spans.get(open).map_or(line.span(), |s| s.to(line.span()));
+                let span = spans.get(open).map_or_else(|| line.span(), |s| s.to(line.span()));
                 self.diagnostics.push(unterminated(span));
             }
             let unterminated = line.unterminated || clean.open_quote.is_some();
@@ -274,8 +274,8 @@ impl<'a> Reader<'a> {
         let bytes = line.bytes();
         let mut from = 0;
         let mut quoted = false;
-        for at in 0..bytes.len() {
-            match bytes[at] {
+        for (at, byte) in bytes.iter().enumerate() {
+            match byte {
                 b'"' => quoted = !quoted,
                 b'{' | b'}' if !quoted => {
                     self.push_part(line, from, at);
@@ -348,7 +348,7 @@ fn physical_line(
             let mark = MARKS[usize::from(text[next])];
             marks |= mark;
             next += 1;
-            if mark == LINE_END {
+            if mark & LINE_END != 0 {
                 break;
             }
         }
@@ -387,7 +387,9 @@ fn physical_line(
         }
         // The most frequent lines by far have nothing to look at.
         if marks & SPECIAL == 0 {
-            return Some(Line::of_source(Arc::clone(text), file.id, start, end));
+            let mut line = Line::of_source(Arc::clone(text), file.id, start, end);
+            line.marks = marks;
+            return Some(line);
         }
         if let Some(nul) = text[start..end].iter().position(|b| *b == 0) {
             if dialect != Dialect::V2_2_7 {
@@ -489,6 +491,9 @@ const LINE_END: u8 = 1;
 /// What needs a second look: quotes, escapes, comments, NUL.
 const SPECIAL: u8 = 2;
 
+const DOLLAR: u8 = 4;
+const BRACE: u8 = 8;
+
 static MARKS: [u8; 256] = {
     let mut marks = [0; 256];
     marks[b'\n' as usize] = LINE_END;
@@ -497,6 +502,9 @@ static MARKS: [u8; 256] = {
     marks[b'#' as usize] = SPECIAL;
     marks[b'!' as usize] = SPECIAL;
     marks[0] = SPECIAL;
+    marks[b'$' as usize] = DOLLAR;
+    marks[b'{' as usize] = BRACE;
+    marks[b'}' as usize] = BRACE;
     marks
 };
 

@@ -79,7 +79,11 @@ pub fn split_script(text: &[u8], escapes: Escapes) -> Result<Vec<Piece>, ScriptE
                         2
                     }
                     Escapes::Process | Escapes::ProcessLongHex => {
-                        let hex = if escapes == Escapes::Process { 2 } else { usize::MAX };
+                        let hex = if escapes == Escapes::Process {
+                            2
+                        } else {
+                            usize::MAX
+                        };
                         let (value, len) = escape(&text[at + 1..], hex);
                         piece.bytes.push(value);
                         1 + len

@@ -24,7 +24,10 @@ enum Values {
         hex: bool,
     },
     /// For every round the values of all variables.
-    Lists { next: usize, rounds: Vec<Vec<String>> },
+    Lists {
+        next: usize,
+        rounds: Vec<Vec<String>>,
+    },
 }
 
 impl Sequence {
@@ -37,9 +40,13 @@ impl Sequence {
                 hex,
             } => {
                 let value = next.take()?;
-                *next = value
-                    .checked_add(*step)
-                    .filter(|value| if *step > 0 { value <= end } else { value >= end });
+                *next = value.checked_add(*step).filter(|value| {
+                    if *step > 0 {
+                        value <= end
+                    } else {
+                        value >= end
+                    }
+                });
                 vec![if *hex {
                     format!("{value:x}")
                 } else {
@@ -152,7 +159,9 @@ fn numbers(inner: &str, hex: bool) -> Parsed {
 fn lists(inner: &str) -> Parsed {
     let inner = inner.trim();
     if !inner.starts_with('{') {
-        let mut parts = inner.split([',', ' ', '\t']).filter(|part| !part.is_empty());
+        let mut parts = inner
+            .split([',', ' ', '\t'])
+            .filter(|part| !part.is_empty());
         let name = parts.next().filter(|name| is_name(name));
         let name = name.ok_or("a variable before the first comma")?;
         let rounds: Vec<_> = parts.map(|value| vec![value.to_owned()]).collect();
@@ -182,7 +191,13 @@ fn lists(inner: &str) -> Parsed {
     for set in &mut sets {
         set.resize(variables.len(), String::new());
     }
-    Ok((variables, Values::Lists { next: 0, rounds: sets }))
+    Ok((
+        variables,
+        Values::Lists {
+            next: 0,
+            rounds: sets,
+        },
+    ))
 }
 
 fn is_name(text: &str) -> bool {
@@ -198,7 +213,7 @@ fn number(text: &str) -> Option<i64> {
     if !digits.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
-    let value = if let Some(hex) = digits.strip_prefix("0x").or(digits.strip_prefix("0X")) {
+    let value = if let Some(hex) = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
         i64::from_str_radix(hex, 16)
     } else if digits.len() > 1 && digits.starts_with('0') {
         i64::from_str_radix(digits, 8)

@@ -177,7 +177,10 @@ fn a_conditional_line_is_for_one_configuration_id_or_for_all_others() {
 
 #[test]
 fn references_are_replaced_where_the_language_says() {
-    assert_eq!(text("$A=1\nx $A,$A) ${A}.2 $A.3 $AB"), ["x 1,1) 1.2 $A.3 $AB"]);
+    assert_eq!(
+        text("$A=1\nx $A,$A) ${A}.2 $A.3 $AB"),
+        ["x 1,1) 1.2 $A.3 $AB"]
+    );
     assert_eq!(text("$A=1\nx \"$A y\" \"$A\""), ["x \"1 y\" \"$A\""]);
     assert_eq!(text("$A=1\n$A=2\nx $A"), ["x 2"]);
     assert_eq!(text("x $A\n$A = 1\n$1=2"), ["x $A", "$A = 1", "$1=2"]);
@@ -222,7 +225,11 @@ fn random_numbers_keep_their_range_and_can_be_repeated() {
         };
         read(b"~SEQ(i, 50) ${_RANDOM 3 5}", &MapFiles::new(), &options).0
     };
-    assert!(seeded(1).iter().all(|n| matches!(n.as_str(), "3" | "4" | "5")));
+    assert!(
+        seeded(1)
+            .iter()
+            .all(|n| matches!(n.as_str(), "3" | "4" | "5"))
+    );
     assert_eq!(seeded(1), seeded(1));
     assert_ne!(seeded(1), seeded(2));
     let (_, diagnostics) = lex(b"a ${_RANDOM 5 3}\na ${_RANDOM x}");
@@ -281,7 +288,10 @@ fn sequences_count_as_written() {
     assert_eq!(text("~SEQ(i, 1, 3, 9) a${i}b"), ["a1b", "a4b", "a7b"]);
     assert_eq!(text("~SEQx(i, 9, 11) a $i"), ["a 9", "a a", "a b"]);
     assert_eq!(text("$N=0x2\n~SEQ(i, $N) a $i"), ["a 1", "a 2"]);
-    assert_eq!(text("~SEQ(i, 2) ~SEQ(j, 2) $i $j"), ["1 1", "1 2", "2 1", "2 2"]);
+    assert_eq!(
+        text("~SEQ(i, 2) ~SEQ(j, 2) $i $j"),
+        ["1 1", "1 2", "2 1", "2 2"]
+    );
     assert_eq!(text("~OTHER $A"), ["~OTHER $A"]);
 }
 
@@ -326,15 +336,27 @@ fn included_files_are_spliced_in_wherever_a_line_is_read() {
         .with("/etc/keepalived/conf.d/b.conf", "b 1\n")
         .with("/etc/keepalived/conf.d/a.conf", "a {\n")
         .with("/etc/keepalived/conf.d/.hidden.conf", "hidden\n")
-        .with("/etc/keepalived/sub/one.conf", "include two.conf\nin $_PWD\n")
+        .with(
+            "/etc/keepalived/sub/one.conf",
+            "include two.conf\nin $_PWD\n",
+        )
         .with("/etc/keepalived/sub/two.conf", "two\n");
     let read = |text: &str| with(&files, text);
-    assert_eq!(read("include conf.d/*.conf\n}"), (vec!["a".into(), "{".into(), "b 1".into(), "}".into()], vec![]));
+    assert_eq!(
+        read("include conf.d/*.conf\n}"),
+        (
+            vec!["a".into(), "{".into(), "b 1".into(), "}".into()],
+            vec![]
+        )
+    );
     assert_eq!(
         read("include sub/one.conf\nout $_PWD").0,
         ["two", "in /etc/keepalived/sub", "out /etc/keepalived"]
     );
-    assert_eq!(read("include /etc/keepalived/sub/{two,two}.conf").0, ["two", "two"]);
+    assert_eq!(
+        read("include /etc/keepalived/sub/{two,two}.conf").0,
+        ["two", "two"]
+    );
     assert_eq!(read("$D=sub\ninclude ${D}/two.conf").0, ["two"]);
     assert_eq!(read("include\nincludex a b").0, ["include", "includex a b"]);
 }
