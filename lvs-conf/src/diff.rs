@@ -87,12 +87,42 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
         |o| o.name.clone(),
         Object::LinkbeatInterface,
     );
-    out.named(&old.interface_delays, &new.interface_delays, |o| o.name.clone(), Object::InterfaceDelay);
-    out.named(&old.garp_groups, &new.garp_groups, |o| o.interfaces.clone(), Object::GarpGroup);
-    out.named(&old.track_files, &new.track_files, |o| o.name.clone(), Object::TrackFile);
-    out.named(&old.scripts, &new.scripts, |o| o.name.clone(), Object::Script);
-    out.named(&old.track_processes, &new.track_processes, |o| o.name.clone(), Object::TrackProcess);
-    out.named(&old.bfd_instances, &new.bfd_instances, |o| o.name.clone(), Object::Bfd);
+    out.named(
+        &old.interface_delays,
+        &new.interface_delays,
+        |o| o.name.clone(),
+        Object::InterfaceDelay,
+    );
+    out.named(
+        &old.garp_groups,
+        &new.garp_groups,
+        |o| o.interfaces.clone(),
+        Object::GarpGroup,
+    );
+    out.named(
+        &old.track_files,
+        &new.track_files,
+        |o| o.name.clone(),
+        Object::TrackFile,
+    );
+    out.named(
+        &old.scripts,
+        &new.scripts,
+        |o| o.name.clone(),
+        Object::Script,
+    );
+    out.named(
+        &old.track_processes,
+        &new.track_processes,
+        |o| o.name.clone(),
+        Object::TrackProcess,
+    );
+    out.named(
+        &old.bfd_instances,
+        &new.bfd_instances,
+        |o| o.name.clone(),
+        Object::Bfd,
+    );
     vrrp::diff(&mut out, old, new);
     lvs::diff(&mut out, old, new);
     out.0
@@ -134,11 +164,7 @@ impl Changes {
 }
 
 /// Removed, kept and added objects in file order.
-type Matched<'a, T, K> = (
-    Vec<(K, &'a T)>,
-    Vec<(K, &'a T, &'a T)>,
-    Vec<(K, &'a T)>,
-);
+type Matched<'a, T, K> = (Vec<(K, &'a T)>, Vec<(K, &'a T, &'a T)>, Vec<(K, &'a T)>);
 
 /// Matches the objects of two lists by their keys. Of objects with one key the first of the one list belongs to the first of the
 /// other, and so on.
@@ -161,8 +187,10 @@ fn matched<'a, T, K: Hash + Eq + Clone>(
         (key, *count)
     };
     let new: Vec<((K, usize), &T)> = new.iter().map(|item| (number(key(item)), item)).collect();
-    let mut before: HashMap<&(K, usize), (&T, bool)> =
-        old.iter().map(|(key, item)| (key, (*item, false))).collect();
+    let mut before: HashMap<&(K, usize), (&T, bool)> = old
+        .iter()
+        .map(|(key, item)| (key, (*item, false)))
+        .collect();
     let (mut kept, mut added) = (Vec::new(), Vec::new());
     for (key, item) in &new {
         match before.get_mut(key) {
@@ -187,11 +215,23 @@ fn daemon(out: &mut Changes, old: &Config, new: &Config) {
     let (files, files_new) = (&old.global.files, &new.global.files);
     let igmp = old.global.vrrp.disable_local_igmp != new.global.vrrp.disable_local_igmp;
     for (changed, setting) in [
-        (a.net_namespace != b.net_namespace, DaemonSetting::NetNamespace),
-        (a.net_namespace_ipvs != b.net_namespace_ipvs, DaemonSetting::NetNamespaceIpvs),
+        (
+            a.net_namespace != b.net_namespace,
+            DaemonSetting::NetNamespace,
+        ),
+        (
+            a.net_namespace_ipvs != b.net_namespace_ipvs,
+            DaemonSetting::NetNamespaceIpvs,
+        ),
         (a.instance != b.instance, DaemonSetting::Instance),
-        (firewall.nftables != firewall_new.nftables, DaemonSetting::Nftables),
-        (firewall.ipvs_table != firewall_new.ipvs_table, DaemonSetting::NftablesIpvs),
+        (
+            firewall.nftables != firewall_new.nftables,
+            DaemonSetting::Nftables,
+        ),
+        (
+            firewall.ipvs_table != firewall_new.ipvs_table,
+            DaemonSetting::NftablesIpvs,
+        ),
         (
             files.tmp_config_directory != files_new.tmp_config_directory,
             DaemonSetting::TmpConfigDirectory,
@@ -238,7 +278,11 @@ fn global(out: &mut Changes, old: &GlobalDefs, new: &GlobalDefs) {
         )
     };
     let interfaces = |g: &GlobalDefs| {
-        (g.default_interface.clone(), g.dynamic_interfaces, g.allow_if_changes)
+        (
+            g.default_interface.clone(),
+            g.dynamic_interfaces,
+            g.allow_if_changes,
+        )
     };
     let checkers = |g: &GlobalDefs| (g.rs_init_notifies, g.checker_log_all_failures);
     let flush = |g: &GlobalDefs| (g.lvs_flush, g.lvs_flush_on_stop);
@@ -251,9 +295,15 @@ fn global(out: &mut Changes, old: &GlobalDefs, new: &GlobalDefs) {
         (checkers(&old) != checkers(&new), GlobalPart::Checkers),
         (old.vrrp != new.vrrp, GlobalPart::Vrrp),
         (old.firewall != new.firewall, GlobalPart::Firewall),
-        (old.lvs_timeouts != new.lvs_timeouts, GlobalPart::LvsTimeouts),
+        (
+            old.lvs_timeouts != new.lvs_timeouts,
+            GlobalPart::LvsTimeouts,
+        ),
         (flush(&old) != flush(&new), GlobalPart::LvsFlush),
-        (old.lvs_sync_daemon != new.lvs_sync_daemon, GlobalPart::LvsSyncDaemon),
+        (
+            old.lvs_sync_daemon != new.lvs_sync_daemon,
+            GlobalPart::LvsSyncDaemon,
+        ),
         (old.processes != new.processes, GlobalPart::Processes),
         (old.buffers != new.buffers, GlobalPart::Buffers),
         (old.snmp != new.snmp, GlobalPart::Snmp),

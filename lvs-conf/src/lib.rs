@@ -76,8 +76,8 @@ pub mod verdict;
 
 #[cfg(feature = "render")]
 pub use annotate_snippets;
-pub use dialect::Dialect;
 pub use diag::{Class, Code, Consequence, Diagnostic, Note, Severity, exit_status};
+pub use dialect::Dialect;
 pub use files::{FileError, Files, MapFiles, NoFiles};
 pub use load::{Loaded, load};
 pub use lower::lower;

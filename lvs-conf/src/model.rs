@@ -35,8 +35,6 @@ macro_rules! words {
     };
 }
 
-
-
 mod check;
 mod global;
 mod lvs;

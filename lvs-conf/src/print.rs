@@ -207,7 +207,10 @@ mod tests {
         assert_eq!(Seconds(Duration::from_millis(1_500)).to_string(), "1.5");
         assert_eq!(Seconds(Duration::from_secs(3)).to_string(), "3");
         assert_eq!(Seconds(Duration::from_micros(1)).to_string(), "0.000001");
-        assert_eq!(Milliseconds(Duration::from_micros(10_500)).to_string(), "10.5");
+        assert_eq!(
+            Milliseconds(Duration::from_micros(10_500)).to_string(),
+            "10.5"
+        );
     }
 
     #[test]

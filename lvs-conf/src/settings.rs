@@ -70,7 +70,11 @@ impl Setting for bool {
     }
 
     fn write(&self, name: &str, out: &mut Writer) {
-        out.line(if *self { name.to_owned() } else { format!("{name} false") });
+        out.line(if *self {
+            name.to_owned()
+        } else {
+            format!("{name} false")
+        });
     }
 }
 

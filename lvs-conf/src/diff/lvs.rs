@@ -11,14 +11,21 @@ pub(super) fn diff(out: &mut Changes, old: &Config, new: &Config) {
     let entries = |config: &Config| -> Vec<(String, crate::model::GroupEntry)> {
         let groups = config.server_groups.iter();
         groups
-            .flat_map(|group| group.entries.iter().map(|entry| (group.name.clone(), *entry)))
+            .flat_map(|group| {
+                group
+                    .entries
+                    .iter()
+                    .map(|entry| (group.name.clone(), *entry))
+            })
             .collect()
     };
-    out.named(&entries(old), &entries(new), |entry| entry.clone(), |(name, entry)| {
-        Object::GroupEntry(name, entry)
-    });
-    let (removed, kept, added) =
-        matched(&old.virtual_servers, &new.virtual_servers, ServiceId::of);
+    out.named(
+        &entries(old),
+        &entries(new),
+        |entry| entry.clone(),
+        |(name, entry)| Object::GroupEntry(name, entry),
+    );
+    let (removed, kept, added) = matched(&old.virtual_servers, &new.virtual_servers, ServiceId::of);
     for (id, _) in removed {
         out.push(Edit::Remove, Object::Service(id));
     }

@@ -223,9 +223,13 @@ impl fmt::Display for InstanceId {
             write!(f, " on {interface}")?;
         }
         match &self.mode {
-            RouterMode::Unicast { source: Some(source) } => write!(f, " from {source}"),
+            RouterMode::Unicast {
+                source: Some(source),
+            } => write!(f, " from {source}"),
             RouterMode::Unicast { source: None } => f.write_str(" unicast"),
-            RouterMode::Multicast { group: Some(group), .. } => write!(f, " to {group}"),
+            RouterMode::Multicast {
+                group: Some(group), ..
+            } => write!(f, " to {group}"),
             RouterMode::Multicast { vmac: true, .. } => f.write_str(" with VMAC"),
             RouterMode::Multicast { .. } => Ok(()),
         }

@@ -5,10 +5,16 @@ use crate::model::{Config, VirtualAddress, VrrpInstance};
 use crate::print::{route_line, rule_line};
 
 pub(super) fn diff(out: &mut Changes, old: &Config, new: &Config) {
-    out.named(&old.track_groups, &new.track_groups, |o| o.name.clone(), Object::TrackGroup);
-    let lines = |out: &mut Changes, old: Vec<String>, new: Vec<String>, object: fn(String) -> Object| {
-        out.named(&old, &new, |line| line.clone(), object);
-    };
+    out.named(
+        &old.track_groups,
+        &new.track_groups,
+        |o| o.name.clone(),
+        Object::TrackGroup,
+    );
+    let lines =
+        |out: &mut Changes, old: Vec<String>, new: Vec<String>, object: fn(String) -> Object| {
+            out.named(&old, &new, |line| line.clone(), object);
+        };
     let addresses = |list: &[VirtualAddress]| -> Vec<AddressId> {
         list.iter().map(|vip| AddressId::of(vip, None)).collect()
     };
@@ -40,7 +46,12 @@ pub(super) fn diff(out: &mut Changes, old: &Config, new: &Config) {
     for (id, _) in added {
         out.push(Edit::Add, Object::Instance(id));
     }
-    out.named(&old.sync_groups, &new.sync_groups, |o| o.name.clone(), Object::SyncGroup);
+    out.named(
+        &old.sync_groups,
+        &new.sync_groups,
+        |o| o.name.clone(),
+        Object::SyncGroup,
+    );
 }
 
 impl InstanceId {
@@ -71,25 +82,37 @@ fn instance(out: &mut Changes, id: &InstanceId, old: &VrrpInstance, new: &VrrpIn
     }
     // Moving an address between the two blocks does not touch it.
     let pool = |instance: &VrrpInstance| -> Vec<AddressId> {
-        let all = instance.virtual_addresses.iter().chain(&instance.excluded_addresses);
-        all.map(|vip| AddressId::of(vip, instance.interface.as_ref())).collect()
+        let all = instance
+            .virtual_addresses
+            .iter()
+            .chain(&instance.excluded_addresses);
+        all.map(|vip| AddressId::of(vip, instance.interface.as_ref()))
+            .collect()
     };
     let (old_pool, new_pool) = (pool(old), pool(new));
-    out.named(&old_pool, &new_pool, |id| id.clone(), |address| {
-        Object::InstanceAddress(id.clone(), address)
-    });
+    out.named(
+        &old_pool,
+        &new_pool,
+        |id| id.clone(),
+        |address| Object::InstanceAddress(id.clone(), address),
+    );
     let routes = |instance: &VrrpInstance| -> Vec<String> {
         instance.routes.iter().map(route_line).collect()
     };
-    out.named(&routes(old), &routes(new), |line| line.clone(), |route| {
-        Object::InstanceRoute(id.clone(), route)
-    });
-    let rules = |instance: &VrrpInstance| -> Vec<String> {
-        instance.rules.iter().map(rule_line).collect()
-    };
-    out.named(&rules(old), &rules(new), |line| line.clone(), |rule| {
-        Object::InstanceRule(id.clone(), rule)
-    });
+    out.named(
+        &routes(old),
+        &routes(new),
+        |line| line.clone(),
+        |route| Object::InstanceRoute(id.clone(), route),
+    );
+    let rules =
+        |instance: &VrrpInstance| -> Vec<String> { instance.rules.iter().map(rule_line).collect() };
+    out.named(
+        &rules(old),
+        &rules(new),
+        |line| line.clone(),
+        |rule| Object::InstanceRule(id.clone(), rule),
+    );
     let settings = |instance: &VrrpInstance| VrrpInstance {
         virtual_addresses: Vec::new(),
         excluded_addresses: Vec::new(),
@@ -98,7 +121,11 @@ fn instance(out: &mut Changes, id: &InstanceId, old: &VrrpInstance, new: &VrrpIn
         ..instance.clone()
     };
     let advertised = |instance: &VrrpInstance| -> Vec<std::net::IpAddr> {
-        instance.virtual_addresses.iter().map(|vip| vip.address).collect()
+        instance
+            .virtual_addresses
+            .iter()
+            .map(|vip| vip.address)
+            .collect()
     };
     out.changed_if(
         settings(old) != settings(new) || advertised(old) != advertised(new),

@@ -112,8 +112,14 @@ mod tests {
     fn bounds_are_shown_as_they_are_written() {
         let range = |least, most, unit| Range::new(least, most, unit).to_string();
         assert_eq!(range(1, 255, Unit::None), "1 to 255");
-        assert_eq!(range(10_000, 255_000_000, Unit::Seconds(6)), "0.01 to 255 s");
-        assert_eq!(range(1_000, 4_294_967_000, Unit::Milliseconds(3)), "1 to 4294967 ms");
+        assert_eq!(
+            range(10_000, 255_000_000, Unit::Seconds(6)),
+            "0.01 to 255 s"
+        );
+        assert_eq!(
+            range(1_000, 4_294_967_000, Unit::Milliseconds(3)),
+            "1 to 4294967 ms"
+        );
         assert_eq!(range(1, i64::MAX, Unit::Seconds(6)), "at least 0.000001 s");
         assert_eq!(range(0, 15, Unit::Bytes), "at most 15 bytes");
     }

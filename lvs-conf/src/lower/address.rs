@@ -161,7 +161,10 @@ pub(super) fn track_group(
         let why = if known {
             "a second track_group is ignored".to_owned()
         } else {
-            format!("track_group `{}` is not defined before this line", word.text)
+            format!(
+                "track_group `{}` is not defined before this line",
+                word.text
+            )
         };
         cx.report(
             Code::TrackGroupUndefined,

@@ -103,7 +103,7 @@ pub(super) fn read(
     let kind = block.spec.name;
     match kind {
         "BFD_CHECK" => checkers.extend(bfd(cx, block, target, draft, checkers)),
-        "FILE_CHECK" => checkers.extend(file(cx, block, target, draft)),
+        "FILE_CHECK" => checkers.extend(file(cx, block, target)),
         "MISC_CHECK" => checkers.extend(misc(cx, block, draft)),
         "SMTP_CHECK" => smtp(cx, block, target, draft, checkers),
         "DNS_CHECK" => checkers.extend(dns(cx, block, draft)),
@@ -137,6 +137,11 @@ pub(super) fn probe(destination: SocketAddr, schedule: &Schedule) -> Probe {
         alpha: schedule.alpha,
         log_all_failures: schedule.log_all_failures,
     }
+}
+
+/// For checkers that are told of changes and probe nothing.
+fn unused_probe(destination: SocketAddr) -> Probe {
+    probe(destination, &Schedule::global(&GlobalDefs::default()))
 }
 
 /// What applies where nobody said anything, by the kind of checker.
@@ -259,18 +264,25 @@ fn bfd(
         }
     }
     let used = |name: &str| {
-        others.iter().any(|other| matches!(other, Checker::BfdCheck(bfd) if bfd.name == name))
+        others
+            .iter()
+            .any(|other| matches!(other, Checker::BfdCheck(bfd) if bfd.name == name))
     };
     let why = match name {
         None => "BFD_CHECK names no BFD instance".to_owned(),
         Some(word) if used(&word.text) => format!("`{}` is checked already", word.text),
         Some(word) if !target.names.has_checker_bfd(&word.text, target.at) => {
-            format!("BFD instance `{}` is not defined before this line", word.text)
+            format!(
+                "BFD instance `{}` is not defined before this line",
+                word.text
+            )
         }
         Some(word) => {
-            draft.probe.alpha = draft.schedule.alpha;
             return Some(Checker::BfdCheck(BfdCheck {
-                probe: draft.probe,
+                probe: Probe {
+                    alpha: draft.schedule.alpha,
+                    ..unused_probe(target.address)
+                },
                 name: word.text.to_string(),
             }));
         }
@@ -287,12 +299,7 @@ fn bfd(
     None
 }
 
-fn file(
-    cx: &mut Context,
-    block: &Statement,
-    target: &Target<'_>,
-    draft: Draft,
-) -> Option<Checker> {
+fn file(cx: &mut Context, block: &Statement, target: &Target<'_>) -> Option<Checker> {
     let mut name = None;
     let (mut weight, mut reverse) = (None, None);
     for statement in block.statements() {
@@ -305,7 +312,7 @@ fn file(
     match name {
         Some(word) if target.names.has_file(&word.text, target.at) => {
             Some(Checker::FileCheck(FileCheck {
-                probe: draft.probe,
+                probe: unused_probe(target.address),
                 name: word.text.to_string(),
                 weight,
                 reverse,
@@ -551,9 +558,8 @@ fn http(
             "url" => check.urls.extend(url(cx, statement)),
             "virtualhost" => virtualhost = cx.text(statement),
             "http_protocol" => {
-                let of = |word: &str| {
-                    HttpVersion::from_word(if word == "1.0c" { "1.0C" } else { word })
-                };
+                let of =
+                    |word: &str| HttpVersion::from_word(if word == "1.0c" { "1.0C" } else { word });
                 check.version = cx
                     .word_arg(statement, of, HttpVersion::ALL)
                     .unwrap_or(check.version);

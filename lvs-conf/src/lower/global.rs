@@ -281,7 +281,12 @@ fn vrrp(cx: &mut Context, statement: &Statement, global: &mut GlobalDefs) -> boo
         }
         "nftables" => table(cx, statement, &mut global.firewall.nftables, "keepalived"),
         "nftables_ipvs" => {
-            table(cx, statement, &mut global.firewall.ipvs_table, "keepalived_ipvs");
+            table(
+                cx,
+                statement,
+                &mut global.firewall.ipvs_table,
+                "keepalived_ipvs",
+            );
         }
         "vrrp_rx_bufs_policy" => rx_policy(cx, statement, &mut global.buffers.advertisements),
         _ => return false,
@@ -622,7 +627,10 @@ fn umask(cx: &mut Context, statement: &Statement, umask: &mut u16) {
     let words: Vec<&str> = statement.args.iter().map(|w| w.text.as_str()).collect();
     let text = words.join("");
     let number = super::scalar::any_base(&text).and_then(|n| u16::try_from(n).ok());
-    let value = number.or_else(|| text.split('|').try_fold(0, |all, bit| Some(all | mode_bit(bit)?)));
+    let value = number.or_else(|| {
+        text.split('|')
+            .try_fold(0, |all, bit| Some(all | mode_bit(bit)?))
+    });
     match value {
         Some(value) if value <= 0o777 => *umask = value,
         _ => cx.invalid(

@@ -383,7 +383,10 @@ impl<'a> Draft<'a> {
         let (addresses, every_port) = match (&self.server.service, self.group) {
             (ServiceAddress::Address { port, .. }, _) => (true, port.is_none()),
             (ServiceAddress::Group(_), Some(group)) => (
-                group.entries.iter().any(|e| matches!(e, GroupEntry::Range { .. })),
+                group
+                    .entries
+                    .iter()
+                    .any(|e| matches!(e, GroupEntry::Range { .. })),
                 group
                     .entries
                     .iter()
@@ -616,9 +619,7 @@ impl<'a> Draft<'a> {
         if !method.keeps_port() {
             return;
         }
-        let differs = |entry: &GroupEntry| {
-            matches!(entry, GroupEntry::Range { port: own, .. } if *own != Some(port))
-        };
+        let differs = |entry: &GroupEntry| matches!(entry, GroupEntry::Range { port: own, .. } if *own != Some(port));
         if group.entries.iter().any(differs) {
             cx.report(
                 Code::RsPortDiffers,
@@ -627,7 +628,11 @@ impl<'a> Draft<'a> {
                 format!("{method} cannot change the port, but the group has others"),
             );
         }
-        if group.entries.iter().any(|entry| matches!(entry, GroupEntry::Mark { .. })) {
+        if group
+            .entries
+            .iter()
+            .any(|entry| matches!(entry, GroupEntry::Mark { .. }))
+        {
             cx.report(
                 Code::FwmarkRsPort,
                 Consequence::Warn,

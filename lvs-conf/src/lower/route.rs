@@ -185,7 +185,8 @@ impl<'a> Words<'a> {
 pub(super) fn id(text: &str, most: u32) -> Option<Id> {
     if text.starts_with(|c: char| c.is_ascii_digit()) {
         let value = super::scalar::any_base(text)?;
-        return (value <= u64::from(most)).then(|| Id::Number(u32::try_from(value).unwrap_or(most)));
+        return (value <= u64::from(most))
+            .then(|| Id::Number(u32::try_from(value).unwrap_or(most)));
     }
     let usable = !text.is_empty() && !text.starts_with(['-', '+']);
     usable.then(|| Id::Name(text.to_owned()))
@@ -209,7 +210,8 @@ pub(super) fn prefix(text: &str) -> Option<Prefix> {
 /// Realms are one or two names or numbers.
 pub(super) fn realms(text: &str) -> Option<String> {
     let mut parts = text.split('/');
-    let usable = parts.by_ref().take(2).all(|part| id(part, 255).is_some()) && parts.next().is_none();
+    let usable =
+        parts.by_ref().take(2).all(|part| id(part, 255).is_some()) && parts.next().is_none();
     usable.then(|| text.to_owned())
 }
 
@@ -226,7 +228,11 @@ impl Draft<'_> {
     fn path(&mut self, cx: &mut Context, word: &Word) -> Option<bool> {
         match word.text.as_str() {
             name @ ("inet" | "inet6") => {
-                let family = if name == "inet" { Family::Inet } else { Family::Inet6 };
+                let family = if name == "inet" {
+                    Family::Inet
+                } else {
+                    Family::Inet6
+                };
                 self.takes(cx, family, word)?;
                 if self.words.peek().is_some() {
                     skipped_word(cx, word);
@@ -303,7 +309,9 @@ impl Draft<'_> {
                 match value.text.as_str() {
                     "enabled" => self.route.ttl_propagate = Some(true),
                     "disabled" => self.route.ttl_propagate = Some(false),
-                    _ => self.words.ignored(cx, value, "neither `enabled` nor `disabled`"),
+                    _ => self
+                        .words
+                        .ignored(cx, value, "neither `enabled` nor `disabled`"),
                 }
             }
             "as" => {
@@ -449,7 +457,10 @@ impl Draft<'_> {
         let mut hop = no_hop();
         while let Some(word) = self.words.next() {
             match word.text.as_str() {
-                "nexthop" => self.route.next_hops.push(std::mem::replace(&mut hop, no_hop())),
+                "nexthop" => self
+                    .route
+                    .next_hops
+                    .push(std::mem::replace(&mut hop, no_hop())),
                 "via" => hop.gateway = Some(self.gateway(cx, word)?),
                 "dev" => hop.interface = Some(self.words.interface(cx, word)?),
                 "weight" => {
@@ -486,7 +497,12 @@ impl Draft<'_> {
         route.family = self.family.unwrap_or(Family::Inet);
         route.kind = self.kind;
         route.destination = destination;
-        if route.protocol.as_ref().is_some_and(|p| *p != Id::Number(KEEPALIVED)) && !route.no_track {
+        if route
+            .protocol
+            .as_ref()
+            .is_some_and(|p| *p != Id::Number(KEEPALIVED))
+            && !route.no_track
+        {
             cx.push(
                 Diagnostic::new(
                     Code::ProtocolReset,
@@ -555,7 +571,9 @@ fn deprecated(cx: &mut Context, word: &Word, instead: &str) {
 }
 
 fn lock(words: &mut Words<'_>) -> bool {
-    let lock = words.peek().is_some_and(|word| word.text.as_str() == "lock");
+    let lock = words
+        .peek()
+        .is_some_and(|word| word.text.as_str() == "lock");
     words.next += usize::from(lock);
     lock
 }
@@ -579,7 +597,10 @@ fn locked_time(
         let value = Duration::from_micros(u64::from(raw) * unit);
         return Some(Some(Locked { value, lock }));
     }
-    let end = word.text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(word.text.len());
+    let end = word
+        .text
+        .find(|c: char| c.is_ascii_alphabetic())
+        .unwrap_or(word.text.len());
     let (number, suffix) = word.text.split_at(end);
     let per = match suffix.to_ascii_lowercase().as_str() {
         "s" | "sec" | "secs" => 1_000,
@@ -593,7 +614,11 @@ fn locked_time(
     let value = value * per / 1_000;
     let used = value.clamp(SHORTEST, LONGEST);
     if used != value {
-        words.ignored(cx, word, "a time lies between 200 ms and 120 s, the nearest one is used");
+        words.ignored(
+            cx,
+            word,
+            "a time lies between 200 ms and 120 s, the nearest one is used",
+        );
     }
     Some(Some(Locked { value: used, lock }))
 }
@@ -627,7 +652,11 @@ fn encap(cx: &mut Context, words: &mut Words<'_>, option: &Word) -> Option<Optio
                         let value = words.value(cx, word)?;
                         let address = value.text.parse::<IpAddr>().ok();
                         if address.is_none() {
-                            words.ignored(cx, value, &format!("`{}` is not an address", value.text));
+                            words.ignored(
+                                cx,
+                                value,
+                                &format!("`{}` is not an address", value.text),
+                            );
                         }
                         if side == "dst" {
                             encap.destination = address;
@@ -654,7 +683,11 @@ fn encap(cx: &mut Context, words: &mut Words<'_>, option: &Word) -> Option<Optio
                 words.ignored(cx, kind, "an encapsulation needs `dst` or `id`");
                 return Some(None);
             }
-            Some(Some(if name == "ip" { Encap::Ip(encap) } else { Encap::Ip6(encap) }))
+            Some(Some(if name == "ip" {
+                Encap::Ip(encap)
+            } else {
+                Encap::Ip6(encap)
+            }))
         }
         other => {
             words.ignored(cx, kind, &format!("unknown encapsulation `{other}`"));

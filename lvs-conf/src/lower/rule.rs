@@ -69,7 +69,11 @@ impl Draft<'_> {
         let rule = &mut self.rule;
         match word.text.as_str() {
             name @ ("inet" | "inet6") => {
-                let family = if name == "inet" { Family::Inet } else { Family::Inet6 };
+                let family = if name == "inet" {
+                    Family::Inet
+                } else {
+                    Family::Inet6
+                };
                 self.takes(cx, family, word)?;
                 if self.words.peek().is_some() {
                     skipped_word(cx, word);
@@ -201,14 +205,17 @@ impl Draft<'_> {
         if let RuleAction::Goto(target) = action
             && rule.preference.is_none_or(|own| own >= target)
         {
-            return self.words.dropped(cx, first, "`goto` leads to a later rule only");
+            return self
+                .words
+                .dropped(cx, first, "`goto` leads to a later rule only");
         }
         if !matches!(action, RuleAction::Table(_)) {
             let needless = rule.realms.take().is_some()
                 | rule.suppress_prefix_length.take().is_some()
                 | rule.suppress_group.take().is_some();
             if needless {
-                self.words.ignored(cx, first, "realms and suppression need a table");
+                self.words
+                    .ignored(cx, first, "realms and suppression need a table");
             }
         }
         rule.action = action;
@@ -223,7 +230,12 @@ impl Draft<'_> {
                 .expected("`preference <UINT>`"),
             );
         }
-        if rule.protocol.as_ref().is_some_and(|p| *p != Id::Number(KEEPALIVED)) && !rule.no_track {
+        if rule
+            .protocol
+            .as_ref()
+            .is_some_and(|p| *p != Id::Number(KEEPALIVED))
+            && !rule.no_track
+        {
             cx.push(
                 Diagnostic::new(
                     Code::ProtocolReset,
@@ -247,9 +259,8 @@ impl Draft<'_> {
 }
 
 fn fwmark(text: &str) -> Option<FwMark> {
-    let number = |text: &str| {
-        super::scalar::any_base(text).and_then(|value| u32::try_from(value).ok())
-    };
+    let number =
+        |text: &str| super::scalar::any_base(text).and_then(|value| u32::try_from(value).ok());
     let (mark, mask) = match text.split_once('/') {
         Some((mark, mask)) => (mark, Some(number(mask)?)),
         None => (text, None),

@@ -77,7 +77,8 @@ impl Context<'_> {
         word: &Word,
         range: RangeInclusive<u64>,
     ) -> Option<T> {
-        self.uint(what, word, range).and_then(|v| T::try_from(v).ok())
+        self.uint(what, word, range)
+            .and_then(|v| T::try_from(v).ok())
     }
 
     fn out_of_range(
@@ -118,7 +119,10 @@ impl Context<'_> {
                         Code::RtPriorityClamped,
                         Consequence::Adjust,
                         word.span,
-                        format!("`{}` is out of range for `{what}`, {used} is used", word.text),
+                        format!(
+                            "`{}` is out of range for `{what}`, {used} is used",
+                            word.text
+                        ),
                     )
                     .expected(range.to_string()),
                 );
@@ -283,13 +287,15 @@ impl Context<'_> {
                 Code::InvalidValue,
                 Consequence::Ignore,
                 word.span,
-                format!("`{}` is no value of `{}`", word.text, statement.keyword.text),
+                format!(
+                    "`{}` is no value of `{}`",
+                    word.text, statement.keyword.text
+                ),
             )
             .expected(names.join(", "));
-            if let Some(near) = crate::keywords::nearest(
-                &word.text,
-                names.iter().map(String::as_str),
-            ) {
+            if let Some(near) =
+                crate::keywords::nearest(&word.text, names.iter().map(String::as_str))
+            {
                 diagnostic = diagnostic.hint(format!("did you mean `{near}`?"));
             }
             self.push(diagnostic);
@@ -346,7 +352,8 @@ impl Context<'_> {
                 diagnostic.hint(format!("put a blank before the port: `{address} {port}`"));
         } else if let Some(wrong) = wrong_octet(&word.text) {
             diagnostic = diagnostic.hint(format!("`{wrong}` is more than 255"));
-        } else if word.text.contains(|c: char| c.is_ascii_alphabetic()) && !word.text.contains(':') {
+        } else if word.text.contains(|c: char| c.is_ascii_alphabetic()) && !word.text.contains(':')
+        {
             diagnostic = diagnostic.hint("write the address itself, names are not looked up");
         }
         self.push(diagnostic);
@@ -471,7 +478,12 @@ pub(super) fn hex(text: &str) -> Option<Vec<u8>> {
         .map(|c| c.to_digit(16).map(|d| d as u8))
         .collect();
     let digits = digits.filter(|digits| digits.len().is_multiple_of(2))?;
-    Some(digits.chunks(2).map(|pair| pair[0] * 16 + pair[1]).collect())
+    Some(
+        digits
+            .chunks(2)
+            .map(|pair| pair[0] * 16 + pair[1])
+            .collect(),
+    )
 }
 
 /// Seconds with up to six decimals.

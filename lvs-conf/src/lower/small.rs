@@ -9,8 +9,8 @@ use crate::model::{
     BfdInstance, Config, Family, GarpGroup, InitFile, InterfaceDelay, LinkbeatInterface,
     LinkbeatMethod, ParameterMatch, Ssl, TrackFile, TrackGroup, TrackProcess,
 };
-use crate::settings::settings;
 use crate::settings::Settings as _;
+use crate::settings::settings;
 use crate::source::Span;
 use crate::tree::Statement;
 
@@ -212,7 +212,10 @@ fn garp_group(cx: &mut Context, block: &Statement, groups: &mut Vec<GarpGroup>) 
                 continue;
             };
             let taken = groups.iter().chain(std::iter::once(&group));
-            if taken.flat_map(|group| &group.interfaces).any(|old| *old == name) {
+            if taken
+                .flat_map(|group| &group.interfaces)
+                .any(|old| *old == name)
+            {
                 cx.report(
                     Code::DuplicateGarpGroup,
                     Consequence::Ignore,
@@ -316,7 +319,10 @@ fn init_file(cx: &mut Context, statement: &Statement) -> InitFile {
     for word in &statement.args {
         if word.text.as_str() == "overwrite" {
             init.overwrite = true;
-        } else if word.text.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '+') {
+        } else if word
+            .text
+            .starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '+')
+        {
             if let Some(value) = cx
                 .int("init_file", word, i64::from(i32::MIN)..=i64::from(i32::MAX))
                 .and_then(|value| i32::try_from(value).ok())
@@ -363,7 +369,10 @@ fn track_process(cx: &mut Context, block: &Statement) -> Option<TrackProcess> {
                     Some(_) => cx
                         .word_arg(
                             statement,
-                            |word| ParameterMatch::from_word(word).filter(|m| *m != ParameterMatch::Exact),
+                            |word| {
+                                ParameterMatch::from_word(word)
+                                    .filter(|m| *m != ParameterMatch::Exact)
+                            },
                             &[ParameterMatch::Initial, ParameterMatch::Partial],
                         )
                         .or(process.parameters),
@@ -413,7 +422,10 @@ fn track_process(cx: &mut Context, block: &Statement) -> Option<TrackProcess> {
                 Code::TrackProcessWithoutProcess,
                 Consequence::Drop,
                 cx.whole(block),
-                format!("vrrp_track_process `{}` names no process, it is dropped", name.text),
+                format!(
+                    "vrrp_track_process `{}` names no process, it is dropped",
+                    name.text
+                ),
             )
             .expected("`process <PATH>`"),
         );
@@ -503,19 +515,28 @@ fn bfd(cx: &mut Context, block: &Statement, list: &mut Vec<BfdInstance>) {
                 Code::BfdNoNeighbor,
                 Consequence::Drop,
                 cx.whole(block),
-                format!("bfd_instance `{}` has no neighbour, it is dropped", name.text),
+                format!(
+                    "bfd_instance `{}` has no neighbour, it is dropped",
+                    name.text
+                ),
             )
             .expected("`neighbor_ip <IPADDR>`"),
         );
         return;
     };
     bfd.neighbor = neighbor;
-    if bfd.source.is_some_and(|source| Family::of(source) != Family::of(neighbor)) {
+    if bfd
+        .source
+        .is_some_and(|source| Family::of(source) != Family::of(neighbor))
+    {
         cx.report(
             Code::FamilyMismatch,
             Consequence::Drop,
             block.head(),
-            format!("bfd_instance `{}` has addresses of both families, it is dropped", name.text),
+            format!(
+                "bfd_instance `{}` has addresses of both families, it is dropped",
+                name.text
+            ),
         );
         return;
     }
@@ -569,7 +590,10 @@ fn ssl(cx: &mut Context, block: &Statement, slot: &mut Option<Ssl>) {
                 Code::DuplicateKeyword,
                 Consequence::Warn,
                 statement.keyword.span,
-                format!("`{}` is given twice, the last one counts", statement.keyword.text),
+                format!(
+                    "`{}` is given twice, the last one counts",
+                    statement.keyword.text
+                ),
             );
         }
         seen.push(statement.spec.name);

@@ -2,9 +2,9 @@ use std::time::Duration;
 
 use crate::diag::Code;
 use crate::files::NoFiles;
-use crate::options::Options;
 use crate::load::{Loaded, load};
 use crate::model::*;
+use crate::options::Options;
 use crate::source::SourceMap;
 
 fn read(text: &str) -> Loaded {
@@ -93,7 +93,10 @@ fn an_instance_needs_an_interface_unless_it_is_unicast() {
     assert!(codes(&read(&text(""))).contains(&Code::NoInterface));
     let peers = "unicast_peer {\n10.0.0.9\n}";
     assert!(codes(&read(&text(peers))).contains(&Code::UnicastNoSource));
-    let unicast = read(&text(&format!("unicast_src_ip 10.0.0.8\n{peers}")).replace("10.0.0.1\n", "10.0.0.1 dev eth1\n"));
+    let unicast = read(
+        &text(&format!("unicast_src_ip 10.0.0.8\n{peers}"))
+            .replace("10.0.0.1\n", "10.0.0.1 dev eth1\n"),
+    );
     assert_eq!(codes(&unicast), []);
 }
 
@@ -338,7 +341,9 @@ fn mark_and_group_services_are_kept_apart() {
     let alone = read(text);
     assert_eq!(alone.diagnostics[0].code, Code::ServerGroupUnusable);
     assert_eq!(alone.exit_status(), 0, "keepalived only logs it");
-    let group = read(&format!("{text}virtual_server_group g {{\n10.0.0.9 80\n}}\n"));
+    let group = read(&format!(
+        "{text}virtual_server_group g {{\n10.0.0.9 80\n}}\n"
+    ));
     assert_eq!(
         group.config.virtual_servers[0].service,
         ServiceAddress::Group("g".to_owned())

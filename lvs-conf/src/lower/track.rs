@@ -34,15 +34,22 @@ impl Names {
             let name = name.text.as_str();
             let (kind, usable) = match statement.spec.canonical() {
                 "vrrp_script" => (Kind::Script, config.scripts.iter().any(|s| s.name == name)),
-                "track_file" => (Kind::File, config.track_files.iter().any(|f| f.name == name)),
+                "track_file" => (
+                    Kind::File,
+                    config.track_files.iter().any(|f| f.name == name),
+                ),
                 "vrrp_track_process" => (
                     Kind::Process,
                     config.track_processes.iter().any(|p| p.name == name),
                 ),
                 // The VRRP part knows sessions that the BFD part has dropped.
                 "bfd_instance" => {
-                    let for_checkers = statement.statements().iter().any(|s| s.spec.name == "checker");
-                    let for_instances = statement.statements().iter().any(|s| s.spec.name == "vrrp");
+                    let for_checkers = statement
+                        .statements()
+                        .iter()
+                        .any(|s| s.spec.name == "checker");
+                    let for_instances =
+                        statement.statements().iter().any(|s| s.spec.name == "vrrp");
                     (Kind::Bfd, for_instances || !for_checkers)
                 }
                 _ => continue,
@@ -60,12 +67,14 @@ impl Names {
 
     /// A tracked file of that name is defined before this place.
     pub(super) fn has_file(&self, name: &str, before: usize) -> bool {
-        self.of_kind(Kind::File).any(|(own, at)| own == name && at < before)
+        self.of_kind(Kind::File)
+            .any(|(own, at)| own == name && at < before)
     }
 
     /// A BFD instance of that name that tells checkers is defined before this place.
     pub(super) fn has_checker_bfd(&self, name: &str, before: usize) -> bool {
-        self.of_kind(Kind::CheckerBfd).any(|(own, at)| own == name && at < before)
+        self.of_kind(Kind::CheckerBfd)
+            .any(|(own, at)| own == name && at < before)
     }
 
     fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (&str, usize)> {
@@ -204,7 +213,9 @@ fn line(
     match options.get(2) {
         None => {}
         Some(word) if word.text.as_str() == "reverse" => track.reverse = Some(true),
-        Some(word) if word.text.as_str() == "noreverse" && kind.is_some() => track.reverse = Some(false),
+        Some(word) if word.text.as_str() == "noreverse" && kind.is_some() => {
+            track.reverse = Some(false)
+        }
         Some(word) => {
             cx.push(
                 Diagnostic::new(
@@ -237,7 +248,10 @@ fn undefined(cx: &mut Context, line: &ValueLine, kind: Kind, names: &Names) {
         first.span,
         format!("{what} `{}` is not defined before this line", first.text),
     );
-    if names.of_kind(kind).any(|(name, _)| name == first.text.as_str()) {
+    if names
+        .of_kind(kind)
+        .any(|(name, _)| name == first.text.as_str())
+    {
         diagnostic = diagnostic.hint("move its definition above this block");
     } else if let Some(near) = nearest(&first.text, names.of_kind(kind).map(|n| n.0)) {
         diagnostic = diagnostic.hint(format!("did you mean `{near}`?"));

@@ -99,10 +99,15 @@ fn track_groups(config: &mut Config) {
     for group in &mut config.track_groups {
         group.members.retain(|name| names.contains(&name.as_str()));
     }
-    config.track_groups.retain(|group| !group.members.is_empty());
+    config
+        .track_groups
+        .retain(|group| !group.members.is_empty());
     let groups = &config.track_groups;
     let forget = |slot: &mut Option<String>| {
-        if slot.as_ref().is_some_and(|name| groups.iter().all(|group| group.name != *name)) {
+        if slot
+            .as_ref()
+            .is_some_and(|name| groups.iter().all(|group| group.name != *name))
+        {
             *slot = None;
         }
     };
@@ -117,10 +122,7 @@ fn track_groups(config: &mut Config) {
     }
 }
 
-fn blocks<'a>(
-    tree: &'a Tree,
-    name: &'static str,
-) -> impl Iterator<Item = (usize, &'a Statement)> {
+fn blocks<'a>(tree: &'a Tree, name: &'static str) -> impl Iterator<Item = (usize, &'a Statement)> {
     tree.statements
         .iter()
         .enumerate()
@@ -162,9 +164,11 @@ fn same_router(a: &VrrpInstance, b: &VrrpInstance) -> bool {
                 a.interface.is_none() || b.interface.is_none() || a.interface == b.interface;
             one_interface
                 && a.source == b.source
-                && a.unicast_peers
-                    .iter()
-                    .any(|peer| b.unicast_peers.iter().any(|other| other.address == peer.address))
+                && a.unicast_peers.iter().any(|peer| {
+                    b.unicast_peers
+                        .iter()
+                        .any(|other| other.address == peer.address)
+                })
         }
         _ => false,
     }

@@ -45,8 +45,8 @@ impl Checker {
         }
     }
 
-    /// Connection and timing. A `MISC_CHECK` has timing only; for BFD and file checks, which are told of changes, the values
-    /// are those of the real server and mean nothing.
+    /// Connection and timing. A `MISC_CHECK` has timing only; for BFD and file checks, which are told of changes, it
+    /// means nothing but for a BFD check's `alpha`.
     pub fn probe(&self) -> &Probe {
         match self {
             Self::TcpCheck(probe) | Self::PingCheck(probe) => probe,

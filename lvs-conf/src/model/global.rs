@@ -256,7 +256,6 @@ pub struct SyncDaemon {
     pub group: Option<IpAddr>,
 }
 
-
 /// The processes that the original program splits into, and how they are scheduled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Processes {

@@ -41,12 +41,22 @@ fn global(global: &GlobalDefs, out: &mut Writer) {
     }
     global.write(&default, out);
     global.script_user.write("script_user", out);
-    out.values("notification_email", global.mail.to.iter().map(|to| quoted(to)));
+    out.values(
+        "notification_email",
+        global.mail.to.iter().map(|to| quoted(to)),
+    );
     if let Some(server) = &global.mail.server {
-        out.line(format!("smtp_server {} {}", quoted(server), global.mail.port));
+        out.line(format!(
+            "smtp_server {} {}",
+            quoted(server),
+            global.mail.port
+        ));
     }
     if global.default_interface != default.default_interface {
-        out.line(format!("default_interface {}", quoted(&global.default_interface)));
+        out.line(format!(
+            "default_interface {}",
+            quoted(&global.default_interface)
+        ));
     }
     if global.dynamic_interfaces {
         out.line(if global.allow_if_changes {
@@ -61,7 +71,12 @@ fn global(global: &GlobalDefs, out: &mut Writer) {
     if global.vrrp.group6 != default.vrrp.group6 {
         out.line(format!("vrrp_mcast_group6 {}", global.vrrp.group6));
     }
-    garp_extra("vrrp_garp_extra_if", global.vrrp.garp_extra, GarpExtra::default(), out);
+    garp_extra(
+        "vrrp_garp_extra_if",
+        global.vrrp.garp_extra,
+        GarpExtra::default(),
+        out,
+    );
     firewall(global, out);
     lvs(global, out);
     processes(global, out);
@@ -82,12 +97,19 @@ fn firewall(global: &GlobalDefs, out: &mut Writer) {
             out.line(format!("vrrp_iptables {}", quoted(input)));
         }
         Some((input, output)) => {
-            out.line(format!("vrrp_iptables {} {}", quoted(input), quoted(output)));
+            out.line(format!(
+                "vrrp_iptables {} {}",
+                quoted(input),
+                quoted(output)
+            ));
         }
         None => {}
     }
     if let Some(names) = &firewall.ipsets {
-        let names: String = names.iter().map(|name| format!(" {}", quoted(name))).collect();
+        let names: String = names
+            .iter()
+            .map(|name| format!(" {}", quoted(name)))
+            .collect();
         out.line(format!("vrrp_ipsets{names}"));
     }
     if let Some(table) = &firewall.nftables {
@@ -135,7 +157,10 @@ fn lvs(global: &GlobalDefs, out: &mut Writer) {
             .iter()
             .filter_map(|(name, value)| Some(format!(" {name} {}", value.as_ref()?)))
             .collect();
-        out.line(format!("lvs_sync_daemon {}{options}", quoted(&daemon.interface)));
+        out.line(format!(
+            "lvs_sync_daemon {}{options}",
+            quoted(&daemon.interface)
+        ));
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::{Writer, quoted};
 use crate::model::{
     Checker, Config, DnsCheck, DnsType, Family, FileCheck, GlobalDefs, Granularity, HttpCheck,
-    HttpVersion, LvsMethod, MiscCheck, Probe, RealServer, Regex, Script,
-    ServiceAddress, SmtpCheck, Ssl, Tunnel, TunnelChecksum, UdpCheck, Url, VirtualServer,
+    HttpVersion, LvsMethod, MiscCheck, Probe, RealServer, Regex, Script, ServiceAddress, SmtpCheck,
+    Ssl, Tunnel, TunnelChecksum, UdpCheck, Url, VirtualServer,
 };
 use crate::settings::{Setting as _, Settings as _};
 
@@ -21,7 +21,10 @@ pub(super) fn write(config: &Config, out: &mut Writer) {
             ServiceAddress::Mark(_) => true,
             ServiceAddress::Address { .. } => false,
             ServiceAddress::Group(name) => {
-                let group = config.server_groups.iter().find(|group| group.name == *name);
+                let group = config
+                    .server_groups
+                    .iter()
+                    .find(|group| group.name == *name);
                 group.is_some_and(|group| {
                     group
                         .entries
@@ -107,8 +110,12 @@ fn virtual_server(server: &VirtualServer, marked: bool, global: &GlobalDefs, out
             }
             flag("sorry_server_inhibit", sorry.inhibit, out);
         }
-        for real in &server.real_servers {
-            real_server(real, server, global, out);
+        for (at, real) in server.real_servers.iter().enumerate() {
+            // Servers may only be equal in the end, when a port has been filled in or reset.
+            let twin = server.real_servers[..at]
+                .iter()
+                .any(|old| old.address == real.address);
+            real_server(real, server, twin, global, out);
         }
     });
 }
@@ -119,10 +126,21 @@ fn flag(name: &str, on: bool, out: &mut Writer) {
     }
 }
 
-fn real_server(real: &RealServer, server: &VirtualServer, global: &GlobalDefs, out: &mut Writer) {
+fn real_server(
+    real: &RealServer,
+    server: &VirtualServer,
+    twin: bool,
+    global: &GlobalDefs,
+    out: &mut Writer,
+) {
+    let head = if twin {
+        real.address.ip().to_string()
+    } else {
+        endpoint(real.address)
+    };
     let mut default = RealServer::with_defaults(real.address, server.method, global);
     default.alpha = server.alpha;
-    out.block(format!("real_server {}", endpoint(real.address)), |out| {
+    out.block(format!("real_server {head}"), |out| {
         if real.method != server.method {
             out.line(format!("lvs_method {}", method(real.method)));
         }
@@ -270,16 +288,16 @@ fn http(http: &HttpCheck, out: &mut Writer) {
     if http.version != HttpVersion::Http10 {
         out.line(format!("http_protocol {}", http.version));
     }
+    if let Some(name) = &http.sni_name {
+        out.line(format!("sni_name {}", quoted(name)));
+    }
     let default = HttpCheck {
-        enable_sni: false,
+        enable_sni: http.sni_name.is_some(),
         fast_recovery: false,
         tls_compliant: false,
         ..http.clone()
     };
     http.write(&default, out);
-    if let Some(name) = &http.sni_name {
-        out.line(format!("sni_name {}", quoted(name)));
-    }
     for one in &http.urls {
         out.block("url", |out| url(one, out));
     }
@@ -299,7 +317,10 @@ fn url(url: &Url, out: &mut Writer) {
                 format!("{first}-{last}")
             }
         });
-        out.line(format!("status_code {}", ranges.collect::<Vec<_>>().join(" ")));
+        out.line(format!(
+            "status_code {}",
+            ranges.collect::<Vec<_>>().join(" ")
+        ));
     }
     if let Some(name) = &url.virtualhost {
         out.line(format!("virtualhost {}", quoted(name)));
@@ -311,7 +332,11 @@ fn url(url: &Url, out: &mut Writer) {
 }
 
 fn regex(regex: &Regex, out: &mut Writer) {
-    let quote = if regex.pattern.contains('"') { '\'' } else { '"' };
+    let quote = if regex.pattern.contains('"') {
+        '\''
+    } else {
+        '"'
+    };
     out.line(format!("regex {quote}{}{quote}", regex.pattern));
     flag("regex_no_match", regex.negated, out);
     if !regex.options.is_empty() {
@@ -329,7 +354,11 @@ fn regex(regex: &Regex, out: &mut Writer) {
 
 fn udp(udp: &UdpCheck, out: &mut Writer) {
     if !udp.payload.is_empty() {
-        let hex: String = udp.payload.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex: String = udp
+            .payload
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         out.line(format!("payload {hex}"));
     }
     if udp.require_reply {

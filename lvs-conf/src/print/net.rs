@@ -10,7 +10,10 @@ use crate::model::{
 };
 
 pub(super) fn statics(config: &Config, out: &mut Writer) {
-    out.values("static_ipaddress", config.static_addresses.iter().map(address));
+    out.values(
+        "static_ipaddress",
+        config.static_addresses.iter().map(address),
+    );
     out.values("static_routes", config.static_routes.iter().map(route));
     out.values("static_rules", config.static_rules.iter().map(rule));
 }
@@ -58,11 +61,13 @@ pub(super) fn address(vip: &VirtualAddress) -> String {
     let mut words = Words::default();
     let full = if vip.address.is_ipv4() { 32 } else { 128 };
     // A prefix length beside a peer would be complained about.
-    words.0.push(if vip.prefix_len == full || vip.peer.is_some() {
-        vip.address.to_string()
-    } else {
-        format!("{}/{}", vip.address, vip.prefix_len)
-    });
+    words
+        .0
+        .push(if vip.prefix_len == full || vip.peer.is_some() {
+            vip.address.to_string()
+        } else {
+            format!("{}/{}", vip.address, vip.prefix_len)
+        });
     words.name("dev", vip.interface.as_ref());
     words.name("scope", vip.scope.as_ref());
     words.option("brd", vip.broadcast);
@@ -115,9 +120,14 @@ pub(super) fn route(route: &Route) -> String {
     words.id("pref", route.preference.as_ref());
     words.option(
         "ttl-propagate",
-        route.ttl_propagate.map(|on| if on { "enabled" } else { "disabled" }),
+        route
+            .ttl_propagate
+            .map(|on| if on { "enabled" } else { "disabled" }),
     );
-    words.flag(route.insertion.as_str(), route.insertion != Insertion::Prepend);
+    words.flag(
+        route.insertion.as_str(),
+        route.insertion != Insertion::Prepend,
+    );
     words.flag("no_track", route.no_track);
     words.name("track_group", route.track_group.as_ref());
     words.name("vrf", route.vrf.as_ref());
@@ -136,14 +146,21 @@ fn metrics(route: &Route, words: &mut Words) {
     words.locked("ssthresh", metrics.ssthresh.as_ref(), u32::to_string);
     words.option("hoplimit", metrics.hoplimit);
     words.locked("rtt", metrics.rtt.as_ref(), |time| time_word(*time, 125));
-    words.locked("rttvar", metrics.rttvar.as_ref(), |time| time_word(*time, 250));
-    words.locked("rto_min", metrics.rto_min.as_ref(), |time| time_word(*time, 1_000));
+    words.locked("rttvar", metrics.rttvar.as_ref(), |time| {
+        time_word(*time, 250)
+    });
+    words.locked("rto_min", metrics.rto_min.as_ref(), |time| {
+        time_word(*time, 1_000)
+    });
     words.option("window", metrics.window);
     words.option("initcwnd", metrics.initcwnd);
     words.option("initrwnd", metrics.initrwnd);
     words.option("features", metrics.ecn.then_some("ecn"));
     words.option("quickack", metrics.quickack.map(u8::from));
-    words.option("fastopen_no_cookie", metrics.fastopen_no_cookie.map(u8::from));
+    words.option(
+        "fastopen_no_cookie",
+        metrics.fastopen_no_cookie.map(u8::from),
+    );
     words.locked("congctl", metrics.congctl.as_ref(), |name| quoted(name));
 }
 
@@ -214,7 +231,11 @@ pub(super) fn rule(rule: &Rule) -> String {
     words.name("iif", rule.iif.as_ref());
     words.name("oif", rule.oif.as_ref());
     words.option("tunnel-id", rule.tunnel_id);
-    words.option("uidrange", rule.uid_range.map(|(first, last)| format!("{first}-{last}")));
+    words.option(
+        "uidrange",
+        rule.uid_range
+            .map(|(first, last)| format!("{first}-{last}")),
+    );
     words.id("protocol", rule.protocol.as_ref());
     words.id("ipproto", rule.ip_protocol.as_ref());
     let ports = |range: Option<(u16, u16)>| range.map(|(first, last)| format!("{first}-{last}"));

@@ -13,7 +13,10 @@ pub(super) fn write(config: &Config, out: &mut Writer) {
                 interfaces: Vec::new(),
             };
             group.write(&empty, out);
-            out.values("interfaces", group.interfaces.iter().map(|name| quoted(name)));
+            out.values(
+                "interfaces",
+                group.interfaces.iter().map(|name| quoted(name)),
+            );
         });
     }
     for file in &config.track_files {
@@ -27,15 +30,22 @@ pub(super) fn write(config: &Config, out: &mut Writer) {
         });
     }
     for script in &config.scripts {
-        out.block(format!("vrrp_script {}", quoted(&script.name)), |out| vrrp_script(script, out));
-    }
-    for process in &config.track_processes {
-        out.block(format!("vrrp_track_process {}", quoted(&process.name)), |out| {
-            track_process(process, out);
+        out.block(format!("vrrp_script {}", quoted(&script.name)), |out| {
+            vrrp_script(script, out)
         });
     }
+    for process in &config.track_processes {
+        out.block(
+            format!("vrrp_track_process {}", quoted(&process.name)),
+            |out| {
+                track_process(process, out);
+            },
+        );
+    }
     for bfd in &config.bfd_instances {
-        out.block(format!("bfd_instance {}", quoted(&bfd.name)), |out| bfd_instance(bfd, out));
+        out.block(format!("bfd_instance {}", quoted(&bfd.name)), |out| {
+            bfd_instance(bfd, out)
+        });
     }
 }
 

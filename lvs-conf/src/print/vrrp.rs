@@ -11,7 +11,11 @@ pub(super) fn instance(instance: &VrrpInstance, defaults: &GlobalDefs, out: &mut
     let default = VrrpInstance::with_defaults(&instance.name, defaults);
     out.block(format!("vrrp_instance {}", quoted(&instance.name)), |out| {
         let master = instance.state == InitialState::Master;
-        out.line(if master { "state MASTER" } else { "state BACKUP" });
+        out.line(if master {
+            "state MASTER"
+        } else {
+            "state BACKUP"
+        });
         if let Some(interface) = &instance.interface {
             out.line(format!("interface {}", quoted(interface)));
         }
@@ -42,14 +46,22 @@ fn behaviour(instance: &VrrpInstance, default: &VrrpInstance, out: &mut Writer) 
     }
     let owner = instance.priority == 255;
     if instance.accept != (!instance.strict || owner) {
-        out.line(if instance.accept { "accept" } else { "no_accept" });
+        out.line(if instance.accept {
+            "accept"
+        } else {
+            "no_accept"
+        });
     }
     if instance.lower_prio_no_advert != (instance.strict || default.lower_prio_no_advert) {
-        instance.lower_prio_no_advert.write("lower_prio_no_advert", out);
+        instance
+            .lower_prio_no_advert
+            .write("lower_prio_no_advert", out);
     }
     let ignores = instance.strict && owner || default.owner_ignore_adverts;
     if instance.owner_ignore_adverts != ignores {
-        instance.owner_ignore_adverts.write("owner_ignore_adverts", out);
+        instance
+            .owner_ignore_adverts
+            .write("owner_ignore_adverts", out);
     }
     if let Some(priority) = instance.timer_expired_backup {
         out.line(format!("timer_expired_backup {priority}"));
@@ -59,7 +71,12 @@ fn behaviour(instance: &VrrpInstance, default: &VrrpInstance, out: &mut Writer) 
         Some(true) => out.line("old_unicast_checksum"),
         Some(false) => out.line("old_unicast_checksum never"),
     }
-    global::garp_extra("garp_extra_if", instance.garp_extra, default.garp_extra, out);
+    global::garp_extra(
+        "garp_extra_if",
+        instance.garp_extra,
+        default.garp_extra,
+        out,
+    );
     if let Some(authentication) = &instance.authentication {
         out.block("authentication", |out| {
             out.line(match authentication.kind {
@@ -160,7 +177,10 @@ fn addresses(instance: &VrrpInstance, out: &mut Writer) {
             )
         }),
     );
-    out.values("virtual_ipaddress", instance.virtual_addresses.iter().map(net::address));
+    out.values(
+        "virtual_ipaddress",
+        instance.virtual_addresses.iter().map(net::address),
+    );
     out.values(
         "virtual_ipaddress_excluded",
         instance.excluded_addresses.iter().map(net::address),
@@ -188,7 +208,11 @@ fn entry(track: &Track) -> String {
         Some(true) => " reverse",
         Some(false) => " noreverse",
     };
-    format!("{}{}{reverse}", quoted(&track.name), weight.unwrap_or_default())
+    format!(
+        "{}{}{reverse}",
+        quoted(&track.name),
+        weight.unwrap_or_default()
+    )
 }
 
 fn notify(notify: &Notify, out: &mut Writer) {
@@ -205,7 +229,11 @@ pub(super) fn sync_group(group: &SyncGroup, global: &GlobalDefs, out: &mut Write
         out.values("group", group.members.iter().map(|name| quoted(name)));
         tracking(&group.track, out);
         notify(&group.notify, out);
-        let alert = global.mail.alert_vrrp.or(global.mail.alert).unwrap_or(false);
+        let alert = global
+            .mail
+            .alert_vrrp
+            .or(global.mail.alert)
+            .unwrap_or(false);
         if group.smtp_alert != alert {
             group.smtp_alert.write("smtp_alert", out);
         }

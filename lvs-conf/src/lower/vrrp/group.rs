@@ -93,7 +93,10 @@ pub(super) fn settle(
                         Code::SyncGroupWithoutMembers,
                         Consequence::Drop,
                         head,
-                        format!("sync group `{}` has no valid members, it is dropped", group.name),
+                        format!(
+                            "sync group `{}` has no valid members, it is dropped",
+                            group.name
+                        ),
                     )
                     .expected("`group { NAME ... }`"),
                 );
@@ -107,10 +110,12 @@ pub(super) fn settle(
             ),
             _ => {}
         }
-        group
-            .track
-            .bfd
-            .retain(|track| config.bfd_instances.iter().any(|bfd| bfd.name == track.name));
+        group.track.bfd.retain(|track| {
+            config
+                .bfd_instances
+                .iter()
+                .any(|bfd| bfd.name == track.name)
+        });
         let owners = instances
             .iter()
             .filter(|instance| group.members.iter().any(|name| name == instance.name()))
@@ -154,7 +159,10 @@ fn unweighted(cx: &mut Context, group: &mut SyncGroup, config: &Config, head: Sp
         processes,
         bfd,
     } = &mut group.track;
-    for (list, entries) in [interfaces, scripts, files, processes, bfd].into_iter().enumerate() {
+    for (list, entries) in [interfaces, scripts, files, processes, bfd]
+        .into_iter()
+        .enumerate()
+    {
         for entry in entries {
             if entry.weight.unwrap_or_else(|| own(list, &entry.name)) != 0 {
                 entry.weight = Some(0);
@@ -175,10 +183,26 @@ fn unweighted(cx: &mut Context, group: &mut SyncGroup, config: &Config, head: Sp
 /// The weight of a tracked object, by the place of its list in [`Tracking`].
 pub(super) fn own_weight(config: &Config, list: usize, name: &str) -> i16 {
     let weight = match list {
-        1 => config.scripts.iter().find(|s| s.name == name).map(|s| s.weight),
-        2 => config.track_files.iter().find(|f| f.name == name).map(|f| f.weight),
-        3 => config.track_processes.iter().find(|p| p.name == name).map(|p| p.weight),
-        4 => config.bfd_instances.iter().find(|b| b.name == name).map(|b| b.weight),
+        1 => config
+            .scripts
+            .iter()
+            .find(|s| s.name == name)
+            .map(|s| s.weight),
+        2 => config
+            .track_files
+            .iter()
+            .find(|f| f.name == name)
+            .map(|f| f.weight),
+        3 => config
+            .track_processes
+            .iter()
+            .find(|p| p.name == name)
+            .map(|p| p.weight),
+        4 => config
+            .bfd_instances
+            .iter()
+            .find(|b| b.name == name)
+            .map(|b| b.weight),
         _ => None,
     };
     weight.unwrap_or(0)

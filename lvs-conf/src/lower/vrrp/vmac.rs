@@ -18,10 +18,7 @@ impl WrittenMac {
 }
 
 /// The interface, and its MAC address as far as it is written.
-pub(super) fn macvlan(
-    cx: &mut Context,
-    statement: &Statement,
-) -> (Vmac, Option<WrittenMac>) {
+pub(super) fn macvlan(cx: &mut Context, statement: &Statement) -> (Vmac, Option<WrittenMac>) {
     let mut vmac = Vmac {
         name: None,
         kind: VmacKind::Macvlan {
@@ -125,12 +122,15 @@ fn mac(cx: &mut Context, word: &Word) -> Option<WrittenMac> {
     let bytes: Option<Vec<u8>> = word
         .text
         .split(':')
-        .map(|part| u8::from_str_radix(part, 16).ok().filter(|_| part.len() <= 2))
+        .map(|part| {
+            u8::from_str_radix(part, 16)
+                .ok()
+                .filter(|_| part.len() <= 2)
+        })
         .collect();
     let standard = |bytes: &[u8]| matches!(bytes, [0, 0, 0x5e, 0, 1 | 2, ..]);
-    let usable = bytes.filter(|bytes| {
-        matches!(bytes.len(), 5 | 6) && bytes[0] & 1 == 0 && !standard(bytes)
-    });
+    let usable =
+        bytes.filter(|bytes| matches!(bytes.len(), 5 | 6) && bytes[0] & 1 == 0 && !standard(bytes));
     if usable.is_none() {
         cx.invalid(
             word.span,

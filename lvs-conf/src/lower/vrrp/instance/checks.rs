@@ -222,7 +222,12 @@ impl Draft {
                 &mut self.instance.virtual_addresses,
                 &mut self.instance.excluded_addresses,
             ];
-            if lists.into_iter().flatten().map(redundant).fold(false, |a, b| a | b) {
+            if lists
+                .into_iter()
+                .flatten()
+                .map(redundant)
+                .fold(false, |a, b| a | b)
+            {
                 self.complain(
                     cx,
                     Code::InvalidValue,
@@ -327,10 +332,12 @@ impl Draft {
     }
 
     fn tracking(&mut self, cx: &mut Context, config: &Config, group: Option<&SyncGroup>) {
-        self.instance
-            .track
-            .bfd
-            .retain(|track| config.bfd_instances.iter().any(|bfd| bfd.name == track.name));
+        self.instance.track.bfd.retain(|track| {
+            config
+                .bfd_instances
+                .iter()
+                .any(|bfd| bfd.name == track.name)
+        });
         let own = self.instance.interface.clone();
         let interfaces = &mut self.instance.track.interfaces;
         let before = interfaces.len();
@@ -348,7 +355,11 @@ impl Draft {
         }
         let owner = self.instance.priority == 255;
         if owner || group.is_some_and(|group| !group.tracking_weight) {
-            let why = if owner { "has priority 255" } else { "is in a sync group" };
+            let why = if owner {
+                "has priority 255"
+            } else {
+                "is in a sync group"
+            };
             self.unweighted(cx, config, owner, why);
         }
         if let Some(group) = group {
@@ -429,7 +440,11 @@ impl Draft {
                     self.complain(
                         cx,
                         Code::TrackedOnInstanceAndGroup,
-                        if list == 0 { Consequence::Warn } else { Consequence::Log },
+                        if list == 0 {
+                            Consequence::Warn
+                        } else {
+                            Consequence::Log
+                        },
                         &format!("`{}` is tracked by its sync group too", entry.name),
                     );
                 }
