@@ -38,6 +38,14 @@ pub fn configuration(text: &[u8]) {
             diagnostic.render(&sources, &annotate_snippets::Renderer::plain());
         }
         assert_eq!(tree::print(&sources, main), text);
+        if dialect == Dialect::Newest && loaded.is_usable() {
+            let printed = sources.add("printed.conf", crate::print(&loaded.config));
+            let reread = load(&mut sources, printed, &files, &options);
+            assert_eq!(
+                reread.config, loaded.config,
+                "printed, the model reads otherwise"
+            );
+        }
         let again = load(&mut sources, main, &files, &options);
         assert_eq!(again.config, loaded.config, "readings differ");
         assert_eq!(again.diagnostics, loaded.diagnostics);

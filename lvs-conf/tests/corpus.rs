@@ -14,12 +14,13 @@ const PROGRAMS: &[&str] = &["/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/"];
 
 /// Exit status and complaints of every file, from the record.
 fn recorded(folder: &std::path::Path) -> BTreeMap<String, (u8, String)> {
-    let text = std::fs::read_to_string(folder.join("verdicts.tsv")).unwrap();
+    let text =
+        std::fs::read_to_string(folder.join("verdicts.tsv")).expect("the record can be read");
     text.lines()
         .skip(1)
         .map(|line| {
             let columns: Vec<_> = line.split('\t').collect();
-            let status = columns[1].parse().unwrap();
+            let status = columns[1].parse().expect("the status is a number");
             (columns[0].to_owned(), (status, columns[6].to_owned()))
         })
         .collect()

@@ -11,6 +11,7 @@
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use lvs_conf::diff::diff;
 use lvs_conf::{NoFiles, Options, SourceMap, lower, parse};
 
 mod generate;
@@ -46,7 +47,7 @@ fn measure(size: usize) {
         .map(|(after, before)| after - before);
     let (config, findings) = lower(&parsed.tree, &options);
     let lower_time = start.elapsed();
-    let changes = compare(&config);
+    let changes = diff(&config, &config).len();
     let total = start.elapsed();
     let memory = peak_memory()
         .zip(before)
@@ -82,10 +83,6 @@ fn measure(size: usize) {
         ),
         None => println!("  keepalived is not installed"),
     }
-}
-
-fn compare(config: &lvs_conf::Config) -> usize {
-    usize::from(config != config)
 }
 
 /// How long the original takes, or the limit that it did not keep.
