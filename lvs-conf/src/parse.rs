@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use crate::diag::{Code, Consequence, Diagnostic};
+use crate::dialect::Dialect;
 use crate::files::Files;
 use crate::keywords::{self, Keyword, Missing, Place, Shape, Splitting, Status};
 use crate::lex::{Escapes, Line, Reader, Text, Word};
-use crate::dialect::Dialect;
 use crate::options::Options;
 use crate::source::{SourceId, SourceMap, Span};
 use crate::tree::{Args, Body, Head, Statement, Tree, ValueLine};
@@ -69,7 +69,10 @@ pub fn parse(
             }
         }
         let lacks_namespace = |(_, statement): &(u32, Statement)| {
-            let name = statement.args.first().filter(|_| statement.spec.name == "net_namespace");
+            let name = statement
+                .args
+                .first()
+                .filter(|_| statement.spec.name == "net_namespace");
             name.zip(options.machine.as_ref())
                 .is_some_and(|(name, machine)| !machine.namespaces.contains(name.text.as_str()))
         };
@@ -266,13 +269,7 @@ impl Parser<'_> {
         complete.then_some(statement)
     }
 
-    fn unmatched(
-        &mut self,
-        span: Span,
-        line: &Line,
-        spec: Option<(&Keyword, usize)>,
-        args: usize,
-    ) {
+    fn unmatched(&mut self, span: Span, line: &Line, spec: Option<(&Keyword, usize)>, args: usize) {
         // Script keywords split the line again by their own rules, so a lone quote may be right for them.
         let script = self.dialect != Dialect::V2_2_7
             && spec.is_some_and(|(row, _)| row.splitting == Splitting::Script)
@@ -613,10 +610,9 @@ impl Parser<'_> {
         } else {
             format!("the input ends inside {count} blocks")
         };
-        let mut diagnostic =
-            Diagnostic::new(Code::UnclosedBlock, Consequence::Warn, end, text)
-                .expected("`}`")
-                .hint("add a `}` where each of these blocks ends");
+        let mut diagnostic = Diagnostic::new(Code::UnclosedBlock, Consequence::Warn, end, text)
+            .expected("`}`")
+            .hint("add a `}` where each of these blocks ends");
         for span in self.open.iter().rev() {
             diagnostic = diagnostic.note(*span, "this block is not closed");
         }

@@ -105,10 +105,7 @@ impl SourceMap {
 
     /// The source that was added first under this name.
     pub fn find(&self, name: &str) -> Option<SourceId> {
-        let at = self
-            .sources
-            .iter()
-            .position(|source| source.name == name)?;
+        let at = self.sources.iter().position(|source| source.name == name)?;
         Some(SourceId(to_offset(at)))
     }
 

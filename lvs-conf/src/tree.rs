@@ -1,13 +1,13 @@
 //! The faithful tree: what was written, in order, with spans. No defaults, no meaning.
 //!
 //! The tree holds what the language makes of the text, parameters replaced and includes spliced in. What it leaves out
-//! (comments, blanks, lines for other configuration ids) stays in the sources, and [`print`] gives all of it back.
+//! (comments, blanks, lines for other configuration ids) stays in the sources, and [`print()`] gives all of it back.
 
 use std::ops::Deref;
 
+use crate::dialect::Dialect;
 use crate::keywords::Keyword;
 use crate::lex::{ScriptError, Word, pieces};
-use crate::dialect::Dialect;
 use crate::source::{SourceId, SourceMap, Span};
 
 /// A whole configuration.

@@ -81,10 +81,7 @@ fn argument(code: Code, diagnostic: &Diagnostic, sources: &SourceMap) -> Option<
     match code {
         Code::InvalidValue if diagnostic.code == Code::NumberOutOfRange => {
             let name = keyword(sources, diagnostic.span);
-            Some(
-                name.strip_prefix("vrrp_")
-                    .unwrap_or(&name).to_owned(),
-            )
+            Some(name.strip_prefix("vrrp_").unwrap_or(&name).to_owned())
         }
         Code::ZeroRaisedToOne => Some(keyword(sources, diagnostic.span)),
         Code::DuplicateKeyword => {

@@ -211,7 +211,9 @@ impl<'a> Reader<'a> {
             if let Some(open) = clean.open_quote
                 && !line.unterminated
             {
-                let span = spans.get(open).map_or_else(|| line.span(), |s| s.to(line.span()));
+                let span = spans
+                    .get(open)
+                    .map_or_else(|| line.span(), |s| s.to(line.span()));
                 self.diagnostics.push(unterminated(span));
             }
             let unterminated = line.unterminated || clean.open_quote.is_some();
