@@ -261,6 +261,32 @@ fn text(services: &[(u8, Vec<(u8, u8)>)]) -> String {
     text
 }
 
+#[test]
+fn ten_thousand_services_are_compared_in_linear_time() {
+    let servers: Vec<(u8, u8)> = (1..=10).map(|server| (server, 1)).collect();
+    let one = config(&text(&[(1, servers)]));
+    let mut old = Config::default();
+    for at in 0..10_000_u32 {
+        let mut server = one.virtual_servers[0].clone();
+        server.service = crate::model::ServiceAddress::Address {
+            address: std::net::Ipv4Addr::from(0x0a00_0000 + at).into(),
+            port: Some(80),
+        };
+        old.virtual_servers.push(server);
+    }
+    let mut new = old.clone();
+    new.virtual_servers.reverse();
+    new.virtual_servers[7].real_servers[3].weight = 2;
+    let start = std::time::Instant::now();
+    assert_eq!(diff(&old, &new).len(), 1);
+    let took = start.elapsed();
+    println!("{took:?}");
+    assert!(
+        took < std::time::Duration::from_secs(5),
+        "far from quadratic: {took:?}"
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -291,7 +291,7 @@ fn bfd(
         Diagnostic::new(
             Code::TrackBfdUndefined,
             Consequence::Drop,
-            name.map_or(block.head(), |word| word.span),
+            name.map_or_else(|| block.head(), |word| word.span),
             format!("{why}, the checker is dropped"),
         )
         .expected("`name <BFD>`"),
@@ -323,7 +323,7 @@ fn file(cx: &mut Context, block: &Statement, target: &Target<'_>) -> Option<Chec
                 Diagnostic::new(
                     Code::TrackFileUndefined,
                     Consequence::Drop,
-                    name.map_or(block.head(), |word| word.span),
+                    name.map_or_else(|| block.head(), |word| word.span),
                     "FILE_CHECK names no file that is defined before this line, it is dropped",
                 )
                 .expected("`track_file <NAME>`"),
@@ -351,7 +351,8 @@ fn misc(cx: &mut Context, block: &Statement, mut draft: Draft) -> Option<Checker
         retry: 0,
         ..Unset::default()
     };
-    let probe = draft.finish(cx, block, unset)?;
+    let mut probe = draft.finish(cx, block, unset)?;
+    probe.connect_timeout = unused_probe(probe.destination).connect_timeout;
     let Some(mut script) = script else {
         cx.push(
             Diagnostic::new(

@@ -187,7 +187,7 @@ pub(super) fn garp_extra(cx: &mut Context, statement: &Statement, extra: &mut Ga
             all = true;
         } else {
             seconds = cx.int(
-                &statement.keyword.text,
+                statement.keyword.text,
                 word,
                 range.least / per..=range.most / per,
             );

@@ -432,7 +432,7 @@ impl Draft<'_> {
         };
         self.words.next += usize::from(family.is_some());
         let gateway = self.address(cx, option)?;
-        self.takes(cx, family.unwrap_or(Family::of(gateway)), option)?;
+        self.takes(cx, family.unwrap_or_else(|| Family::of(gateway)), option)?;
         Some(gateway)
     }
 

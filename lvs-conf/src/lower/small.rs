@@ -540,13 +540,13 @@ fn bfd(cx: &mut Context, block: &Statement, list: &mut Vec<BfdInstance>) {
         );
         return;
     }
-    bfd.ttl = ttl.unwrap_or(BfdInstance::default_ttl(neighbor));
+    bfd.ttl = ttl.unwrap_or_else(|| BfdInstance::default_ttl(neighbor));
     if bfd.max_hops > i16::from(bfd.ttl) {
         bfd.max_hops = i16::from(bfd.ttl);
         cx.report(
             Code::InvalidValue,
             Consequence::Adjust,
-            hops.unwrap_or(block.head()),
+            hops.unwrap_or_else(|| block.head()),
             format!("max_hops exceeds the ttl, it becomes {}", bfd.ttl),
         );
     }

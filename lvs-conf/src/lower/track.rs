@@ -214,7 +214,7 @@ fn line(
         None => {}
         Some(word) if word.text.as_str() == "reverse" => track.reverse = Some(true),
         Some(word) if word.text.as_str() == "noreverse" && kind.is_some() => {
-            track.reverse = Some(false)
+            track.reverse = Some(false);
         }
         Some(word) => {
             cx.push(

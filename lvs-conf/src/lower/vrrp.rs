@@ -49,7 +49,7 @@ pub(super) fn read(cx: &mut Context, tree: &Tree, config: &mut Config) {
             return;
         }
     }
-    group::settle(cx, groups, &mut drafts, config);
+    group::settle(cx, groups, &drafts, config);
     let mut heads: Vec<Span> = Vec::new();
     for draft in drafts {
         let head = draft.head();
@@ -99,6 +99,11 @@ fn track_groups(config: &mut Config) {
     for group in &mut config.track_groups {
         group.members.retain(|name| names.contains(&name.as_str()));
     }
+    for group in &mut config.sync_groups {
+        // What was refused is not in the model.
+        group.members.retain(|name| names.contains(&name.as_str()));
+    }
+    config.sync_groups.retain(|group| !group.members.is_empty());
     config
         .track_groups
         .retain(|group| !group.members.is_empty());

@@ -31,7 +31,7 @@ pub(super) fn write(config: &Config, out: &mut Writer) {
     }
     for script in &config.scripts {
         out.block(format!("vrrp_script {}", quoted(&script.name)), |out| {
-            vrrp_script(script, out)
+            vrrp_script(script, out);
         });
     }
     for process in &config.track_processes {
@@ -44,7 +44,7 @@ pub(super) fn write(config: &Config, out: &mut Writer) {
     }
     for bfd in &config.bfd_instances {
         out.block(format!("bfd_instance {}", quoted(&bfd.name)), |out| {
-            bfd_instance(bfd, out)
+            bfd_instance(bfd, out);
         });
     }
 }

@@ -58,7 +58,7 @@ pub(super) fn read(
 pub(super) fn settle(
     cx: &mut Context,
     groups: Vec<GroupDraft>,
-    instances: &mut [Draft],
+    instances: &[Draft],
     config: &mut Config,
 ) {
     let mut taken: Vec<(String, Span)> = Vec::new();
