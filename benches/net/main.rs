@@ -47,6 +47,7 @@ fn run_director(file: &str) -> io::Result<()> {
     pin(PATH_CORE)?;
     let options = RunOptions {
         file: PathBuf::from(file),
+        config_id: None,
         log_console: true,
         log_detail: false,
         workers: NonZeroU32::MIN,

@@ -4,16 +4,17 @@
 //! cargo run -p lvs-conf --example explain -- /etc/keepalived/keepalived.conf
 //! ```
 //!
-//! The exit status is that of keepalived's config test for the text.
+//! The exit status is that of keepalived's config test for the text. A second argument is the configuration id.
 
 use std::process::ExitCode;
 
 use lvs_conf::annotate_snippets::Renderer;
-use lvs_conf::{Config, SourceMap, load};
+use lvs_conf::{Config, NoFiles, Options, SourceMap, load};
 
 fn main() -> ExitCode {
-    let Some(path) = std::env::args().nth(1) else {
-        eprintln!("usage: explain FILE");
+    let mut arguments = std::env::args().skip(1);
+    let Some(path) = arguments.next() else {
+        eprintln!("usage: explain FILE [ID]");
         return ExitCode::from(64);
     };
     let bytes = match std::fs::read(&path) {
@@ -23,9 +24,13 @@ fn main() -> ExitCode {
             return ExitCode::from(4);
         }
     };
+    let options = Options {
+        config_id: arguments.next().unwrap_or_default(),
+        ..Options::default()
+    };
     let mut sources = SourceMap::new();
     let main = sources.add(path, bytes);
-    let loaded = load(&sources, main);
+    let loaded = load(&mut sources, main, &NoFiles, &options);
     for diagnostic in &loaded.diagnostics {
         println!("{}\n", diagnostic.render(&sources, &Renderer::plain()));
     }

@@ -21,6 +21,8 @@ pub struct Diagnostic {
     pub hint: Option<String>,
     /// Further places that explain the finding.
     pub notes: Vec<Note>,
+    /// Kinds of further complaints that keepalived makes about the same words.
+    pub also: Vec<Code>,
 }
 
 /// A second place that belongs to a [`Diagnostic`].
@@ -48,7 +50,15 @@ impl Diagnostic {
             expected: None,
             hint: None,
             notes: Vec::new(),
+            also: Vec::new(),
         }
+    }
+
+    /// Says that keepalived complains a second time about the same words.
+    #[must_use]
+    pub fn also(mut self, code: Code) -> Self {
+        self.also.push(code);
+        self
     }
 
     /// Says what would have been right.
@@ -91,6 +101,8 @@ impl Diagnostic {
                 Severity::Error
             }
             Consequence::Adjust | Consequence::Warn => Severity::Warning,
+            // keepalived goes on in silence, but a file was named and what it says is not in force.
+            Consequence::Log if self.code == Code::IncludeMissing => Severity::Warning,
             Consequence::Log => Severity::Info,
         }
     }
@@ -114,6 +126,13 @@ pub fn exit_status(diagnostics: &[Diagnostic]) -> u8 {
         .any(|d| d.class() == Class::MissingParameter)
     {
         return 2;
+    }
+    // An include that had to be there ends the program once everything was read.
+    if diagnostics
+        .iter()
+        .any(|d| d.code == Code::IncludeMissing && d.class() != Class::Ok)
+    {
+        return 6;
     }
     match worst.unwrap_or(Class::Ok) {
         Class::Ok => 0,
@@ -268,8 +287,18 @@ codes! {
     LineTooLong = "line-too-long", General;
     /// A NUL byte in a line.
     NulByte = "nul-byte", General;
-    /// A construct of the language that this version does not evaluate.
-    UnsupportedConstruct = "unsupported-construct", General;
+    /// `~SEQ` or `~LST` that cannot be read.
+    SequenceInvalid = "sequence-invalid", General;
+    /// A reference to a parameter that cannot be replaced as written.
+    ParameterInvalid = "parameter-invalid", General;
+    /// A parameter whose value leads back to itself.
+    ParameterLoop = "parameter-loop", General;
+    /// Parameters and sequences that make more lines than can be meant.
+    TooManyLines = "too-many-lines", General;
+    /// An included file that is not there or cannot be read.
+    IncludeMissing = "include-missing", Fatal;
+    /// An included file that includes itself.
+    IncludeLoop = "include-loop", General;
     /// A keyword or block that is known, but that the typed model does not hold.
     NotActedOn = "not-acted-on", Ok;
     /// Not a number.
@@ -280,6 +309,8 @@ codes! {
     NumberOutOfRange = "number-out-of-range", InvalidNumber;
     /// More fraction digits than the value can hold.
     TooManyDecimals = "too-many-decimals", InvalidNumber;
+    /// A real-time priority that the system does not have.
+    RtPriorityClamped = "rt-priority-clamped", Ok;
     /// Neither `on true yes` nor `off false no`.
     InvalidBoolean = "invalid-boolean", General;
     /// A value that the keyword does not take.
@@ -384,8 +415,54 @@ codes! {
     WeightOutOfRange = "weight-out-of-range", General;
     /// A tracking weight that cannot take effect.
     WeightIgnored = "weight-ignored", General;
+    /// A script is to run as an account that does not exist.
+    ScriptUserInvalid = "script-user-invalid", General;
+    /// A script without user, and no account that it could run as.
+    ScriptUserMissing = "script-user-missing", General;
+    /// `startup_script` or `shutdown_script` without a usable command.
+    StartupScriptProblem = "startup-script-problem", General;
     /// A script block without command.
     VrrpScriptWithoutScript = "vrrp-script-without-script", General;
+    /// A `track_group` that is not defined earlier.
+    TrackGroupUndefined = "track-group-undefined", General;
+    /// An interface in two `garp_group` blocks.
+    DuplicateGarpGroup = "duplicate-garp-group", General;
+    /// A `garp_group` without interval.
+    GarpGroupWithoutDelay = "garp-group-without-delay", General;
+    /// A `track_file` block without file.
+    TrackFileWithoutFile = "track-file-without-file", General;
+    /// A `vrrp_track_process` block without process.
+    TrackProcessWithoutProcess = "track-process-without-process", General;
+    /// A `bfd_instance` without usable neighbour.
+    BfdNoNeighbor = "bfd-no-neighbor", General;
+    /// A unicast instance with neither interface nor source address.
+    UnicastNoSource = "unicast-no-source-fatal", General;
+    /// `unicast_ttl` without peers.
+    UnicastTtlWithoutPeers = "unicast-ttl-without-peers", General;
+    /// A route that cannot be used.
+    RouteInvalid = "route-invalid", General;
+    /// A route without interface, which 2.2.7 cannot track.
+    RouteUntracked = "route-untracked-no-interface", General;
+    /// A rule that cannot be used.
+    RuleInvalid = "rule-invalid", General;
+    /// A rule without preference.
+    RuleWithoutPreference = "rule-without-preference", General;
+    /// Another protocol than keepalived's for a tracked route or rule.
+    ProtocolReset = "protocol-reset-for-tracking", General;
+    /// An object that an instance and its sync group track.
+    TrackedOnInstanceAndGroup = "tracked-on-instance-and-group", General;
+    /// A VMAC without interface.
+    VmacUnicastNoInterface = "vmac-unicast-no-interface", General;
+    /// A VMAC with unicast, for which `vmac_xmit_base` is set.
+    VmacUnicastXmitBaseSet = "vmac-unicast-xmit-base-set", General;
+    /// `promote_secondaries` with a VMAC.
+    PromoteSecondariesWithVmac = "promote-secondaries-with-vmac", General;
+    /// `vrf` with an interface or without unicast.
+    VrfConflict = "vrf-conflict", General;
+    /// A `virtual_server_group` without usable entries.
+    VsgEmpty = "vsg-empty", General;
+    /// A virtual server whose group cannot be used, which keepalived drops without a complaint.
+    ServerGroupUnusable = "server-group-unusable", Ok;
     /// A virtual server's address, port or mark cannot be used.
     VsAddressInvalid = "vs-address-invalid", General;
     /// A real server's or sorry server's address or port cannot be used.
@@ -434,6 +511,13 @@ codes! {
     MiscCheckWithoutPath = "misc-check-without-path", General;
 }
 
+impl Code {
+    /// keepalived finds it while it reads and names the line. The others come to light when everything has been read.
+    pub fn is_found_while_reading(self) -> bool {
+        !FOUND_AFTERWARDS.contains(&self.as_str())
+    }
+}
+
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -460,6 +544,8 @@ impl fmt::Display for OneLine<'_> {
         Ok(())
     }
 }
+
+mod json;
 
 #[cfg(feature = "render")]
 mod render {
@@ -535,6 +621,56 @@ mod render {
             .annotation(kind.span(range).label(label))
     }
 }
+
+const FOUND_AFTERWARDS: &[&str] = &[
+    "advert-int-out-of-range",
+    "advert-int-rounded",
+    "auth-ah-with-master",
+    "auth-no-password",
+    "auth-with-v3",
+    "duplicate-vrid-fatal",
+    "fwmark-rs-port",
+    "ha-suspend-with-fwmark",
+    "hysteresis-ge-quorum",
+    "no-interface-fatal",
+    "no-vip",
+    "no-vip-fatal",
+    "no-virtual-router-id-fatal",
+    "nopreempt-with-master",
+    "nopreempt-with-owner",
+    "ops-requires-udp",
+    "preempt-delay-with-master",
+    "preempt-delay-with-nopreempt",
+    "promote-secondaries-with-vmac",
+    "quorum-exceeds-weight",
+    "rs-duplicate",
+    "rs-port-differs",
+    "rs-port-differs-reset",
+    "sorry-port-differs",
+    "strict-auth",
+    "strict-setting",
+    "strict-state-priority",
+    "sync-group-member-twice",
+    "sync-group-member-undefined",
+    "sync-group-mixed-owner",
+    "sync-group-single-member",
+    "sync-group-without-members",
+    "track-own-interface",
+    "tracked-on-instance-and-group",
+    "unicast-no-source-fatal",
+    "unicast-ttl-without-peers",
+    "unicast-without-peers-deprecated",
+    "vmac-unicast-no-interface",
+    "vmac-unicast-xmit-base-set",
+    "vrf-conflict",
+    "vs-fwmark-with-protocol",
+    "vs-no-forwarding-method",
+    "vs-no-protocol",
+    "vs-no-real-servers",
+    "vs-no-scheduler",
+    "vs-zero-port",
+    "weight-ignored",
+];
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,15 @@
 //! The one table of keywords: name, places, shape, arguments, one line of documentation.
 //!
-//! It drives the parser, the hints and every listing of the language. A row may be valid in several places.
+//! It drives the parser, the hints, the ranges that values are read with and [`reference()`], the listing of the language.
+//! A row may be valid in several places.
 
 use std::fmt;
+use std::sync::LazyLock;
+
+use crate::dialect::Dialect;
+
+pub use range::{Range, Unit};
+pub use reference::reference;
 
 /// A block of the language, seen from inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,6 +46,38 @@ pub enum Place {
 }
 
 impl Place {
+    /// Every place, in the order of the reference.
+    pub const ALL: &'static [Self] = &[
+        Self::Top,
+        Self::GlobalDefs,
+        Self::TrackGroup,
+        Self::GarpGroup,
+        Self::TrackFile,
+        Self::VrrpScript,
+        Self::TrackProcess,
+        Self::BfdInstance,
+        Self::SyncGroup,
+        Self::Instance,
+        Self::Authentication,
+        Self::AuthHmac,
+        Self::VirtualServer,
+        Self::RealServer,
+        Self::TcpCheck,
+        Self::PingCheck,
+        Self::HttpGet,
+        Self::SslGet,
+        Self::HttpUrl,
+        Self::SslUrl,
+        Self::SmtpCheck,
+        Self::SmtpHost,
+        Self::DnsCheck,
+        Self::MiscCheck,
+        Self::UdpCheck,
+        Self::BfdCheck,
+        Self::FileCheck,
+        Self::Ssl,
+    ];
+
     /// How the block is written, `top level` for the outside.
     pub fn name(self) -> &'static str {
         match self {
@@ -132,6 +171,7 @@ pub struct Keyword {
     pub places: &'static [Place],
     /// What follows it.
     pub shape: Shape,
+    required: usize,
     /// Its arguments: `<x>` required, `[x]` optional.
     pub args: &'static str,
     /// One line of documentation.
@@ -142,22 +182,20 @@ pub struct Keyword {
     pub splitting: Splitting,
     /// What a missing argument does.
     pub missing: Missing,
+    /// Range and unit of a number, or the longest text.
+    pub range: Option<Range>,
+    /// What applies when the keyword is absent; empty: nothing, or off.
+    pub default: &'static str,
+    /// First release that knows the keyword; `old`: before 1.2, `unrel`: after 2.4.3.
+    pub since: &'static str,
+    /// Given twice, the first one stays; otherwise the last one does.
+    pub first_wins: bool,
 }
 
 impl Keyword {
     /// How many arguments must be there.
     pub fn required(&self) -> usize {
-        let mut depth = 0;
-        let mut count = 0;
-        for byte in self.args.bytes() {
-            match byte {
-                b'[' => depth += 1,
-                b']' => depth -= 1,
-                b'<' if depth == 0 => count += 1,
-                _ => {}
-            }
-        }
-        count
+        self.required
     }
 
     /// The current spelling of an alias, else the name itself.
@@ -174,6 +212,86 @@ impl Keyword {
             self.name,
             "vrrp_instance" | "vrrp_sync_group" | "track_group"
         )
+    }
+
+    /// The release that the dialect stands for knows the keyword.
+    pub fn is_known_to(&self, dialect: Dialect) -> bool {
+        match dialect {
+            Dialect::Newest => true,
+            // The build that the dialect stands for has no iptables.
+            Dialect::V2_2_7 => self.name != "vrrp_ipsets" && !is_after(self.since, [2, 2, 7]),
+        }
+    }
+
+    const fn range(mut self, least: i64, most: i64, unit: Unit) -> Self {
+        self.range = Some(Range::new(least, most, unit));
+        self
+    }
+
+    const fn number(self, least: i64, most: i64) -> Self {
+        self.range(least, most, Unit::None)
+    }
+
+    /// Whole seconds.
+    const fn seconds(self, least: i64, most: i64) -> Self {
+        self.range(
+            least * 1_000_000,
+            most.saturating_mul(1_000_000),
+            Unit::Seconds(0),
+        )
+    }
+
+    /// Seconds with three decimals, bounds in microseconds.
+    const fn thousandths(self, least: i64, most: i64) -> Self {
+        self.range(least, most, Unit::Seconds(3))
+    }
+
+    /// Seconds with six decimals, bounds in microseconds.
+    const fn decimal(self, least: i64, most: i64) -> Self {
+        self.range(least, most, Unit::Seconds(6))
+    }
+
+    /// Milliseconds with three decimals, bounds in milliseconds.
+    const fn millis(self, least: i64, most: i64) -> Self {
+        self.range(least * 1_000, most * 1_000, Unit::Milliseconds(3))
+    }
+
+    const fn micros(self, least: i64, most: i64) -> Self {
+        self.range(least, most, Unit::Microseconds)
+    }
+
+    /// Text that is cut to a number of bytes.
+    const fn cut(self, most: i64) -> Self {
+        self.range(0, most, Unit::Bytes)
+    }
+
+    const fn raised(mut self) -> Self {
+        if let Some(range) = &mut self.range {
+            range.raise_zero = true;
+        }
+        self
+    }
+
+    const fn clamped(mut self) -> Self {
+        if let Some(range) = &mut self.range {
+            range.clamp = true;
+        }
+        self
+    }
+
+    const fn default(mut self, default: &'static str) -> Self {
+        self.default = default;
+        self
+    }
+
+    const fn since(mut self, since: &'static str) -> Self {
+        self.since = since;
+        self
+    }
+
+    const fn first(mut self) -> Self {
+        self.first_wins = true;
+        self
     }
 
     const fn script(mut self) -> Self {
@@ -194,7 +312,8 @@ impl Keyword {
 
 /// The row for a keyword at a place. Names that are known only to give a hint are not found here.
 pub fn find(place: Place, name: &str) -> Option<&'static Keyword> {
-    at(place).find(|row| row.name == name && !matches!(row.status, Status::Unknown(_)))
+    let rows = &INDEX[place as usize][bucket(name)];
+    rows.iter().copied().find(|row| row.name == name)
 }
 
 /// Every row of a place, those that are known only to give a hint included.
@@ -288,12 +407,44 @@ const fn row(
         name,
         places,
         shape,
+        required: required(args),
         args,
         doc,
         status: Status::Current,
         splitting: Splitting::Words,
         missing: Missing::Fatal,
+        range: None,
+        default: "",
+        since: "old",
+        first_wins: false,
     }
+}
+
+/// The `<x>` of an argument text that are not in `[...]`.
+const fn required(args: &str) -> usize {
+    let bytes = args.as_bytes();
+    let (mut at, mut depth, mut count) = (0, 0, 0);
+    while at < bytes.len() {
+        match bytes[at] {
+            b'[' => depth += 1,
+            b']' => depth -= 1,
+            b'<' if depth == 0 => count += 1,
+            _ => {}
+        }
+        at += 1;
+    }
+    count
+}
+
+/// Whether a release number lies after another one.
+fn is_after(since: &str, release: [u32; 3]) -> bool {
+    let mut numbers = since.split('.').map(|part| part.parse::<u32>().ok());
+    let since = match since {
+        "old" => return false,
+        "unrel" => return true,
+        _ => [(); 3].map(|()| numbers.next().flatten().unwrap_or(0)),
+    };
+    since > release
 }
 
 const fn leaf(
@@ -324,6 +475,15 @@ const fn values(
     row(name, places, Shape::Values, args, doc)
 }
 
+fn bucket(name: &str) -> usize {
+    let bytes = name.as_bytes();
+    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else {
+        return 0;
+    };
+    (usize::from(*first) * 31 + usize::from(*last) * 7 + bytes.len()) % BUCKETS
+}
+
+const BUCKETS: usize = 128;
 const LONGEST_GUESS: usize = 40;
 
 /// The whole table, in parts by subject.
@@ -336,6 +496,22 @@ static TABLE: &[&[Keyword]] = &[
     table::CHECKER,
 ];
 
+/// The usable rows of each place, by [`bucket`]. Every line of a configuration asks for one.
+static INDEX: LazyLock<Vec<Vec<Vec<&'static Keyword>>>> = LazyLock::new(|| {
+    Place::ALL
+        .iter()
+        .map(|place| {
+            let mut buckets = vec![Vec::new(); BUCKETS];
+            for row in at(*place).filter(|row| !matches!(row.status, Status::Unknown(_))) {
+                buckets[bucket(row.name)].push(row);
+            }
+            buckets
+        })
+        .collect()
+});
+
+mod range;
+mod reference;
 mod table;
 
 #[cfg(test)]
@@ -364,6 +540,21 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn places_are_listed_in_the_order_of_the_enumeration() {
+        for (at, place) in Place::ALL.iter().enumerate() {
+            assert_eq!(at, *place as usize);
+        }
+    }
+
+    #[test]
+    fn releases_are_compared_by_number() {
+        assert!(is_after("2.2.8", [2, 2, 7]) && is_after("2.10.0", [2, 2, 7]));
+        assert!(!is_after("2.2.7", [2, 2, 7]) && !is_after("old", [2, 2, 7]));
+        let smtp = find(Place::GlobalDefs, "json_version").unwrap();
+        assert!(smtp.is_known_to(Dialect::Newest) && !smtp.is_known_to(Dialect::V2_2_7));
     }
 
     #[test]

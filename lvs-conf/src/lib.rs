@@ -2,10 +2,10 @@
 //!
 //! The crate reads the language of keepalived as keepalived does, quirks of its lexer included, and says of everything
 //! that it would not take as written where it stands, what becomes of it, and what was probably meant. It does no I/O:
-//! the caller adds texts to a [`SourceMap`].
+//! the caller adds the text to a [`SourceMap`] and supplies included files through [`Files`].
 //!
 //! ```
-//! use lvs_conf::{SourceMap, load};
+//! use lvs_conf::{NoFiles, Options, SourceMap, load};
 //! use lvs_conf::model::{Scheduler, ServiceAddress};
 //!
 //! let mut sources = SourceMap::new();
@@ -22,7 +22,7 @@
 //!     }
 //! }
 //! ");
-//! let loaded = load(&sources, main);
+//! let loaded = load(&mut sources, main, &NoFiles, &Options::default());
 //!
 //! let first = &loaded.diagnostics[1];
 //! assert_eq!(
@@ -39,7 +39,8 @@
 //!
 //! # From text to model
 //!
-//! 1. [`lex`]: physical lines, comments, braces, words; every byte remembers where it stood.
+//! 1. [`lex`]: physical lines, comments, conditional lines, parameters, sequences, includes, braces, words. Every byte
+//!    remembers where it stood; what came out of a parameter has the place of the reference.
 //! 2. [`parse()`]: words to a [`tree`], driven by the one table in [`keywords`], with recovery after every mistake.
 //! 3. [`lower()`]: the tree to the [`model`], where values are read and defaults and inheritance come in.
 //!
@@ -48,29 +49,41 @@
 //!
 //! # What is left out
 //!
-//! Parameters, conditional lines, sequences and includes are recognised and reported, not evaluated. Keywords that the
-//! model has no place for are known and reported as not acted on, which does not count as a complaint.
+//! Whether the machine has what the text names: interfaces, scripts, accounts, tables.
 //!
 //! # Features
 //!
 //! `render` (default): `Diagnostic::render` shows the source line with marks under the words.
 
 pub mod diag;
+mod dialect;
+pub mod diff;
+pub mod files;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod keywords;
 pub mod lex;
 mod load;
 mod lower;
 pub mod model;
+mod options;
 mod parse;
+mod print;
+mod settings;
 mod source;
 pub mod tree;
+pub mod verdict;
 
 #[cfg(feature = "render")]
 pub use annotate_snippets;
 pub use diag::{Class, Code, Consequence, Diagnostic, Note, Severity, exit_status};
+pub use dialect::Dialect;
+pub use files::{FileError, Files, MapFiles, NoFiles};
 pub use load::{Loaded, load};
 pub use lower::lower;
 pub use model::Config;
+pub use options::{Machine, Options};
 pub use parse::{Parsed, parse};
-pub use source::{Position, Source, SourceId, SourceMap, Span};
+pub use print::print;
+pub use source::{Expansion, Position, Source, SourceId, SourceMap, Span};
 pub use tree::Tree;

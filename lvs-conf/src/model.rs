@@ -1,175 +1,126 @@
 //! What the configuration means: typed, checked, with every default and inheritance applied.
 //!
-//! Spans take no part in equality, so two models are equal if and only if they ask for the same thing.
+//! No value knows where it was written, so two models are equal if and only if they ask for the same thing.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::source::Span;
+macro_rules! words {
+    ($(#[$doc:meta])* $type:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $type { $($(#[$variant_doc])* $variant,)+ }
 
+        impl $type {
+            /// Every value.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The word in a configuration file.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+
+            /// The value of a word, which must agree in case.
+            pub fn from_word(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|value| value.as_str() == word)
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+mod check;
+mod global;
 mod lvs;
+mod net;
+mod track;
 mod vrrp;
 
+pub use check::*;
+pub use global::*;
 pub use lvs::*;
+pub use net::*;
+pub use track::*;
 pub use vrrp::*;
 
 /// A whole configuration.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Config {
+    /// Settings outside every block.
+    pub daemon: DaemonSettings,
     /// `global_defs`, merged if there are several.
     pub global: GlobalDefs,
+    /// `linkbeat_interfaces`.
+    pub linkbeat_interfaces: Vec<LinkbeatInterface>,
+    /// `interface_up_down_delays`.
+    pub interface_delays: Vec<InterfaceDelay>,
+    /// `track_group` blocks.
+    pub track_groups: Vec<TrackGroup>,
+    /// `static_ipaddress`.
+    pub static_addresses: Vec<VirtualAddress>,
+    /// `static_routes`.
+    pub static_routes: Vec<Route>,
+    /// `static_rules`.
+    pub static_rules: Vec<Rule>,
+    /// `garp_group` blocks.
+    pub garp_groups: Vec<GarpGroup>,
+    /// `track_file` blocks that name a file.
+    pub track_files: Vec<TrackFile>,
     /// `vrrp_script` blocks that have a command.
     pub scripts: Vec<VrrpScript>,
+    /// `vrrp_track_process` blocks that name a process.
+    pub track_processes: Vec<TrackProcess>,
+    /// `bfd_instance` blocks that have a neighbour.
+    pub bfd_instances: Vec<BfdInstance>,
     /// `vrrp_sync_group` blocks with valid members.
     pub sync_groups: Vec<SyncGroup>,
     /// `vrrp_instance` blocks that can run.
     pub instances: Vec<VrrpInstance>,
+    /// `virtual_server_group` blocks with entries.
+    pub server_groups: Vec<ServerGroup>,
     /// `virtual_server` blocks with real servers.
     pub virtual_servers: Vec<VirtualServer>,
+    /// `SSL`.
+    pub ssl: Option<Ssl>,
 }
 
-/// Global settings.
-#[derive(Debug, Clone, PartialEq)]
-pub struct GlobalDefs {
-    /// Name of this machine; `None`: the local host name.
-    pub router_id: Option<String>,
-    /// Mail settings.
-    pub mail: Mail,
-    /// `default_interface`, for static addresses.
-    pub default_interface: String,
-    /// Interfaces may appear and vanish.
-    pub dynamic_interfaces: bool,
-    /// Who runs scripts that name nobody.
-    pub script_user: Option<ScriptUser>,
-    /// Do not run scripts as root that others can change.
-    pub enable_script_security: bool,
-    /// Run before everything else.
-    pub startup_script: Option<Script>,
-    /// Run after everything else.
-    pub shutdown_script: Option<Script>,
-    /// Notify for real servers that come up at start.
-    pub rs_init_notifies: bool,
-    /// Log every failed check.
-    pub checker_log_all_failures: bool,
-    /// Defaults of instances.
-    pub vrrp: VrrpDefaults,
-    /// Idle times of connections.
-    pub lvs_timeouts: LvsTimeouts,
-    /// Clear the virtual services at start.
-    pub lvs_flush: bool,
-    /// Clear the virtual services at the end.
-    pub lvs_flush_on_stop: FlushOnStop,
-    /// Connection synchronisation.
-    pub lvs_sync_daemon: Option<SyncDaemon>,
-}
-
-impl Default for GlobalDefs {
-    fn default() -> Self {
-        Self {
-            router_id: None,
-            mail: Mail::default(),
-            default_interface: "eth0".to_owned(),
-            dynamic_interfaces: false,
-            script_user: None,
-            enable_script_security: false,
-            startup_script: None,
-            shutdown_script: None,
-            rs_init_notifies: false,
-            checker_log_all_failures: false,
-            vrrp: VrrpDefaults::default(),
-            lvs_timeouts: LvsTimeouts::default(),
-            lvs_flush: false,
-            lvs_flush_on_stop: FlushOnStop::No,
-            lvs_sync_daemon: None,
-        }
-    }
-}
-
-/// Who gets mails, and through which server. Mails are sent only if there are a server and recipients.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Mail {
-    /// Recipients.
-    pub to: Vec<String>,
-    /// Sender; `None`: the user at the local host.
-    pub from: Option<String>,
-    /// Address or name of the server.
-    pub server: Option<String>,
-    /// Port of the server.
-    pub port: u16,
-    /// Name said to the server; `None`: the local host name.
-    pub helo_name: Option<String>,
-    /// Timeout of the connection.
-    pub connect_timeout: Duration,
-    /// `smtp_alert`.
-    pub alert: Option<bool>,
-    /// `smtp_alert_vrrp`.
-    pub alert_vrrp: Option<bool>,
-    /// `smtp_alert_checker`.
-    pub alert_checker: Option<bool>,
-    /// No mails for the fault state.
-    pub no_faults: bool,
-    /// Mails for real servers only, not for each checker.
-    pub no_checkers: bool,
-}
-
-impl Default for Mail {
-    fn default() -> Self {
-        Self {
-            to: Vec::new(),
-            from: None,
-            server: None,
-            port: 25,
-            helo_name: None,
-            connect_timeout: Duration::from_secs(30),
-            alert: None,
-            alert_vrrp: None,
-            alert_checker: None,
-            no_faults: false,
-            no_checkers: false,
-        }
-    }
-}
-
-/// Idle times of connections; `None`: left as they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct LvsTimeouts {
-    /// Established TCP.
-    pub tcp: Option<Duration>,
-    /// TCP after FIN.
-    pub tcp_fin: Option<Duration>,
-    /// UDP.
-    pub udp: Option<Duration>,
-}
-
-/// What is cleared when the daemon ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FlushOnStop {
-    /// Nothing beyond what was set up.
-    No,
-    /// Every virtual service.
-    All,
-    /// The configured virtual servers, without taking their real servers out first.
-    VirtualServers,
-}
-
-/// Connection synchronisation between directors.
+/// Settings of the daemon as a whole, outside every block.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SyncDaemon {
-    /// Interface of the messages.
-    pub interface: String,
-    /// The instance whose state decides who sends; `None`: always both.
+pub struct DaemonSettings {
+    /// Run in this network namespace.
+    pub net_namespace: Option<String>,
+    /// Network namespace of the virtual servers; empty: the initial one.
+    pub net_namespace_ipvs: Option<String>,
+    /// Allow ipsets with a namespace on old kernels.
+    pub namespace_with_ipsets: bool,
+    /// Keep pid files in a directory of their own.
+    pub use_pid_dir: bool,
+    /// Instance name in pid files and logs.
     pub instance: Option<String>,
-    /// 0..=255; `None`: the instance's virtual router id, or 0.
-    pub id: Option<u8>,
-    /// Longest message in bytes.
-    pub max_length: Option<u16>,
-    /// UDP port.
-    pub port: Option<u16>,
-    /// Time to live.
-    pub ttl: Option<u8>,
-    /// Multicast group.
-    pub group: Option<IpAddr>,
+    /// How long the parent waits for its children at the end.
+    pub child_wait_time: Duration,
+    /// Poll the media state of every interface of an instance.
+    pub linkbeat_use_polling: bool,
+}
+
+impl Default for DaemonSettings {
+    fn default() -> Self {
+        Self {
+            net_namespace: None,
+            net_namespace_ipvs: None,
+            namespace_with_ipsets: false,
+            use_pid_dir: false,
+            instance: None,
+            child_wait_time: Duration::from_secs(5),
+            linkbeat_use_polling: false,
+        }
+    }
 }
 
 /// A command to run.
@@ -189,23 +140,6 @@ pub struct ScriptUser {
     /// Group name; `None`: the account's primary group.
     pub group: Option<String>,
 }
-
-/// A line that is kept as words, such as a route.
-#[derive(Debug, Clone)]
-pub struct RawLine {
-    /// The words.
-    pub words: Vec<String>,
-    /// Where they stand; takes no part in equality.
-    pub span: Span,
-}
-
-impl PartialEq for RawLine {
-    fn eq(&self, other: &Self) -> bool {
-        self.words == other.words
-    }
-}
-
-impl Eq for RawLine {}
 
 /// IPv4 or IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -232,5 +166,23 @@ impl fmt::Display for Family {
             Self::Inet => "IPv4",
             Self::Inet6 => "IPv6",
         })
+    }
+}
+
+/// A value that is a number or a name of a table of the system, such as a routing table's.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Id {
+    /// The number.
+    Number(u32),
+    /// A name; whether the system knows it is not this crate's to say.
+    Name(String),
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Name(name) => f.write_str(name),
+        }
     }
 }

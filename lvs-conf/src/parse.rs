@@ -1,10 +1,15 @@
 //! Logical lines to the faithful tree, with recovery after every mistake.
 
+use std::collections::HashMap;
+
 use crate::diag::{Code, Consequence, Diagnostic};
-use crate::keywords::{self, Missing, Place, Shape, Splitting, Status};
-use crate::lex::{self, Line, Word};
-use crate::source::{SourceId, SourceMap, Span, to_offset};
-use crate::tree::{Body, Statement, Tree, ValueLine};
+use crate::dialect::Dialect;
+use crate::files::Files;
+use crate::keywords::{self, Keyword, Missing, Place, Shape, Splitting, Status};
+use crate::lex::{Escapes, Line, Reader, Text, Word};
+use crate::options::Options;
+use crate::source::{SourceId, SourceMap, Span};
+use crate::tree::{Args, Body, Head, Statement, Tree, ValueLine};
 
 /// A tree and what was wrong with the text's form.
 #[derive(Debug, Clone)]
@@ -13,170 +18,395 @@ pub struct Parsed {
     pub tree: Tree,
     /// Findings in the order of the text.
     pub diagnostics: Vec<Diagnostic>,
+    /// Reading ended at a missing argument, as release 2.2.7 would; what follows was not looked at.
+    pub stopped: bool,
 }
 
-/// Reads one source of the map. Never fails: what cannot be understood is reported and left out of the tree.
+/// Reads one source of the map and the files that it includes, which are added to the map. Never fails: what cannot be
+/// understood is reported and left out of the tree.
 ///
 /// An id of another map gives an empty tree.
-pub fn parse(sources: &SourceMap, id: SourceId) -> Parsed {
-    let mut diagnostics = Vec::new();
-    let Some(source) = sources.get(id) else {
-        return Parsed {
-            tree: Tree::default(),
-            diagnostics,
+pub fn parse(
+    sources: &mut SourceMap,
+    main: SourceId,
+    files: &dyn Files,
+    options: &Options,
+) -> Parsed {
+    let parts: &[Part] = match options.dialect {
+        Dialect::Newest => &[Part::All],
+        Dialect::V2_2_7 => &[Part::Parent, Part::Checker, Part::Vrrp, Part::Bfd],
+    };
+    let mut statements: Vec<(u32, Statement)> = Vec::new();
+    let mut diagnostics: Vec<Diagnostic> = Vec::new();
+    let mut stopped = false;
+    for part in parts {
+        let mut parser = Parser {
+            reader: Reader::new(sources, main, files, options),
+            peeked: None,
+            part: *part,
+            dialect: options.dialect,
+            open: Vec::new(),
+            ignored_braces: 0,
+            names: HashMap::new(),
+            done: Vec::new(),
+            words: Vec::new(),
+            top: Vec::new(),
+            reported_end: false,
+            stopped: false,
         };
-    };
-    let lines = lex::lines(source, id, &mut diagnostics);
-    let end = to_offset(source.bytes().len());
-    let mut parser = Parser {
-        lines: &lines,
-        next: 0,
-        diagnostics,
-        open: Vec::new(),
-        ignored_braces: 0,
-        end: Span {
-            source: id,
-            start: end,
-            end,
-        },
-        reported_end: false,
-    };
-    let statements = parser.statements(Place::Top);
-    let mut diagnostics = parser.diagnostics;
-    diagnostics.sort_by_key(|d| d.span.start);
+        parser.top_level();
+        statements.extend(parser.top);
+        stopped = parser.stopped;
+        if diagnostics.is_empty() {
+            diagnostics = parser.reader.diagnostics;
+        } else {
+            let known = diagnostics.len();
+            for found in parser.reader.diagnostics {
+                let same = |d: &&Diagnostic| d.code == found.code && d.span == found.span;
+                if !diagnostics[..known].iter().any(|d| same(&d)) {
+                    diagnostics.push(found);
+                }
+            }
+        }
+        let lacks_namespace = |(_, statement): &(u32, Statement)| {
+            let name = statement
+                .args
+                .first()
+                .filter(|_| statement.spec.name == "net_namespace");
+            name.zip(options.machine.as_ref())
+                .is_some_and(|(name, machine)| !machine.namespaces.contains(name.text.as_str()))
+        };
+        // Parts that cannot enter their namespace end before they read anything.
+        if stopped || statements.iter().any(lacks_namespace) {
+            break;
+        }
+    }
+    // Every pass reads the same lines, so their numbers say what stands first.
+    statements.sort_by_key(|(at, _)| *at);
+    statements.dedup_by_key(|(at, _)| *at);
+    diagnostics.sort_by_key(|d| (d.span.source, d.span.start));
     Parsed {
-        tree: Tree { statements },
+        tree: Tree {
+            statements: statements.into_iter().map(|(_, s)| s).collect(),
+            dialect: options.dialect,
+        },
         diagnostics,
+        stopped,
+    }
+}
+
+/// The part of the original program that reads. It knows every top-level keyword, but looks only into the blocks it owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// All at once.
+    All,
+    Parent,
+    Checker,
+    Vrrp,
+    Bfd,
+}
+
+impl Part {
+    fn owns(self, keyword: &Keyword) -> bool {
+        let owners: &[Self] = match keyword.canonical() {
+            "SSL" | "virtual_server_group" | "virtual_server" => &[Self::Checker],
+            "track_file" => &[Self::Checker, Self::Vrrp],
+            "bfd_instance" => &[Self::Checker, Self::Vrrp, Self::Bfd],
+            name if name.starts_with("vrrp_") || name.starts_with("static_") => &[Self::Vrrp],
+            "track_group" | "garp_group" | "linkbeat_interfaces" | "interface_up_down_delays" => {
+                &[Self::Vrrp]
+            }
+            _ => &[Self::Parent],
+        };
+        self == Self::All || owners.contains(&self)
     }
 }
 
 struct Parser<'a> {
-    lines: &'a [Line],
-    next: usize,
-    diagnostics: Vec<Diagnostic>,
+    reader: Reader<'a>,
+    peeked: Option<Line>,
+    part: Part,
+    dialect: Dialect,
     /// Keywords of the blocks around the current line.
     open: Vec<Span>,
     /// Opening braces that were ignored at top level and whose closing braces are still to come.
     ignored_braces: usize,
-    end: Span,
+    /// Where named blocks were defined.
+    names: HashMap<(&'static str, Text), Span>,
+    /// Statements of the open blocks, the innermost last.
+    done: Vec<Statement>,
+    /// Words of the current line.
+    words: Vec<Word>,
+    /// Finished top-level statements, with the number of their first line.
+    top: Vec<(u32, Statement)>,
     reported_end: bool,
+    stopped: bool,
 }
 
-impl<'a> Parser<'a> {
-    fn take(&mut self) -> Option<&'a Line> {
-        let line = self.lines.get(self.next)?;
-        self.next += 1;
-        Some(line)
+impl Parser<'_> {
+    fn take(&mut self) -> Option<Line> {
+        if self.stopped {
+            return None;
+        }
+        self.peeked.take().or_else(|| self.reader.next_line())
     }
 
-    fn peek(&self) -> Option<&'a Line> {
-        self.lines.get(self.next)
+    fn peek(&mut self) -> Option<&Line> {
+        if self.peeked.is_none() && !self.stopped {
+            self.peeked = self.reader.next_line();
+        }
+        self.peeked.as_ref()
     }
 
     /// Takes the next line if it is `{`.
-    fn take_open(&mut self) -> bool {
-        let open = self.peek().is_some_and(Line::is_open);
-        self.next += usize::from(open);
-        open
+    fn take_open(&mut self) -> Option<Line> {
+        if self.peek().is_some_and(Line::is_open) {
+            self.peeked.take()
+        } else {
+            None
+        }
     }
 
-    /// Statements up to the closing brace of the block, or to the end at top level.
-    fn statements(&mut self, place: Place) -> Vec<Statement> {
-        let mut statements = Vec::new();
+    fn report(&mut self, diagnostic: Diagnostic) {
+        self.reader.diagnostics.push(diagnostic);
+    }
+
+    fn top_level(&mut self) {
         while let Some(line) = self.take() {
+            let number = self.reader.count();
             if line.is_close() {
-                if place != Place::Top {
-                    return statements;
-                }
                 self.extra_close(line.span());
             } else if line.is_open() {
-                self.unexpected_open(line.span(), place);
-            } else {
-                statements.extend(self.statement(line, place));
+                self.unexpected_open(line.span(), Place::Top);
+            } else if let Some(statement) = self.statement(&line, Place::Top) {
+                self.top.push((number, statement));
             }
         }
-        if place != Place::Top {
-            self.unclosed();
-        }
-        statements
     }
 
-    fn statement(&mut self, line: &'a Line, place: Place) -> Option<Statement> {
-        let split = line.words();
-        let mut words = split.words.into_iter();
-        let keyword = words.next();
-        let args: Vec<Word> = words.collect();
-        let spec = keyword
-            .as_ref()
-            .and_then(|word| keywords::find(place, &word.text));
-        if let Some(span) = split.unmatched {
-            // Script keywords split the line again by their own rules, so a lone quote may be right for them.
-            let script = spec.is_some_and(|s| s.splitting == Splitting::Script) && !args.is_empty();
-            if !script && !line.is_unterminated() {
-                self.diagnostics.push(
-                    Diagnostic::new(
-                        Code::UnmatchedQuote,
-                        Consequence::Ignore,
-                        span,
-                        "quote without partner, words from it on are ignored",
-                    )
-                    .expected("a closing `\"`"),
-                );
+    /// Statements up to the closing brace of a block.
+    fn statements(&mut self, place: Place) -> Body {
+        let first = self.done.len();
+        let close = loop {
+            let Some(line) = self.take() else {
+                break self.unclosed();
+            };
+            if line.is_close() {
+                break line.span();
+            } else if line.is_open() {
+                self.unexpected_open(line.span(), place);
+            } else if let Some(statement) = self.statement(&line, place) {
+                self.done.push(statement);
             }
+        };
+        Body::Block {
+            statements: self.done.drain(first..).collect(),
+            close,
         }
-        let keyword = keyword?;
-        let Some(spec) = spec else {
-            self.unknown(&keyword, place);
+    }
+
+    fn statement(&mut self, line: &Line, place: Place) -> Option<Statement> {
+        let mut spec: Option<(&'static Keyword, usize)> = None;
+        let mut keyword: Option<Span> = None;
+        let mut unknown = Text::default();
+        let args = &mut self.words;
+        args.clear();
+        let unmatched = line.split(|text, span, quoted| {
+            if keyword.is_some() {
+                let text = Text::from_bytes(text);
+                args.push(Word { text, span, quoted });
+                return;
+            }
+            spec = find(place, text, self.dialect);
+            keyword = Some(span);
+            if spec.is_none() {
+                unknown = Text::from_bytes(text);
+            }
+        });
+        let args = Args::take(args);
+        if let Some(span) = unmatched {
+            self.unmatched(span, line, spec, args.len());
+        }
+        let span = keyword?;
+        let Some((spec, required)) = spec else {
+            self.unknown(&unknown, span, place);
             return None;
         };
+        if place == Place::Top && !self.part.owns(spec) {
+            self.skip_foreign(spec);
+            return None;
+        }
+        let script = (spec.splitting == Splitting::Script).then(|| {
+            Box::new(line.script_words(match self.dialect {
+                Dialect::Newest => Escapes::Keep,
+                Dialect::V2_2_7 => Escapes::ProcessLongHex,
+            }))
+        });
         let mut statement = Statement {
             spec,
-            keyword,
+            keyword: Head {
+                text: spec.name,
+                span,
+            },
             args,
-            line: line.clone(),
             body: Body::Leaf,
+            script,
         };
-        self.check_status(&statement);
-        let complete = self.check_arguments(&statement);
+        if spec.status != Status::Current {
+            self.check_status(&statement);
+        }
+        let complete = self.check_arguments(&statement, required, unmatched.is_some());
         statement.body = match spec.shape {
             Shape::Leaf => Body::Leaf,
+            Shape::Block(_) | Shape::Values if !self.enters(&statement) => return None,
             Shape::Block(inside) => self.block(&statement, inside),
-            Shape::Values => self.values(&statement),
+            Shape::Values => self.values(&statement, required),
         };
+
+        if spec.name == "include_check" {
+            self.include_check(&statement);
+        }
         complete.then_some(statement)
     }
 
-    fn block(&mut self, statement: &Statement, inside: Place) -> Body {
-        if !self.take_open() {
-            let span = statement.head();
-            let mut diagnostic = Diagnostic::new(
-                Code::MissingOpenBrace,
-                Consequence::Warn,
-                span,
-                format!(
-                    "`{}` is not followed by `{{`, the block is taken as open",
-                    statement.keyword.text
-                ),
-            )
-            .expected("`{`");
-            if let Some(next) = self.peek() {
-                diagnostic = diagnostic.note(next.span(), "first line of the block");
-            }
-            self.diagnostics.push(diagnostic);
+    fn unmatched(&mut self, span: Span, line: &Line, spec: Option<(&Keyword, usize)>, args: usize) {
+        // Script keywords split the line again by their own rules, so a lone quote may be right for them.
+        let script = self.dialect != Dialect::V2_2_7
+            && spec.is_some_and(|(row, _)| row.splitting == Splitting::Script)
+            && args > 0;
+        if !script && !line.is_unterminated() {
+            self.report(
+                Diagnostic::new(
+                    Code::UnmatchedQuote,
+                    Consequence::Ignore,
+                    span,
+                    "quote without partner, words from it on are ignored",
+                )
+                .expected("a closing `\"`"),
+            );
         }
-        self.open.push(statement.keyword.span);
-        let statements = self.statements(inside);
-        self.open.pop();
-        Body::Block(statements)
     }
 
-    fn values(&mut self, statement: &Statement) -> Body {
-        let surplus = statement
-            .args
-            .get(statement.spec.required()..)
-            .unwrap_or_default();
+    /// Whether a block is read. A second one of the same name is not, nor is one with two names.
+    fn enters(&mut self, statement: &Statement) -> bool {
+        let spec = statement.spec;
+        let mut skipped = spec.is_named_block() && statement.args.len() > 1;
+        if (spec.is_named_block() || spec.name == "bfd_instance")
+            && let Some(name) = statement.args.first()
+            && !skipped
+        {
+            let key = (spec.name, name.text.clone());
+            if let Some(first) = self.names.get(&key) {
+                let first = *first;
+                self.report(
+                    Diagnostic::new(
+                        Code::DuplicateVrrpInstance,
+                        Consequence::Drop,
+                        name.span,
+                        format!(
+                            "{} `{}` is defined twice, the second block is skipped",
+                            spec.name, name.text
+                        ),
+                    )
+                    .hint("give it a name of its own")
+                    .note(first, "first defined here"),
+                );
+                skipped = true;
+            } else {
+                self.names.insert(key, name.span);
+            }
+        }
+        if skipped && self.take_open().is_some() && !self.skip_block() {
+            self.open.push(statement.keyword.span);
+            self.unclosed();
+            self.open.pop();
+        }
+        !skipped
+    }
+
+    /// Goes past a block that another part of the program reads.
+    fn skip_foreign(&mut self, spec: &Keyword) {
+        if spec.shape != Shape::Leaf && self.take_open().is_some() {
+            self.skip_block();
+        }
+    }
+
+    /// Takes lines up to the brace that closes the block just opened. Whether there was one.
+    fn skip_block(&mut self) -> bool {
+        let mut depth = 1;
+        while depth > 0 {
+            let Some(line) = self.take() else {
+                return false;
+            };
+            if line.is_open() {
+                depth += 1;
+            } else if line.is_close() {
+                depth -= 1;
+            }
+        }
+        true
+    }
+
+    fn include_check(&mut self, statement: &Statement) {
+        let words = statement.args.iter().map(|word| word.text.as_str());
+        let (checks, wrong) = self.reader.include_checks().after(words);
+        self.reader.set_include_checks(checks);
+        for word in wrong {
+            let Some(word) = statement.args.iter().find(|w| w.text == word) else {
+                continue;
+            };
+            self.report(
+                Diagnostic::new(
+                    Code::InvalidValue,
+                    Consequence::Ignore,
+                    word.span,
+                    format!("`{}` is no check of includes", word.text),
+                )
+                .expected("`read`, `match`, `wildcard_match` or `brace_match`, all but the first with `+` or `-`"),
+            );
+        }
+    }
+
+    fn block(&mut self, statement: &Statement, inside: Place) -> Body {
+        if self.take_open().is_none() {
+            self.missing_open(statement);
+        }
+        self.open.push(statement.keyword.span);
+        let body = self.statements(inside);
+        self.open.pop();
+        body
+    }
+
+    fn missing_open(&mut self, statement: &Statement) {
+        if self.stopped {
+            return;
+        }
+        let next = self.peek().map(Line::span);
+        let head = statement.head();
+        // The release names the line where it looked for the brace.
+        let at = next.filter(|_| self.dialect == Dialect::V2_2_7);
+        let mut diagnostic = Diagnostic::new(
+            Code::MissingOpenBrace,
+            Consequence::Warn,
+            at.unwrap_or(head),
+            format!(
+                "`{}` is not followed by `{{`, the block is taken as open",
+                statement.keyword.text
+            ),
+        )
+        .expected("`{`");
+        if at.is_some() {
+            diagnostic = diagnostic.note(head, "this block");
+        } else if let Some(next) = next {
+            diagnostic = diagnostic.note(next, "first line of the block");
+        }
+        self.report(diagnostic);
+    }
+
+    fn values(&mut self, statement: &Statement, required: usize) -> Body {
+        let surplus = statement.args.get(required..).unwrap_or_default();
         if let (Some(first), Some(last)) = (surplus.first(), surplus.last()) {
-            self.diagnostics.push(
+            self.report(
                 Diagnostic::new(
                     Code::BlockExtraParameters,
                     Consequence::Ignore,
@@ -189,8 +419,8 @@ impl<'a> Parser<'a> {
                 .expected("`{`"),
             );
         }
-        if !self.take_open() {
-            self.diagnostics.push(
+        if self.take_open().is_none() {
+            self.report(
                 Diagnostic::new(
                     Code::MissingOpenBrace,
                     Consequence::Log,
@@ -204,35 +434,27 @@ impl<'a> Parser<'a> {
             );
         }
         self.open.push(statement.keyword.span);
-        let mut values = Vec::new();
-        let closed = loop {
-            let Some(line) = self.take() else { break false };
+        let mut lines = Vec::new();
+        let close = loop {
+            let Some(line) = self.take() else {
+                break self.unclosed();
+            };
             if line.is_close() {
-                break true;
+                break line.span();
             }
             let split = line.words();
-            if let Some(span) = split.unmatched
-                && !line.is_unterminated()
-            {
-                self.diagnostics.push(
-                    Diagnostic::new(
-                        Code::UnmatchedQuote,
-                        Consequence::Ignore,
-                        span,
-                        "quote without partner, words from it on are ignored",
-                    )
-                    .expected("a closing `\"`"),
-                );
+            if let Some(span) = split.unmatched {
+                self.unmatched(span, &line, None, 0);
             }
             if !split.words.is_empty() {
-                values.push(ValueLine { words: split.words });
+                lines.push(ValueLine { words: split.words });
             }
         };
-        if !closed {
-            self.unclosed();
-        }
         self.open.pop();
-        Body::Values(values)
+        Body::Values {
+            lines: lines.into_boxed_slice(),
+            close,
+        }
     }
 
     fn check_status(&mut self, statement: &Statement) {
@@ -242,7 +464,7 @@ impl<'a> Parser<'a> {
             Status::Deprecated(what) => (Consequence::Warn, what.to_owned()),
             Status::Current | Status::Alias(_) | Status::Unknown(_) => return,
         };
-        self.diagnostics.push(
+        self.report(
             Diagnostic::new(
                 Code::Deprecated,
                 consequence,
@@ -254,33 +476,47 @@ impl<'a> Parser<'a> {
     }
 
     /// Whether the statement is usable as far as the number of its arguments goes.
-    fn check_arguments(&mut self, statement: &Statement) -> bool {
-        let name = &statement.keyword.text;
+    fn check_arguments(
+        &mut self,
+        statement: &Statement,
+        required: usize,
+        is_unmatched: bool,
+    ) -> bool {
+        let name = statement.spec.name;
         let span = statement.keyword.span;
-        if statement.args.len() < statement.spec.required() {
+        if statement.args.len() < required {
             // Script keywords may have their words in quotes that ordinary splitting does not know.
-            if statement.spec.splitting == Splitting::Script
-                && statement.line.words().unmatched.is_some()
-            {
+            if statement.spec.splitting == Splitting::Script && is_unmatched {
                 return true;
             }
             let (code, consequence) = match statement.spec.missing {
+                _ if matches!(name, "startup_script" | "shutdown_script") => {
+                    (Code::StartupScriptProblem, Consequence::Ignore)
+                }
                 Missing::Fatal => (Code::MissingArgument, Consequence::Fatal),
                 Missing::Ignored => (Code::ArgumentMissingIgnored, Consequence::Ignore),
             };
-            self.diagnostics.push(
+            self.report(
                 Diagnostic::new(
                     code,
                     consequence,
                     span,
                     format!("`{name}` lacks an argument"),
                 )
-                .expected(format!("`{name} {}`", statement.spec.args)),
+                .expected(format!("`{name} {}`", statement.spec.args))
+                .hint(match consequence {
+                    Consequence::Fatal => format!(
+                        "give it a value or remove the line, keepalived does not start with it; `{name}`: {}",
+                        statement.spec.doc
+                    ),
+                    _ => format!("give it a value; `{name}`: {}", statement.spec.doc),
+                }),
             );
+            self.stopped |= consequence == Consequence::Fatal && self.dialect == Dialect::V2_2_7;
             return false;
         }
         if statement.spec.is_named_block() && statement.args.len() > 1 {
-            self.diagnostics.push(
+            self.report(
                 Diagnostic::new(
                     Code::ExtraArguments,
                     Consequence::Drop,
@@ -295,44 +531,39 @@ impl<'a> Parser<'a> {
     }
 
     /// Reports an unknown keyword once and skips its block, if it has one, as a unit.
-    fn unknown(&mut self, keyword: &Word, place: Place) {
+    fn unknown(&mut self, keyword: &str, span: Span, place: Place) {
         let mut diagnostic = Diagnostic::new(
             Code::UnknownKeyword,
             Consequence::Ignore,
-            keyword.span,
+            span,
             if place == Place::Top {
-                format!("unknown keyword `{}`", keyword.text)
+                format!("unknown keyword `{}`", keyword)
             } else {
-                format!("unknown keyword `{}` in `{place}`", keyword.text)
+                format!("unknown keyword `{}` in `{place}`", keyword)
             },
         );
-        diagnostic.hint = keywords::hint(place, &keyword.text);
-        if let Some(open) = self.peek().filter(|line| line.is_open()) {
+        diagnostic.hint = match keywords::find(place, keyword) {
+            Some(row) => Some(format!("`{}` is known since {}", row.name, row.since)),
+            None => keywords::hint(place, keyword),
+        };
+        // The release stumbles into the block line by line.
+        let skips = self.dialect != Dialect::V2_2_7;
+        if let Some(open) = skips.then(|| self.take_open()).flatten() {
             diagnostic = diagnostic.note(open.span(), "the block is skipped as a whole");
-            self.next += 1;
-            self.open.push(keyword.span);
-            let mut depth = 1;
-            while depth > 0 {
-                let Some(line) = self.take() else {
-                    self.unclosed();
-                    break;
-                };
-                if line.is_open() {
-                    depth += 1;
-                } else if line.is_close() {
-                    depth -= 1;
-                }
+            self.open.push(span);
+            if !self.skip_block() {
+                self.unclosed();
             }
             self.open.pop();
         }
-        self.diagnostics.push(diagnostic);
+        self.report(diagnostic);
     }
 
     fn unexpected_open(&mut self, span: Span, place: Place) {
         if place == Place::Top {
             self.ignored_braces += 1;
         }
-        self.diagnostics.push(
+        self.report(
             Diagnostic::new(
                 Code::UnexpectedOpenBrace,
                 Consequence::Ignore,
@@ -346,28 +577,31 @@ impl<'a> Parser<'a> {
     fn extra_close(&mut self, span: Span) {
         if self.ignored_braces > 0 {
             self.ignored_braces -= 1;
-            self.diagnostics.push(Diagnostic::new(
+            self.report(Diagnostic::new(
                 Code::UnknownKeyword,
                 Consequence::Ignore,
                 span,
                 "unknown keyword `}`, it belongs to a `{` that was ignored",
             ));
         } else {
-            self.diagnostics.push(
+            self.report(
                 Diagnostic::new(
                     Code::ExtraCloseBrace,
                     Consequence::Ignore,
                     span,
                     "`}` without a block to close",
                 )
-                .expected("a keyword"),
+                .expected("a keyword")
+                .hint("remove it, or look for a block above that ends too early"),
             );
         }
     }
 
-    fn unclosed(&mut self) {
-        if self.reported_end {
-            return;
+    /// The end of the input, which is reported once.
+    fn unclosed(&mut self) -> Span {
+        let end = self.reader.end();
+        if self.reported_end || self.stopped {
+            return end;
         }
         self.reported_end = true;
         let count = self.open.len();
@@ -376,23 +610,32 @@ impl<'a> Parser<'a> {
         } else {
             format!("the input ends inside {count} blocks")
         };
-        let mut diagnostic =
-            Diagnostic::new(Code::UnclosedBlock, Consequence::Warn, self.end, text).expected("`}`");
+        let mut diagnostic = Diagnostic::new(Code::UnclosedBlock, Consequence::Warn, end, text)
+            .expected("`}`")
+            .hint("add a `}` where each of these blocks ends");
         for span in self.open.iter().rev() {
             diagnostic = diagnostic.note(*span, "this block is not closed");
         }
-        self.diagnostics.push(diagnostic);
+        self.report(diagnostic);
+        end
     }
+}
+
+/// The row for a keyword that the dialect knows, and how many arguments it needs.
+fn find(place: Place, name: &[u8], dialect: Dialect) -> Option<(&'static Keyword, usize)> {
+    let row = keywords::find(place, std::str::from_utf8(name).ok()?)?;
+    row.is_known_to(dialect).then(|| (row, row.required()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::NoFiles;
 
     fn codes(text: &str) -> (Vec<(Code, u32)>, Tree) {
         let mut map = SourceMap::new();
         let id = map.add("x", text);
-        let parsed = parse(&map, id);
+        let parsed = parse(&mut map, id, &NoFiles, &Options::default());
         let codes = parsed
             .diagnostics
             .iter()

@@ -1,6 +1,8 @@
 //! Where text came from: sources, spans and positions. The crate reads no file; the caller adds every source.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 /// Names one source of a [`SourceMap`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -10,24 +12,34 @@ pub struct SourceId(u32);
 #[derive(Debug, Clone)]
 pub struct Source {
     name: String,
-    bytes: Vec<u8>,
-    line_starts: Vec<u32>,
+    bytes: Arc<[u8]>,
+    /// Found when the first position is asked for: a file without findings never needs it.
+    line_starts: OnceLock<Vec<u32>>,
 }
 
 impl Source {
     fn new(name: String, mut bytes: Vec<u8>) -> Self {
         bytes.truncate(MAX_SOURCE);
-        let mut line_starts = vec![0];
-        for (at, byte) in bytes.iter().enumerate() {
-            if *byte == b'\n' && at + 1 < bytes.len() {
-                line_starts.push(to_offset(at + 1));
-            }
-        }
         Self {
             name,
-            bytes,
-            line_starts,
+            bytes: bytes.into(),
+            line_starts: OnceLock::new(),
         }
+    }
+
+    fn line_starts(&self) -> &[u32] {
+        self.line_starts.get_or_init(|| {
+            let ends = self.bytes.iter().enumerate();
+            let starts = ends
+                .filter(|(at, byte)| **byte == b'\n' && at + 1 < self.bytes.len())
+                .map(|(at, _)| to_offset(at + 1));
+            std::iter::once(0).chain(starts).collect()
+        })
+    }
+
+    /// The text, to be kept beside the map.
+    pub(crate) fn share(&self) -> Arc<[u8]> {
+        Arc::clone(&self.bytes)
     }
 
     /// The name that messages show, usually the file's path.
@@ -42,14 +54,15 @@ impl Source {
 
     /// How many physical lines the source has. An empty source has one, and a final line end opens no further line.
     pub fn line_count(&self) -> usize {
-        self.line_starts.len()
+        self.line_starts().len()
     }
 
     /// The line and column of a byte offset. Offsets past the end count as the end.
     pub fn position(&self, offset: u32) -> Position {
         let offset = offset.min(to_offset(self.bytes.len()));
-        let line = self.line_starts.partition_point(|start| *start <= offset) - 1;
-        let before = &self.bytes[self.line_starts[line] as usize..offset as usize];
+        let starts = self.line_starts();
+        let line = starts.partition_point(|start| *start <= offset) - 1;
+        let before = &self.bytes[starts[line] as usize..offset as usize];
         Position {
             line: to_offset(line + 1),
             column: to_offset(String::from_utf8_lossy(before).chars().count() + 1),
@@ -61,6 +74,21 @@ impl Source {
 #[derive(Debug, Clone, Default)]
 pub struct SourceMap {
     sources: Vec<Source>,
+    /// By start and end of the reference.
+    expansions: BTreeMap<(SourceId, u32, u32), Expansion>,
+}
+
+/// A reference in the text that was replaced by what its name stands for.
+///
+/// Words that came out of it have the span of the reference: that is where the reader of the file finds them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expansion {
+    /// The name, without `$` and braces.
+    pub name: String,
+    /// The place that was replaced.
+    pub reference: Span,
+    /// Where the name got the value that was used first.
+    pub definition: Span,
 }
 
 impl SourceMap {
@@ -73,6 +101,27 @@ impl SourceMap {
     pub fn add(&mut self, name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> SourceId {
         self.sources.push(Source::new(name.into(), bytes.into()));
         SourceId(to_offset(self.sources.len() - 1))
+    }
+
+    /// The source that was added first under this name.
+    pub fn find(&self, name: &str) -> Option<SourceId> {
+        let at = self.sources.iter().position(|source| source.name == name)?;
+        Some(SourceId(to_offset(at)))
+    }
+
+    /// The replaced references within a span, in the order of the text.
+    pub fn expansions(&self, span: Span) -> impl Iterator<Item = &Expansion> {
+        self.expansions
+            .range((span.source, span.start, 0)..(span.source, span.end, u32::MAX))
+            .map(|(_, expansion)| expansion)
+            .filter(move |expansion| expansion.reference.end <= span.end)
+    }
+
+    pub(crate) fn expanded(&mut self, expansion: Expansion) {
+        let Span { source, start, end } = expansion.reference;
+        self.expansions
+            .entry((source, start, end))
+            .or_insert(expansion);
     }
 
     /// The source with this name tag, `None` for an id of another map.
@@ -97,7 +146,7 @@ impl SourceMap {
 }
 
 /// A half-open range of bytes in one source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Span {
     /// The source that the offsets count in.
     pub source: SourceId,
@@ -108,6 +157,13 @@ pub struct Span {
 }
 
 impl Span {
+    /// The start of the first source, for text that stood nowhere.
+    pub(crate) const NOWHERE: Self = Self {
+        source: SourceId(0),
+        start: 0,
+        end: 0,
+    };
+
     /// The smallest span that covers both; `other` counts only if it lies in the same source.
     pub fn to(self, other: Self) -> Self {
         if self.source != other.source {

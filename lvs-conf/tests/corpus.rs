@@ -2,95 +2,116 @@
 
 mod common;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use lvs_conf::{Class, Code, SourceMap, load};
+use lvs_conf::{Dialect, Machine, NoFiles, Options, SourceMap, load, tree, verdict};
 
-/// Of 79 files that use nothing beyond what is evaluated here: those with the same unknown keywords, and those that are clean
-/// for both or for neither. The others differ by release, by what was installed, or in the lines that keepalived misreads after
-/// an unknown block.
-const AGREEING_UNKNOWN: usize = 75;
-const AGREEING_STATUS: usize = 73;
-/// Those with exactly the same set of kinds of complaints that do not depend on the machine.
-const AGREEING_KINDS: usize = 62;
+/// Accounts that the machine of the recorded verdicts had, as far as the files name them.
+const ACCOUNTS: &[&str] = &["root", "nobody", "daemon"];
+
+/// Where that machine had programs.
+const PROGRAMS: &[&str] = &["/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/"];
+
+/// Exit status and complaints of every file, from the record.
+fn recorded(folder: &std::path::Path) -> BTreeMap<String, (u8, String)> {
+    let text =
+        std::fs::read_to_string(folder.join("verdicts.tsv")).expect("the record can be read");
+    text.lines()
+        .skip(1)
+        .map(|line| {
+            let columns: Vec<_> = line.split('\t').collect();
+            let status = columns[1].parse().expect("the status is a number");
+            (columns[0].to_owned(), (status, columns[6].to_owned()))
+        })
+        .collect()
+}
+
+/// `kind(argument)@line` without the argument.
+fn without_argument(complaint: &str) -> String {
+    match (complaint.find('('), complaint.rfind(')')) {
+        (Some(open), Some(close)) => {
+            format!("{}{}", &complaint[..open], &complaint[close + 1..])
+        }
+        _ => complaint.to_owned(),
+    }
+}
 
 #[test]
-fn verdicts_agree_with_keepalived() {
+fn verdicts_are_those_of_keepalived_2_2_7() {
     let Some(folder) = common::shared("corpus/keepalived-conf") else {
         return;
     };
-    let verdicts = std::fs::read_to_string(folder.join("verdicts.tsv")).unwrap();
-    let verdict = |name: &str| {
-        verdicts
-            .lines()
-            .map(|line| line.split('\t').collect::<Vec<_>>())
-            .find(|columns| columns[0] == name)
-            .unwrap()
+    let recorded = recorded(&folder);
+    let options = Options {
+        dialect: Dialect::V2_2_7,
+        config_id: "node1".to_owned(),
+        machine: Some(Machine {
+            accounts: ACCOUNTS.iter().map(|name| (*name).to_owned()).collect(),
+            program_directories: PROGRAMS.iter().map(|name| (*name).to_owned()).collect(),
+            ..Machine::default()
+        }),
+        ..Options::default()
     };
-    let (mut compared, mut unknown_agrees, mut status_agrees, mut kinds_agree) = (0, 0, 0, 0);
-    for (name, bytes) in common::files(&folder) {
+    let (mut differing, mut arguments_differ) = (BTreeSet::new(), BTreeSet::new());
+    let files = common::files(&folder);
+    for (name, bytes) in &files {
+        let (status, theirs) = &recorded[name];
         let mut sources = SourceMap::new();
-        let id = sources.add(name.clone(), bytes);
-        let loaded = load(&sources, id);
-        for diagnostic in &loaded.diagnostics {
-            assert!(!diagnostic.display(&sources).to_string().is_empty());
-        }
-        if loaded
-            .diagnostics
-            .iter()
-            .any(|d| d.code == Code::UnsupportedConstruct)
-        {
-            continue;
-        }
-        compared += 1;
-        let columns = verdict(&name);
-        let theirs: BTreeSet<u32> = columns[6]
+        let id = sources.add(name.clone(), bytes.clone());
+        let loaded = load(&mut sources, id, &NoFiles, &options);
+        let (env, theirs): (Vec<&str>, Vec<&str>) = theirs
             .split("; ")
-            .filter(|kind| kind.starts_with("unknown-keyword("))
-            .filter_map(|kind| kind.rsplit_once('@')?.1.parse().ok())
-            .collect();
-        let ours: BTreeSet<u32> = loaded
-            .diagnostics
+            .filter(|complaint| *complaint != "-")
+            .partition(|complaint| complaint.starts_with("env:"));
+        let ours: Vec<String> = verdict::complaints(&sources, &loaded.diagnostics)
             .iter()
-            .filter(|d| d.code == Code::UnknownKeyword)
-            .map(|d| sources.position(d.span).line)
+            .map(ToString::to_string)
             .collect();
-        if theirs == ours {
-            unknown_agrees += 1;
-        } else {
-            println!("{name}: unknown keywords on {ours:?}, keepalived {theirs:?}");
+        let sorted = |complaints: Vec<String>| {
+            let mut complaints = complaints;
+            complaints.sort();
+            complaints
+        };
+        let bare_ours = sorted(ours.iter().map(|c| without_argument(c)).collect());
+        let bare_theirs = sorted(theirs.iter().map(|c| without_argument(c)).collect());
+        let is_status_wrong = env.is_empty() && loaded.exit_status() != *status;
+        if bare_ours != bare_theirs || is_status_wrong {
+            println!(
+                "{name}: exits {} and {status}\n  ours   {ours:?}\n  theirs {theirs:?}",
+                loaded.exit_status()
+            );
+            differing.insert(name.as_str());
         }
-        let their_kinds: BTreeSet<&str> = columns[6]
-            .split("; ")
-            .filter(|kind| *kind != "-" && !kind.starts_with("env:"))
-            .filter_map(|kind| kind.split(['(', '@']).next())
-            .collect();
-        let our_kinds: BTreeSet<&str> = loaded
-            .diagnostics
-            .iter()
-            .filter(|d| d.class() != Class::Ok)
-            .map(|d| d.code.as_str())
-            .collect();
-        kinds_agree += usize::from(their_kinds == our_kinds);
-        // Complaints about the machine are left out; with them gone the text decides between clean and not.
-        let clean = columns[5] == "0";
-        if clean == (loaded.exit_status() == 0) {
-            status_agrees += 1;
-        } else {
-            let codes: Vec<_> = loaded
-                .diagnostics
-                .iter()
-                .filter(|d| d.class() != Class::Ok)
-                .map(|d| d.display(&sources).to_string())
-                .collect();
-            println!("{name}: {codes:?}, keepalived {}", columns[6]);
+        let theirs = sorted(theirs.iter().map(|c| (*c).to_owned()).collect());
+        if sorted(ours.clone()) != theirs {
+            println!("{name}:\n  ours   {:?}\n  theirs {theirs:?}", sorted(ours));
+            arguments_differ.insert(name.as_str());
         }
     }
     println!(
-        "{compared} files compared, unknown keywords agree in {unknown_agrees}, \
-         cleanliness in {status_agrees}, kinds in {kinds_agree}"
+        "{} files: {} agree, {} to the last argument",
+        files.len(),
+        files.len() - differing.len(),
+        files.len() - arguments_differ.len()
     );
-    assert!(unknown_agrees >= AGREEING_UNKNOWN);
-    assert!(status_agrees >= AGREEING_STATUS);
-    assert!(kinds_agree >= AGREEING_KINDS);
+    assert_eq!(differing, BTreeSet::new());
+    assert_eq!(arguments_differ, BTreeSet::new());
+}
+
+#[test]
+fn every_file_prints_back_byte_for_byte_and_renders_whatever_is_found() {
+    let Some(folder) = common::shared("corpus/keepalived-conf") else {
+        return;
+    };
+    for (name, bytes) in common::files(&folder) {
+        let mut sources = SourceMap::new();
+        let id = sources.add(name.clone(), bytes.clone());
+        assert_eq!(tree::print(&sources, id), bytes, "{name}");
+        let loaded = load(&mut sources, id, &NoFiles, &Options::default());
+        for diagnostic in &loaded.diagnostics {
+            assert!(!diagnostic.display(&sources).to_string().is_empty());
+            #[cfg(feature = "render")]
+            diagnostic.render(&sources, &lvs_conf::annotate_snippets::Renderer::plain());
+        }
+    }
 }

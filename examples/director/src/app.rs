@@ -91,7 +91,7 @@ impl App {
     /// Everything that can fail comes first; addresses come last, when whoever answers to them is ready.
     async fn start(options: RunOptions) -> Result<Self, RunError> {
         let started = Instant::now();
-        let file = ConfigFile::read(&options.file)?;
+        let file = ConfigFile::read(&options.file, options.config_id.as_deref())?;
         file.log_diagnostics();
         if !file.is_usable() {
             return Err(RunError::Unusable);
@@ -206,7 +206,7 @@ impl App {
 
     /// Reads the file again. A file that is worse than the one in force changes nothing.
     async fn reload(&mut self) {
-        let file = match ConfigFile::read(&self.options.file) {
+        let file = match ConfigFile::read(&self.options.file, self.options.config_id.as_deref()) {
             Ok(file) => file,
             Err(error) => {
                 error!(

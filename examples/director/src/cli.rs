@@ -15,6 +15,10 @@ pub enum Invocation {
     Check {
         /// The file to check.
         file: PathBuf,
+        /// What `@ID` lines are for (`-i`); `None`: the host's name.
+        config_id: Option<String>,
+        /// One JSON object a finding instead of text (`--json`).
+        json: bool,
     },
     /// Show a director at work in network namespaces of its own.
     Demo {
@@ -28,6 +32,8 @@ pub enum Invocation {
 pub struct RunOptions {
     /// The keepalived.conf to run.
     pub file: PathBuf,
+    /// What `@ID` lines are for (`-i`); `None`: the host's name.
+    pub config_id: Option<String>,
     /// Log to the console (`-l`) rather than to syslog.
     pub log_console: bool,
     /// Log more (`-D`).
@@ -59,11 +65,17 @@ where
         .get_one::<PathBuf>("use-file")
         .cloned()
         .unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
+    let config_id = matches.get_one::<String>("config-id").cloned();
     if matches.get_flag("config-test") {
-        return Ok(Invocation::Check { file });
+        return Ok(Invocation::Check {
+            file,
+            config_id,
+            json: matches.get_flag("json"),
+        });
     }
     Ok(Invocation::Run(RunOptions {
         file,
+        config_id,
         log_console: matches.get_flag("log-console"),
         log_detail: matches.get_flag("log-detail"),
         workers: workers(&matches),
@@ -105,6 +117,20 @@ fn command() -> Command {
                 .long("config-test")
                 .action(ArgAction::SetTrue)
                 .help("Check the configuration file and exit: 0 is clean, the other values are keepalived's"),
+        )
+        .arg(
+            Arg::new("json")
+                .long("json")
+                .requires("config-test")
+                .action(ArgAction::SetTrue)
+                .help("With -t: one JSON object a finding"),
+        )
+        .arg(
+            Arg::new("config-id")
+                .short('i')
+                .long("config-id")
+                .value_name("ID")
+                .help("Read lines that start with @ID, too [default: the host's name up to the first dot]"),
         )
         .arg(
             Arg::new("dont-fork")
@@ -178,9 +204,24 @@ mod tests {
         assert_eq!(
             run(&["-t", "-f", "a.conf"]),
             Invocation::Check {
-                file: "a.conf".into()
+                file: "a.conf".into(),
+                config_id: None,
+                json: false,
             }
         );
+        assert_eq!(
+            run(&["-t", "-i", "node1", "--json"]),
+            Invocation::Check {
+                file: DEFAULT_FILE.into(),
+                config_id: Some("node1".to_owned()),
+                json: true,
+            }
+        );
+    }
+
+    #[test]
+    fn json_is_for_a_config_test() {
+        assert!(parse(["director", "--json"]).is_err());
     }
 
     #[test]

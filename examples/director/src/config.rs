@@ -1,13 +1,15 @@
 //! Reading and judging the configuration file.
 
-use std::fs;
-use std::io::{self, IsTerminal, Read, Write};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use lvs_conf::annotate_snippets::Renderer;
-use lvs_conf::{Config, Diagnostic, Loaded, Severity, SourceMap};
+use lvs_conf::{Config, Diagnostic, FileError, Files, Loaded, Options, Severity, SourceMap};
 use lvs_fwd::netlink::Netlink;
 use tracing::{error, info, warn};
+
+use crate::disk::Disk;
 
 /// A configuration file as read.
 #[derive(Debug)]
@@ -17,19 +19,33 @@ pub struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// Reads the file.
+    /// Reads the file and those that it includes. Without a configuration id the host's name is taken.
     ///
     /// # Errors
     ///
     /// It can't be read, or is no regular file. What is wrong inside is no error here.
-    pub fn read(path: &Path) -> Result<Self, ReadError> {
-        let text = read(path).map_err(|source| ReadError {
+    pub fn read(path: &Path, config_id: Option<&str>) -> Result<Self, ReadError> {
+        let name = path.display().to_string();
+        let text = Disk.read(&name).map_err(|source| ReadError {
             path: path.to_owned(),
             source,
         })?;
         let mut sources = SourceMap::new();
-        let main = sources.add(path.display().to_string(), text);
-        let loaded = lvs_conf::load(&sources, main);
+        let main = sources.add(name, text);
+        let options = Options {
+            config_id: config_id.map_or_else(crate::disk::host_name, str::to_owned),
+            directory: std::env::current_dir()
+                .map(|directory| directory.display().to_string())
+                .unwrap_or_default(),
+            environment: std::env::vars_os()
+                .filter_map(|(name, value)| {
+                    Some((name.into_string().ok()?, value.into_string().ok()?))
+                })
+                .collect(),
+            random_seed: RandomState::new().hash_one(0),
+            ..Options::default()
+        };
+        let loaded = lvs_conf::load(&mut sources, main, &Disk, &options);
         Ok(Self { sources, loaded })
     }
 
@@ -76,8 +92,12 @@ impl ConfigFile {
 /// # Errors
 ///
 /// Nothing can be written.
-pub fn check(path: &Path, out: &mut (impl Write + IsTerminal)) -> io::Result<u8> {
-    let file = match ConfigFile::read(path) {
+pub fn check(
+    path: &Path,
+    config_id: Option<&str>,
+    out: &mut (impl Write + IsTerminal),
+) -> io::Result<u8> {
+    let file = match ConfigFile::read(path, config_id) {
         Ok(file) => file,
         Err(error) => {
             writeln!(out, "{}", crate::logging::chain(&error))?;
@@ -92,15 +112,11 @@ pub fn check(path: &Path, out: &mut (impl Write + IsTerminal)) -> io::Result<u8>
     for diagnostic in &file.loaded.diagnostics {
         writeln!(out, "{}\n", diagnostic.render(&file.sources, &renderer))?;
     }
-    let mut status = file.loaded.exit_status();
     let missing = missing_interfaces(file.config(), present_interfaces().as_deref());
     for interface in &missing {
         writeln!(out, "error: {interface}")?;
-        // keepalived stops at a missing argument, before it looks at interfaces.
-        if status != STATUS_STOPPED {
-            status = status.max(STATUS_COMPLAINT);
-        }
     }
+    let status = status(&file, &missing);
     let count = |severity| {
         let all = file.loaded.diagnostics.iter();
         all.filter(|diagnostic| diagnostic.severity() == severity)
@@ -122,12 +138,40 @@ pub fn check(path: &Path, out: &mut (impl Write + IsTerminal)) -> io::Result<u8>
     Ok(status)
 }
 
+/// Checks a file for a program: one JSON object a finding, nothing else. Returns what [`check`] returns; interfaces that the
+/// host does not have count, but are no findings.
+///
+/// # Errors
+///
+/// Nothing can be written.
+pub fn check_json(path: &Path, config_id: Option<&str>, out: &mut impl Write) -> io::Result<u8> {
+    let Ok(file) = ConfigFile::read(path, config_id) else {
+        return Ok(STATUS_NO_FILE);
+    };
+    for diagnostic in &file.loaded.diagnostics {
+        writeln!(out, "{}", diagnostic.to_json(&file.sources))?;
+    }
+    let missing = missing_interfaces(file.config(), present_interfaces().as_deref());
+    Ok(status(&file, &missing))
+}
+
 /// The configuration file can't be read.
 #[derive(Debug, thiserror::Error)]
 #[error("can't read configuration file {}", path.display())]
 pub struct ReadError {
     path: PathBuf,
-    source: io::Error,
+    source: FileError,
+}
+
+/// The status of the text, and of interfaces that are missing.
+fn status(file: &ConfigFile, missing: &[String]) -> u8 {
+    let status = file.loaded.exit_status();
+    // keepalived stops at a missing argument, before it looks at interfaces.
+    if missing.is_empty() || status == STATUS_STOPPED {
+        status
+    } else {
+        status.max(STATUS_COMPLAINT)
+    }
 }
 
 /// The same mistake in two readings, wherever it stands.
@@ -169,16 +213,6 @@ fn present_interfaces() -> Option<Vec<String>> {
     Some(links.into_iter().map(|link| link.name).collect())
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let file = fs::File::open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
-    let mut text = Vec::new();
-    file.take(MAX_FILE).read_to_end(&mut text)?;
-    Ok(text)
-}
-
 /// keepalived's status where reading stops at once.
 const STATUS_STOPPED: u8 = 2;
 
@@ -187,5 +221,3 @@ const STATUS_COMPLAINT: u8 = 5;
 
 /// keepalived's status for a file that can't be read.
 const STATUS_NO_FILE: u8 = 4;
-
-const MAX_FILE: u64 = 64 << 20;

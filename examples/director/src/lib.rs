@@ -14,6 +14,7 @@ pub mod config;
 pub mod control;
 pub mod data_path;
 pub mod demo;
+mod disk;
 pub mod edits;
 pub mod logging;
 pub mod plan;

@@ -15,10 +15,21 @@ fn main() -> ExitCode {
         }
     };
     match invocation {
-        Invocation::Check { file } => match config::check(&file, &mut std::io::stderr()) {
-            Ok(status) => ExitCode::from(status),
-            Err(_) => ExitCode::FAILURE,
-        },
+        Invocation::Check {
+            file,
+            config_id,
+            json,
+        } => {
+            let checked = if json {
+                config::check_json(&file, config_id.as_deref(), &mut std::io::stdout())
+            } else {
+                config::check(&file, config_id.as_deref(), &mut std::io::stderr())
+            };
+            match checked {
+                Ok(status) => ExitCode::from(status),
+                Err(_) => ExitCode::FAILURE,
+            }
+        }
         Invocation::Demo { workers } => demo::run(workers),
         Invocation::Run(options) => {
             logging::start(options.log_console, options.log_detail);

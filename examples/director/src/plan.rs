@@ -446,7 +446,9 @@ mod tests {
     fn plan(text: &str) -> Plan {
         let mut sources = lvs_conf::SourceMap::new();
         let main = sources.add("test.conf", text);
-        Plan::new(&lvs_conf::load(&sources, main).config)
+        let options = lvs_conf::Options::default();
+        let loaded = lvs_conf::load(&mut sources, main, &lvs_conf::NoFiles, &options);
+        Plan::new(&loaded.config)
     }
 
     fn block(method: &str, servers: &[&str]) -> String {

@@ -4,9 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::Context;
-use super::lvs::MAX_TIMEOUT;
+use super::track::Names;
 use crate::diag::{Code, Consequence, Diagnostic};
-use crate::model::{Checker, Family, GlobalDefs, HttpCheck, HttpVersion, Probe, Regex, Url};
+use crate::keywords::Place;
+use crate::model::{
+    BfdCheck, Checker, DnsCheck, DnsType, Family, FileCheck, GlobalDefs, HttpCheck, HttpVersion,
+    MiscCheck, Probe, Regex, Script, SmtpCheck, UdpCheck, Url,
+};
+use crate::settings::{Settings as _, settings};
 use crate::source::Span;
 use crate::tree::Statement;
 
@@ -21,6 +26,17 @@ pub(super) struct Schedule {
     pub(super) alpha: bool,
     pub(super) log_all_failures: bool,
 }
+
+settings! { Schedule {
+    "delay_loop" => delay_loop,
+    "connect_timeout" => connect_timeout,
+    "retry" => retry,
+    "nb_get_retry" => retry,
+    "delay_before_retry" => delay_before_retry,
+    "warmup" => warmup,
+    "alpha" => alpha,
+    "log_all_failures" => log_all_failures,
+} }
 
 impl Schedule {
     /// The built-in values.
@@ -37,103 +53,553 @@ impl Schedule {
     }
 
     /// Reads a timing keyword; false if the statement is none.
-    pub(super) fn read(
-        &mut self,
-        cx: &mut Context,
-        statement: &Statement,
-        least_retry: u32,
-    ) -> bool {
-        match statement.spec.canonical() {
-            "delay_loop" => {
-                self.delay_loop = cx
-                    .timer_arg(statement, 6, 1..=u64::MAX)
-                    .unwrap_or(self.delay_loop);
-            }
-            "connect_timeout" => {
-                self.connect_timeout = cx
-                    .timer_arg(statement, 6, 1..=MAX_TIMEOUT)
-                    .unwrap_or(self.connect_timeout);
-            }
-            "retry" | "nb_get_retry" => {
-                self.retry = cx.u32_arg(statement, least_retry..=u32::MAX).or(self.retry);
-            }
-            "delay_before_retry" => {
-                self.delay_before_retry = cx
-                    .timer_arg(statement, 6, 0..=u64::MAX)
-                    .or(self.delay_before_retry);
-            }
-            "warmup" => self.warmup = cx.timer_arg(statement, 6, 0..=u64::MAX).or(self.warmup),
-            _ => return false,
-        }
-        true
+    pub(super) fn read(&mut self, cx: &mut Context, statement: &Statement) -> bool {
+        self.set(cx, statement)
     }
 }
 
-/// Reads one checker; `None` means that it is dropped.
+settings! { Probe {
+    "bind_port" => bind_port,
+    "fwmark" => fwmark,
+} }
+
+settings! { HttpCheck {
+    "enable_sni" => enable_sni,
+    "fast_recovery" => fast_recovery,
+    "tls_compliant" => tls_compliant,
+} }
+
+settings! { SmtpCheck {
+    "helo_name" => helo_name,
+} }
+
+settings! { UdpCheck {
+    "min_reply_length" => min_reply_length,
+    "max_reply_length" => max_reply_length,
+} }
+
+/// The real server that is checked.
+pub(super) struct Target<'a> {
+    pub(super) address: SocketAddr,
+    pub(super) schedule: &'a Schedule,
+    pub(super) virtualhost: Option<&'a str>,
+    pub(super) names: &'a Names,
+    /// Place of the virtual server in the file.
+    pub(super) at: usize,
+}
+
+/// Reads one checker block, which may be several checkers or none.
 pub(super) fn read(
     cx: &mut Context,
     block: &Statement,
-    server: SocketAddr,
-    schedule: &Schedule,
-    virtualhost: Option<&str>,
-) -> Option<Checker> {
-    let http = block.spec.name != "TCP_CHECK";
-    let mut schedule = schedule.clone();
-    let mut probe = Probe {
-        destination: server,
+    target: &Target<'_>,
+    checkers: &mut Vec<Checker>,
+) {
+    let mut draft = Draft {
+        schedule: target.schedule.clone(),
+        probe: probe(target.address, target.schedule),
+        connect_ip: None,
+    };
+    let kind = block.spec.name;
+    match kind {
+        "BFD_CHECK" => checkers.extend(bfd(cx, block, target, draft, checkers)),
+        "FILE_CHECK" => checkers.extend(file(cx, block, target)),
+        "MISC_CHECK" => checkers.extend(misc(cx, block, draft)),
+        "SMTP_CHECK" => smtp(cx, block, target, draft, checkers),
+        "DNS_CHECK" => checkers.extend(dns(cx, block, draft)),
+        "UDP_CHECK" => checkers.extend(udp(cx, block, draft)),
+        "HTTP_GET" | "SSL_GET" => checkers.extend(http(cx, block, target, draft)),
+        _ => {
+            for statement in block.statements() {
+                draft.read(cx, statement);
+            }
+            let probe = draft.finish(cx, block, Unset::default());
+            checkers.extend(probe.map(|probe| match kind {
+                "PING_CHECK" => Checker::PingCheck(probe),
+                _ => Checker::TcpCheck(probe),
+            }));
+        }
+    }
+}
+
+pub(super) fn probe(destination: SocketAddr, schedule: &Schedule) -> Probe {
+    Probe {
+        destination,
         bind_address: None,
         bind_port: None,
         bind_interface: None,
         connect_timeout: schedule.connect_timeout,
         fwmark: 0,
         retry: 1,
-        delay_before_retry: Duration::from_secs(if http { 3 } else { 1 }),
+        delay_before_retry: Duration::from_secs(1),
         delay_loop: schedule.delay_loop,
         warmup: schedule.delay_loop,
         alpha: schedule.alpha,
         log_all_failures: schedule.log_all_failures,
-    };
-    let mut connect_ip = None;
-    let mut check = HttpSettings::default();
-    for statement in block.statements() {
-        if !schedule.read(cx, statement, 0)
-            && !connection(cx, statement, &mut probe, &mut connect_ip, &mut schedule)
-            && !check.read(cx, statement)
-        {
-            cx.not_acted_on(statement);
+    }
+}
+
+/// For checkers that are told of changes and probe nothing.
+fn unused_probe(destination: SocketAddr) -> Probe {
+    probe(destination, &Schedule::global(&GlobalDefs::default()))
+}
+
+/// What applies where nobody said anything, by the kind of checker.
+struct Unset {
+    retry: u32,
+    /// `None`: the time between checks.
+    delay_before_retry: Option<Duration>,
+}
+
+impl Default for Unset {
+    fn default() -> Self {
+        Self {
+            retry: 1,
+            delay_before_retry: Some(Duration::from_secs(1)),
         }
     }
-    if let Some(address) = connect_ip {
-        probe.destination.set_ip(address);
+}
+
+/// Connection and timing while they are read.
+struct Draft {
+    schedule: Schedule,
+    probe: Probe,
+    connect_ip: Option<IpAddr>,
+}
+
+impl Draft {
+    fn read(&mut self, cx: &mut Context, statement: &Statement) -> bool {
+        self.schedule.set(cx, statement) || self.connection(cx, statement)
     }
-    probe.connect_timeout = schedule.connect_timeout;
-    probe.retry = schedule.retry.unwrap_or(probe.retry);
-    probe.delay_before_retry = schedule
-        .delay_before_retry
-        .unwrap_or(probe.delay_before_retry);
-    probe.delay_loop = schedule.delay_loop;
-    probe.warmup = schedule.warmup.unwrap_or(schedule.delay_loop);
-    probe.alpha = schedule.alpha;
-    probe.log_all_failures = schedule.log_all_failures;
-    if let SocketAddr::V6(destination) = probe.destination
-        && destination.ip().is_unicast_link_local()
-        && probe.bind_interface.is_none()
-    {
+
+    fn connection(&mut self, cx: &mut Context, statement: &Statement) -> bool {
+        let span = statement.head();
+        let probe = &mut self.probe;
+        match statement.spec.canonical() {
+            "connect_ip" => {
+                if let Some(address) = cx.address_arg(statement, Code::InvalidValue)
+                    && agrees(cx, probe.bind_address, address, span)
+                {
+                    self.connect_ip = Some(address);
+                }
+            }
+            "connect_port" => {
+                let mut port = None;
+                cx.set(statement, &mut port);
+                if let Some(port) = port {
+                    probe.destination.set_port(port);
+                }
+            }
+            "bindto" => {
+                if let Some(address) = cx.address_arg(statement, Code::InvalidValue)
+                    && agrees(cx, self.connect_ip, address, span)
+                {
+                    probe.bind_address = Some(address);
+                }
+            }
+            "bind_if" => {
+                if let Some(name) = cx.interface_arg(statement) {
+                    probe.bind_interface = Some(name);
+                }
+            }
+            _ => return probe.set(cx, statement),
+        }
+        true
+    }
+
+    /// `None` means that the checker is dropped.
+    fn finish(self, cx: &mut Context, block: &Statement, unset: Unset) -> Option<Probe> {
+        let Self {
+            schedule,
+            mut probe,
+            connect_ip,
+        } = self;
+        if let Some(address) = connect_ip {
+            probe.destination.set_ip(address);
+        }
+        let delay_loop = schedule.delay_loop;
+        probe.connect_timeout = schedule.connect_timeout;
+        probe.retry = schedule.retry.unwrap_or(unset.retry);
+        probe.delay_before_retry = schedule
+            .delay_before_retry
+            .or(unset.delay_before_retry)
+            .unwrap_or(delay_loop);
+        probe.delay_loop = delay_loop;
+        probe.warmup = schedule.warmup.unwrap_or(delay_loop);
+        probe.alpha = schedule.alpha;
+        probe.log_all_failures = schedule.log_all_failures;
+        if let SocketAddr::V6(destination) = probe.destination
+            && destination.ip().is_unicast_link_local()
+            && probe.bind_interface.is_none()
+            && block.spec.name != "MISC_CHECK"
+        {
+            cx.push(
+                Diagnostic::new(
+                    Code::InvalidValue,
+                    Consequence::Drop,
+                    block.head(),
+                    "a link-local destination needs an interface, the checker is dropped",
+                )
+                .expected("`bind_if <IFNAME>`"),
+            );
+            return None;
+        }
+        Some(probe)
+    }
+}
+
+fn bfd(
+    cx: &mut Context,
+    block: &Statement,
+    target: &Target<'_>,
+    mut draft: Draft,
+    others: &[Checker],
+) -> Option<Checker> {
+    let mut name = None;
+    for statement in block.statements() {
+        if statement.spec.name == "name" {
+            name = statement.args.first();
+        } else {
+            draft.schedule.set(cx, statement);
+        }
+    }
+    let used = |name: &str| {
+        others
+            .iter()
+            .any(|other| matches!(other, Checker::BfdCheck(bfd) if bfd.name == name))
+    };
+    let why = match name {
+        None => "BFD_CHECK names no BFD instance".to_owned(),
+        Some(word) if used(&word.text) => format!("`{}` is checked already", word.text),
+        Some(word) if !target.names.has_checker_bfd(&word.text, target.at) => {
+            format!(
+                "BFD instance `{}` is not defined before this line",
+                word.text
+            )
+        }
+        Some(word) => {
+            return Some(Checker::BfdCheck(BfdCheck {
+                probe: Probe {
+                    alpha: draft.schedule.alpha,
+                    ..unused_probe(target.address)
+                },
+                name: word.text.to_string(),
+            }));
+        }
+    };
+    cx.push(
+        Diagnostic::new(
+            Code::TrackBfdUndefined,
+            Consequence::Drop,
+            name.map_or_else(|| block.head(), |word| word.span),
+            format!("{why}, the checker is dropped"),
+        )
+        .expected("`name <BFD>`"),
+    );
+    None
+}
+
+fn file(cx: &mut Context, block: &Statement, target: &Target<'_>) -> Option<Checker> {
+    let mut name = None;
+    let (mut weight, mut reverse) = (None, None);
+    for statement in block.statements() {
+        if statement.spec.name == "track_file" {
+            name = statement.args.first();
+        } else if let Some((value, direction)) = super::small::weight(cx, statement) {
+            (weight, reverse) = (Some(value), direction);
+        }
+    }
+    match name {
+        Some(word) if target.names.has_file(&word.text, target.at) => {
+            Some(Checker::FileCheck(FileCheck {
+                probe: unused_probe(target.address),
+                name: word.text.to_string(),
+                weight,
+                reverse,
+            }))
+        }
+        _ => {
+            cx.push(
+                Diagnostic::new(
+                    Code::TrackFileUndefined,
+                    Consequence::Drop,
+                    name.map_or_else(|| block.head(), |word| word.span),
+                    "FILE_CHECK names no file that is defined before this line, it is dropped",
+                )
+                .expected("`track_file <NAME>`"),
+            );
+            None
+        }
+    }
+}
+
+fn misc(cx: &mut Context, block: &Statement, mut draft: Draft) -> Option<Checker> {
+    let mut script: Option<Script> = None;
+    let (mut user, mut timeout, mut dynamic) = (None, None, false);
+    for statement in block.statements() {
+        match statement.spec.canonical() {
+            "misc_path" => script = cx.script_arg(statement).or(script),
+            "misc_timeout" => cx.set(statement, &mut timeout),
+            "misc_dynamic" => dynamic = true,
+            "user" => cx.set(statement, &mut user),
+            _ => {
+                draft.schedule.set(cx, statement);
+            }
+        }
+    }
+    let unset = Unset {
+        retry: 0,
+        ..Unset::default()
+    };
+    let mut probe = draft.finish(cx, block, unset)?;
+    probe.connect_timeout = unused_probe(probe.destination).connect_timeout;
+    let Some(mut script) = script else {
         cx.push(
             Diagnostic::new(
-                Code::InvalidValue,
+                Code::MiscCheckWithoutPath,
                 Consequence::Drop,
-                block.head(),
-                "a link-local destination needs an interface, the checker is dropped",
+                cx.whole(block),
+                "MISC_CHECK without command is dropped",
             )
-            .expected("`bind_if <IFNAME>`"),
+            .expected("`misc_path <CMD>`"),
+        );
+        return None;
+    };
+    script.user = user;
+    Some(Checker::MiscCheck(MiscCheck {
+        timeout: timeout.unwrap_or(probe.delay_loop),
+        probe,
+        script,
+        dynamic,
+    }))
+}
+
+/// Each `host` is a check of its own; if there are only hosts, the first one is the check.
+fn smtp(
+    cx: &mut Context,
+    block: &Statement,
+    target: &Target<'_>,
+    mut draft: Draft,
+    checkers: &mut Vec<Checker>,
+) {
+    let mut check = SmtpCheck {
+        probe: draft.probe.clone(),
+        helo_name: SmtpCheck::DEFAULT_HELO.to_owned(),
+    };
+    let mut hosts = Vec::new();
+    let mut own = false;
+    for statement in block.statements() {
+        if statement.spec.name == "host" {
+            let mut host = Draft {
+                schedule: target.schedule.clone(),
+                probe: probe(target.address, target.schedule),
+                connect_ip: None,
+            };
+            for statement in statement.statements() {
+                host.read(cx, statement);
+            }
+            hosts.push(host);
+        } else if draft.read(cx, statement) {
+            own |= crate::keywords::find(Place::SmtpHost, statement.spec.name).is_some();
+        } else {
+            check.set(cx, statement);
+        }
+    }
+    let timing = draft.schedule.clone();
+    for host in &mut hosts {
+        host.schedule = Schedule {
+            connect_timeout: host.schedule.connect_timeout,
+            ..timing.clone()
+        };
+    }
+    if own || hosts.is_empty() {
+        hosts.insert(0, draft);
+    }
+    for host in hosts {
+        if let Some(probe) = host.finish(cx, block, Unset::default()) {
+            checkers.push(Checker::SmtpCheck(SmtpCheck {
+                probe,
+                helo_name: check.helo_name.clone(),
+            }));
+        }
+    }
+}
+
+fn dns(cx: &mut Context, block: &Statement, mut draft: Draft) -> Option<Checker> {
+    let mut kind = DnsType::Soa;
+    let mut name: Option<String> = None;
+    for statement in block.statements() {
+        match statement.spec.canonical() {
+            "type" => {
+                let of = |word: &str| DnsType::from_word(&word.to_ascii_uppercase());
+                kind = cx.word_arg(statement, of, DnsType::ALL).unwrap_or(kind);
+            }
+            "name" => match statement.args.first() {
+                Some(word) if has_empty_label(&word.text) => cx.invalid(
+                    word.span,
+                    format!("`{}` has an empty label", word.text),
+                    "a host name",
+                ),
+                _ => cx.set(statement, &mut name),
+            },
+            _ => {
+                draft.read(cx, statement);
+            }
+        }
+    }
+    let unset = Unset {
+        retry: 3,
+        delay_before_retry: None,
+    };
+    Some(Checker::DnsCheck(DnsCheck {
+        probe: draft.finish(cx, block, unset)?,
+        kind,
+        name: name.unwrap_or_default(),
+    }))
+}
+
+fn has_empty_label(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    !name.is_empty() && name.split('.').any(str::is_empty)
+}
+
+fn udp(cx: &mut Context, block: &Statement, mut draft: Draft) -> Option<Checker> {
+    let mut check = UdpCheck {
+        probe: draft.probe.clone(),
+        payload: Vec::new(),
+        require_reply: false,
+        reply: Vec::new(),
+        min_reply_length: 0,
+        max_reply_length: 255,
+    };
+    for statement in block.statements() {
+        match statement.spec.canonical() {
+            "payload" => {
+                if let Some(bytes) = pattern_bytes(cx, statement, false) {
+                    check.payload = bytes
+                        .iter()
+                        .map(|[high, low]| high.unwrap_or(0) * 16 + low.unwrap_or(0))
+                        .collect();
+                }
+            }
+            "require_reply" => {
+                check.require_reply = true;
+                check.reply = pattern_bytes(cx, statement, true).unwrap_or_default();
+            }
+            _ => {
+                if !draft.read(cx, statement) {
+                    check.set(cx, statement);
+                }
+            }
+        }
+    }
+    if check.min_reply_length > check.max_reply_length {
+        cx.report(
+            Code::InvalidValue,
+            Consequence::Warn,
+            block.head(),
+            "min_reply_length exceeds max_reply_length, no reply will do",
+        );
+    }
+    check.probe = draft.finish(cx, block, Unset::default())?;
+    Some(Checker::UdpCheck(check))
+}
+
+/// Pairs of hex digits over the words of a line; a single digit before a blank is a byte. `x` matches every digit.
+fn pattern_bytes(
+    cx: &mut Context,
+    statement: &Statement,
+    wildcards: bool,
+) -> Option<Vec<[Option<u8>; 2]>> {
+    let mut bytes = Vec::new();
+    for word in &statement.args {
+        let mut nibbles = Vec::new();
+        for c in word.text.chars() {
+            match c.to_digit(16) {
+                Some(digit) => nibbles.push(Some(digit as u8)),
+                None if wildcards && matches!(c, 'x' | 'X') => nibbles.push(None),
+                None => {
+                    cx.invalid(
+                        word.span,
+                        format!("`{c}` is no hex digit"),
+                        "pairs of hex digits",
+                    );
+                    return None;
+                }
+            }
+        }
+        for pair in nibbles.chunks(2) {
+            bytes.push(match *pair {
+                [high, low] => [high, low],
+                _ => [Some(0), pair[0]],
+            });
+        }
+    }
+    Some(bytes)
+}
+
+fn http(
+    cx: &mut Context,
+    block: &Statement,
+    target: &Target<'_>,
+    mut draft: Draft,
+) -> Option<Checker> {
+    let mut check = HttpCheck {
+        probe: draft.probe.clone(),
+        version: HttpVersion::Http10,
+        enable_sni: false,
+        sni_name: None,
+        fast_recovery: false,
+        tls_compliant: false,
+        urls: Vec::new(),
+    };
+    let mut virtualhost = None;
+    for statement in block.statements() {
+        match statement.spec.canonical() {
+            "url" => check.urls.extend(url(cx, statement)),
+            "virtualhost" => virtualhost = cx.text(statement),
+            "http_protocol" => {
+                let of =
+                    |word: &str| HttpVersion::from_word(if word == "1.0c" { "1.0C" } else { word });
+                check.version = cx
+                    .word_arg(statement, of, HttpVersion::ALL)
+                    .unwrap_or(check.version);
+            }
+            "sni_name" => {
+                check.enable_sni = true;
+                check.sni_name = cx.text(statement);
+            }
+            _ => {
+                if !draft.read(cx, statement) {
+                    check.set(cx, statement);
+                }
+            }
+        }
+    }
+    let unset = Unset {
+        delay_before_retry: Some(Duration::from_secs(3)),
+        ..Unset::default()
+    };
+    check.probe = draft.finish(cx, block, unset)?;
+    if check.urls.is_empty() {
+        cx.push(
+            Diagnostic::new(
+                Code::HttpCheckWithoutUrl,
+                Consequence::Drop,
+                cx.whole(block),
+                format!("{} without url is dropped", block.spec.name),
+            )
+            .expected("`url { path <STR> }`"),
         );
         return None;
     }
-    if !http {
-        return Some(Checker::TcpCheck(probe));
+    check.urls.shrink_to_fit();
+    let inherited = virtualhost.or_else(|| target.virtualhost.map(str::to_owned));
+    for url in &mut check.urls {
+        if url.virtualhost.is_none() {
+            url.virtualhost.clone_from(&inherited);
+        }
     }
-    let check = check.finish(cx, block, probe, virtualhost)?;
     Some(if block.spec.name == "SSL_GET" {
         Checker::SslGet(check)
     } else {
@@ -155,148 +621,6 @@ fn agrees(cx: &mut Context, other: Option<IpAddr>, address: IpAddr, span: Span) 
     agrees
 }
 
-fn connection(
-    cx: &mut Context,
-    statement: &Statement,
-    probe: &mut Probe,
-    connect_ip: &mut Option<IpAddr>,
-    schedule: &mut Schedule,
-) -> bool {
-    let span = statement.head();
-    match statement.spec.canonical() {
-        "connect_ip" => {
-            if let Some(address) = cx.address_arg(statement, Code::InvalidValue)
-                && agrees(cx, probe.bind_address, address, span)
-            {
-                *connect_ip = Some(address);
-            }
-        }
-        "connect_port" => {
-            if let Some(port) = port(cx, statement) {
-                probe.destination.set_port(port);
-            }
-        }
-        "bindto" => {
-            if let Some(address) = cx.address_arg(statement, Code::InvalidValue)
-                && agrees(cx, *connect_ip, address, span)
-            {
-                probe.bind_address = Some(address);
-            }
-        }
-        "bind_port" => probe.bind_port = port(cx, statement).or(probe.bind_port),
-        "bind_if" => {
-            if let Some(name) = cx.interface_arg(statement) {
-                probe.bind_interface = Some(name);
-            }
-        }
-        "fwmark" => probe.fwmark = cx.u32_arg(statement, 0..=u32::MAX).unwrap_or(probe.fwmark),
-        "alpha" => schedule.alpha = cx.bool_arg(statement).unwrap_or(schedule.alpha),
-        "log_all_failures" => {
-            schedule.log_all_failures = cx.bool_arg(statement).unwrap_or(schedule.log_all_failures);
-        }
-        _ => return false,
-    }
-    true
-}
-
-fn port(cx: &mut Context, statement: &Statement) -> Option<u16> {
-    cx.u32_arg(statement, 1..=65535)
-        .and_then(|p| u16::try_from(p).ok())
-}
-
-/// What HTTP checks have beyond a connection.
-#[derive(Default)]
-struct HttpSettings {
-    version: Option<HttpVersion>,
-    enable_sni: bool,
-    sni_name: Option<String>,
-    fast_recovery: bool,
-    tls_compliant: bool,
-    virtualhost: Option<String>,
-    urls: Vec<Url>,
-}
-
-impl HttpSettings {
-    fn read(&mut self, cx: &mut Context, statement: &Statement) -> bool {
-        match statement.spec.canonical() {
-            "url" => self.urls.extend(url(cx, statement)),
-            "virtualhost" => self.virtualhost = cx.text_arg(statement),
-            "http_protocol" => {
-                if let Some(word) = statement.args.first() {
-                    let text = if word.text == "1.0c" {
-                        "1.0C"
-                    } else {
-                        &word.text
-                    };
-                    self.version = HttpVersion::from_word(text);
-                    if self.version.is_none() {
-                        cx.push(
-                            Diagnostic::new(
-                                Code::InvalidValue,
-                                Consequence::Ignore,
-                                word.span,
-                                format!("unknown version `{}`", word.text),
-                            )
-                            .expected("`1.0`, `1.0C` or `1.1`"),
-                        );
-                    }
-                }
-            }
-            "enable_sni" => self.enable_sni = cx.bool_arg(statement).unwrap_or(self.enable_sni),
-            "sni_name" => {
-                self.enable_sni = true;
-                self.sni_name = cx.text_arg(statement);
-            }
-            "fast_recovery" => {
-                self.fast_recovery = cx.bool_arg(statement).unwrap_or(self.fast_recovery);
-            }
-            "tls_compliant" => {
-                self.tls_compliant = cx.bool_arg(statement).unwrap_or(self.tls_compliant);
-            }
-            _ => return false,
-        }
-        true
-    }
-
-    fn finish(
-        mut self,
-        cx: &mut Context,
-        block: &Statement,
-        probe: Probe,
-        virtualhost: Option<&str>,
-    ) -> Option<HttpCheck> {
-        if self.urls.is_empty() {
-            cx.push(
-                Diagnostic::new(
-                    Code::HttpCheckWithoutUrl,
-                    Consequence::Drop,
-                    block.head(),
-                    format!("{} without url is dropped", block.spec.name),
-                )
-                .expected("`url { path <STR> }`"),
-            );
-            return None;
-        }
-        for url in &mut self.urls {
-            if url.virtualhost.is_none() {
-                url.virtualhost = self
-                    .virtualhost
-                    .clone()
-                    .or_else(|| virtualhost.map(str::to_owned));
-            }
-        }
-        Some(HttpCheck {
-            probe,
-            version: self.version.unwrap_or(HttpVersion::Http10),
-            enable_sni: self.enable_sni,
-            sni_name: self.sni_name,
-            fast_recovery: self.fast_recovery,
-            tls_compliant: self.tls_compliant,
-            urls: self.urls,
-        })
-    }
-}
-
 fn url(cx: &mut Context, block: &Statement) -> Option<Url> {
     let mut path = None;
     let mut digest = None;
@@ -309,31 +633,37 @@ fn url(cx: &mut Context, block: &Statement) -> Option<Url> {
         options: Vec::new(),
         min_offset: 0,
         max_offset: None,
+        stack: None,
     };
+    let mut tls_compliant = false;
     for statement in block.statements() {
         match statement.spec.canonical() {
-            "path" => path = cx.text_arg(statement),
+            "path" => path = cx.text(statement),
             "digest" => {
-                let value = self::digest(cx, statement);
-                cx.first_wins(statement, &mut digest, value);
+                if digest.is_some() {
+                    cx.given_before(statement);
+                } else {
+                    digest = self::digest(cx, statement);
+                }
             }
             "status_code" => status_ranges(cx, statement, &mut status_codes),
-            "virtualhost" => virtualhost = cx.text_arg(statement),
+            "virtualhost" => virtualhost = cx.text(statement),
             "regex" => pattern = self::pattern(cx, statement).or(pattern),
             "regex_no_match" => regex.negated = true,
             "regex_options" => regex
                 .options
-                .extend(statement.args.iter().map(|w| w.text.clone())),
-            "regex_min_offset" => {
-                regex.min_offset = cx.u32_arg(statement, 0..=u32::MAX).unwrap_or(0);
-            }
-            "regex_max_offset" => regex.max_offset = cx.u32_arg(statement, 0..=u32::MAX),
-            _ => cx.not_acted_on(statement),
+                .extend(statement.args.iter().map(|w| w.text.to_string())),
+            "regex_min_offset" => cx.set(statement, &mut regex.min_offset),
+            "regex_max_offset" => cx.set(statement, &mut regex.max_offset),
+            "regex_stack" => regex.stack = stack(cx, statement),
+            "tls_compliant" => cx.set(statement, &mut tls_compliant),
+            _ => {}
         }
     }
     if status_codes.is_empty() {
         status_codes.push((200, 299));
     }
+    status_codes.shrink_to_fit();
     if regex.max_offset.is_some_and(|max| regex.min_offset > max) {
         cx.report(
             Code::InvalidValue,
@@ -348,7 +678,7 @@ fn url(cx: &mut Context, block: &Statement) -> Option<Url> {
             Diagnostic::new(
                 Code::HttpUrlWithoutPath,
                 Consequence::Drop,
-                block.keyword.span,
+                cx.whole(block),
                 "url without path is dropped",
             )
             .expected("`path <STR>`"),
@@ -361,7 +691,26 @@ fn url(cx: &mut Context, block: &Statement) -> Option<Url> {
         status_codes,
         virtualhost,
         regex: pattern.map(|pattern| Regex { pattern, ..regex }),
+        tls_compliant,
     })
+}
+
+fn stack(cx: &mut Context, statement: &Statement) -> Option<(u32, u32)> {
+    let [start, most, ..] = &*statement.args else {
+        return None;
+    };
+    let range = 0..=u64::from(u32::MAX);
+    let start = cx.small("regex_stack", start, range.clone())?;
+    let most = cx.small("regex_stack", most, range)?;
+    if start > most {
+        cx.invalid(
+            statement.head(),
+            "the stack starts larger than it may become",
+            "`regex_stack <START> <MAX>`",
+        );
+        return None;
+    }
+    Some((start, most))
 }
 
 fn digest(cx: &mut Context, statement: &Statement) -> Option<[u8; 16]> {
@@ -415,8 +764,8 @@ fn status_ranges(cx: &mut Context, statement: &Statement, ranges: &mut Vec<(u16,
 }
 
 fn pattern(cx: &mut Context, statement: &Statement) -> Option<String> {
-    match statement.line.script_words() {
-        Ok(words) if words.len() == 2 => words.into_iter().nth(1).map(|w| w.text),
+    match statement.script_words() {
+        Ok([_, word]) => Some(word.text.to_string()),
         Ok(_) => {
             cx.push(
                 Diagnostic::new(
@@ -433,7 +782,7 @@ fn pattern(cx: &mut Context, statement: &Statement) -> Option<String> {
             cx.report(
                 Code::UnterminatedScriptQuote,
                 Consequence::Ignore,
-                statement.line.span(),
+                statement.head(),
                 format!("`regex` is ignored: {error}"),
             );
             None

@@ -1,43 +1,113 @@
 //! Virtual servers and real servers.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use super::Context;
 use super::checker::{self, Schedule};
-use super::{Context, global};
+use super::track::Names;
 use crate::diag::{Code, Consequence, Diagnostic};
+use crate::dialect::Dialect;
+use crate::keywords::Shape;
 use crate::model::{
-    Family, GlobalDefs, Granularity, LvsMethod, Protocol, RealServer, Scheduler, SchedulerFlags,
-    ServiceAddress, SorryServer, VirtualServer,
+    Config, Family, GlobalDefs, Granularity, GroupEntry, LvsMethod, Protocol, RealServer,
+    Scheduler, ServerGroup, ServiceAddress, SorryServer, VirtualServer,
 };
+use crate::settings::{Settings as _, settings};
 use crate::source::Span;
-use crate::tree::Statement;
+use crate::tree::{Statement, Tree};
 
 use words::{granularity, method, scheduler};
 
+mod group;
 mod words;
 
+settings! { VirtualServer {
+    "persistence_engine" => persistence_engine,
+    "flag-1" => flags.flag1,
+    "flag-2" => flags.flag2,
+    "flag-3" => flags.flag3,
+    "omega" => omega,
+    "quorum_up" => quorum_up,
+    "quorum_down" => quorum_down,
+    "snmp_name" => snmp_name,
+    "smtp_alert" => smtp_alert,
+} }
+
+settings! { RealServer {
+    "weight" => weight,
+    "uthreshold" => upper_threshold,
+    "lthreshold" => lower_threshold,
+    "inhibit_on_failure" => inhibit_on_failure,
+    "alpha" => alpha,
+    "notify_up" => notify_up,
+    "notify_down" => notify_down,
+    "smtp_alert" => smtp_alert,
+    "snmp_name" => snmp_name,
+} }
+
+/// Reads groups and virtual servers.
+pub(super) fn read(cx: &mut Context, tree: &Tree, config: &mut Config) {
+    for statement in &tree.statements {
+        if statement.spec.name == "virtual_server_group" {
+            config.server_groups.extend(group::read(cx, statement));
+        }
+    }
+    let names = Names::of(tree, config);
+    let mut servers = Vec::new();
+    let mut groups: BTreeMap<&str, &ServerGroup> = BTreeMap::new();
+    for group in &config.server_groups {
+        // The first of a name is found.
+        groups.entry(&group.name).or_insert(group);
+    }
+    for (at, statement) in tree.statements.iter().enumerate() {
+        if statement.spec.name == "virtual_server" {
+            let around = Around {
+                global: &config.global,
+                groups: &groups,
+                names: &names,
+                at,
+            };
+            servers.extend(virtual_server(cx, statement, &around));
+        }
+    }
+    config.virtual_servers = servers;
+}
+
+/// What a virtual server refers to.
+struct Around<'a> {
+    global: &'a GlobalDefs,
+    groups: &'a BTreeMap<&'a str, &'a ServerGroup>,
+    names: &'a Names,
+    /// Its place in the file.
+    at: usize,
+}
+
 /// Reads a virtual server; `None` means that it is dropped.
-pub(super) fn read(
+fn virtual_server(
     cx: &mut Context,
     block: &Statement,
-    globals: &GlobalDefs,
+    around: &Around<'_>,
 ) -> Option<VirtualServer> {
     let service = service(cx, block);
-    let mut draft = Draft::new(block, service.clone(), globals);
+    let mut draft = Draft::new(block, service.clone(), around.global);
+    if let Some(ServiceAddress::Group(name)) = &service {
+        draft.group = around.groups.get(name.as_str()).copied();
+        draft.server.family = draft.group.and_then(ServerGroup::family);
+    }
     for statement in block.statements() {
         if !draft.service_setting(cx, statement)
             && !draft.server_default(cx, statement)
             && !draft.sorry(cx, statement)
-            && statement.spec.name != "real_server"
         {
-            cx.not_acted_on(statement);
+            draft.server.set(cx, statement);
         }
     }
     draft.settle(cx);
     for statement in block.statements() {
         if statement.spec.name == "real_server" {
-            draft.real_server(cx, statement);
+            draft.real_server(cx, statement, around);
         }
     }
     service?;
@@ -68,7 +138,7 @@ fn service(cx: &mut Context, block: &Statement) -> Option<ServiceAddress> {
                 .map(ServiceAddress::Mark)
         }
         "group" => match rest.first() {
-            Some(word) => Some(ServiceAddress::Group(word.text.clone())),
+            Some(word) => Some(ServiceAddress::Group(word.text.to_string())),
             None => {
                 missing(cx, block, "`virtual_server group <NAME>`");
                 None
@@ -94,8 +164,10 @@ fn missing(cx: &mut Context, block: &Statement, expected: &str) {
     );
 }
 
-struct Draft {
+struct Draft<'a> {
     head: Span,
+    /// The group of a group service, if it is defined.
+    group: Option<&'a ServerGroup>,
     server: VirtualServer,
     scheduler: Option<Scheduler>,
     protocol: Option<(Protocol, Span)>,
@@ -118,7 +190,6 @@ struct Defaults {
     weight: u32,
     inhibit_on_failure: bool,
     virtualhost: Option<String>,
-    rs_alert: bool,
 }
 
 struct Sorry {
@@ -129,35 +200,15 @@ struct Sorry {
     span: Span,
 }
 
-impl Draft {
+impl<'a> Draft<'a> {
     fn new(block: &Statement, service: Option<ServiceAddress>, globals: &GlobalDefs) -> Self {
-        let mail = &globals.mail;
-        let alert = mail.alert_checker.or(mail.alert);
         Self {
             head: block.head(),
-            server: VirtualServer {
-                service: service.unwrap_or(ServiceAddress::Group(String::new())),
-                family: None,
-                protocol: Protocol::Udp,
-                scheduler: Scheduler::WeightedLeastConnections,
-                flags: SchedulerFlags::default(),
-                method: LvsMethod::Nat,
-                persistence_timeout: None,
-                persistence_granularity: None,
-                persistence_engine: None,
-                one_packet: false,
-                quorum: 1,
-                hysteresis: 0,
-                quorum_up: None,
-                quorum_down: None,
-                alpha: false,
-                omega: false,
-                ha_suspend: false,
-                smtp_alert: alert.unwrap_or(false),
-                snmp_name: None,
-                sorry_server: None,
-                real_servers: Vec::new(),
-            },
+            group: None,
+            server: VirtualServer::with_defaults(
+                service.unwrap_or(ServiceAddress::Group(String::new())),
+                globals,
+            ),
             scheduler: None,
             protocol: None,
             method: None,
@@ -173,7 +224,6 @@ impl Draft {
                 weight: 1,
                 inhibit_on_failure: false,
                 virtualhost: None,
-                rs_alert: alert.unwrap_or(true),
             },
         }
     }
@@ -203,8 +253,8 @@ impl Draft {
             "persistence_timeout" => {
                 if statement.args.is_empty() {
                     server.persistence_timeout = Some(DEFAULT_PERSISTENCE);
-                } else if let Some(timeout) = cx.seconds_arg(statement, 1..=2_678_400) {
-                    server.persistence_timeout = Some(timeout);
+                } else {
+                    cx.set(statement, &mut server.persistence_timeout);
                 }
             }
             "persistence_granularity" => {
@@ -221,11 +271,7 @@ impl Draft {
                     }
                 }
             }
-            "persistence_engine" => server.persistence_engine = cx.text_arg(statement),
             "ops" => self.ops = Some(span),
-            "flag-1" => server.flags.flag1 = true,
-            "flag-2" => server.flags.flag2 = true,
-            "flag-3" => server.flags.flag3 = true,
             name @ ("sh-port" | "sh-fallback" | "mh-port" | "mh-fallback" | "hashed") => {
                 self.hash_flag(cx, name, span);
             }
@@ -243,27 +289,15 @@ impl Draft {
                 ),
             },
             "ha_suspend" => self.ha_suspend = Some(span),
-            "omega" => server.omega = true,
             "quorum" => {
-                server.quorum = cx.u32_arg(statement, 1..=i32::MAX as u32).unwrap_or(1);
+                server.quorum = 1;
+                cx.set(statement, &mut server.quorum);
                 self.quorum = Some(span);
             }
             "hysteresis" => {
-                server.hysteresis = cx
-                    .u32_arg(statement, 0..=i32::MAX as u32)
-                    .unwrap_or(server.hysteresis);
+                cx.set(statement, &mut server.hysteresis);
                 self.hysteresis = Some(span);
             }
-            "quorum_up" => {
-                let script = cx.script_arg(statement);
-                cx.first_wins(statement, &mut server.quorum_up, script);
-            }
-            "quorum_down" => {
-                let script = cx.script_arg(statement);
-                cx.first_wins(statement, &mut server.quorum_down, script);
-            }
-            "snmp_name" => server.snmp_name = cx.text_arg(statement),
-            "smtp_alert" => server.smtp_alert = cx.bool_arg(statement).unwrap_or(server.smtp_alert),
             _ => return false,
         }
         true
@@ -291,18 +325,14 @@ impl Draft {
     fn server_default(&mut self, cx: &mut Context, statement: &Statement) -> bool {
         let defaults = &mut self.defaults;
         match statement.spec.canonical() {
-            "weight" => {
-                defaults.weight = cx
-                    .u32_arg(statement, 1..=i32::MAX as u32)
-                    .unwrap_or(defaults.weight);
-            }
+            "weight" => cx.set(statement, &mut defaults.weight),
             "inhibit_on_failure" => defaults.inhibit_on_failure = true,
-            "virtualhost" => defaults.virtualhost = cx.text_arg(statement),
+            "virtualhost" => defaults.virtualhost = cx.text(statement),
             "alpha" => {
                 self.server.alpha = true;
                 defaults.schedule.alpha = true;
             }
-            _ => return defaults.schedule.read(cx, statement, 1),
+            _ => return defaults.schedule.read(cx, statement),
         }
         true
     }
@@ -324,10 +354,15 @@ impl Draft {
                 }
             }
             "sorry_server_inhibit" | "sorry_server_lvs_method" => match &mut self.sorry {
+                // 2.2.7 ignores it in silence.
                 None => cx.push(
                     Diagnostic::new(
                         Code::InvalidValue,
-                        Consequence::Ignore,
+                        if cx.dialect == Dialect::V2_2_7 {
+                            Consequence::Log
+                        } else {
+                            Consequence::Ignore
+                        },
                         statement.head(),
                         format!("`{name}` before `sorry_server` is ignored"),
                     )
@@ -344,11 +379,28 @@ impl Draft {
     /// Everything that real servers depend on.
     fn settle(&mut self, cx: &mut Context) {
         let head = self.head;
+        // Addresses need a protocol, and those without port need persistence; marks need neither.
+        let (addresses, every_port) = match (&self.server.service, self.group) {
+            (ServiceAddress::Address { port, .. }, _) => (true, port.is_none()),
+            (ServiceAddress::Group(_), Some(group)) => (
+                group
+                    .entries
+                    .iter()
+                    .any(|e| matches!(e, GroupEntry::Range { .. })),
+                group
+                    .entries
+                    .iter()
+                    .any(|e| matches!(e, GroupEntry::Range { port: None, .. })),
+            ),
+            _ => (false, false),
+        };
         let server = &mut self.server;
+        if let ServiceAddress::Address { address, .. } = server.service {
+            server.family = Some(Family::of(address));
+        }
         match server.service {
-            ServiceAddress::Address { address, port } => {
-                server.family = Some(Family::of(address));
-                if self.protocol.is_none() {
+            ServiceAddress::Address { .. } | ServiceAddress::Group(_) => {
+                if self.protocol.is_none() && addresses {
                     cx.push(
                         Diagnostic::new(
                             Code::VsNoProtocol,
@@ -359,7 +411,7 @@ impl Draft {
                         .expected("`protocol TCP`, `UDP` or `SCTP`"),
                     );
                 }
-                if port.is_none() && server.persistence_timeout.is_none() {
+                if every_port && server.persistence_timeout.is_none() {
                     cx.report(
                         Code::VsZeroPort,
                         Consequence::Adjust,
@@ -379,7 +431,6 @@ impl Draft {
                     );
                 }
             }
-            ServiceAddress::Group(_) => {}
         }
         server.protocol = self
             .protocol
@@ -423,7 +474,7 @@ impl Draft {
         }
     }
 
-    fn real_server(&mut self, cx: &mut Context, block: &Statement) {
+    fn real_server(&mut self, cx: &mut Context, block: &Statement, around: &Around<'_>) {
         let endpoint = cx.endpoint(&block.args, Code::RsAddressInvalid, Consequence::Drop);
         // The checkers of an unusable address are read too, for their own mistakes.
         let (address, written_port) = endpoint.unwrap_or((IpAddr::V4(Ipv4Addr::UNSPECIFIED), None));
@@ -433,60 +484,26 @@ impl Draft {
         let mut virtualhost = defaults.virtualhost.clone();
         let mut own_method = None;
         let mut server = RealServer {
-            address: SocketAddr::new(address, written_port.unwrap_or(0)),
             weight: defaults.weight,
-            method: self.server.method,
-            upper_threshold: 0,
-            lower_threshold: 0,
             inhibit_on_failure: defaults.inhibit_on_failure,
             alpha: self.server.alpha,
-            notify_up: None,
-            notify_down: None,
-            smtp_alert: defaults.rs_alert,
-            snmp_name: None,
-            checkers: Vec::new(),
+            ..RealServer::with_defaults(
+                SocketAddr::new(address, written_port.unwrap_or(0)),
+                self.server.method,
+                around.global,
+            )
         };
         let mut checks = Vec::new();
         for statement in block.statements() {
             match statement.spec.canonical() {
-                "weight" => {
-                    server.weight = cx
-                        .u32_arg(statement, 0..=i32::MAX as u32)
-                        .unwrap_or(server.weight);
-                }
                 "lvs_method" => own_method = method(cx, statement, own_method),
-                "uthreshold" => {
-                    server.upper_threshold = cx.u32_arg(statement, 0..=u32::MAX).unwrap_or(0);
-                }
-                "lthreshold" => {
-                    server.lower_threshold = cx.u32_arg(statement, 0..=u32::MAX).unwrap_or(0);
-                }
-                "inhibit_on_failure" => {
-                    server.inhibit_on_failure =
-                        cx.bool_arg(statement).unwrap_or(server.inhibit_on_failure);
-                }
-                "alpha" => {
-                    server.alpha = cx.bool_arg(statement).unwrap_or(server.alpha);
-                    schedule.alpha = server.alpha;
-                }
-                "notify_up" => {
-                    let script = cx.script_arg(statement);
-                    cx.first_wins(statement, &mut server.notify_up, script);
-                }
-                "notify_down" => {
-                    let script = cx.script_arg(statement);
-                    cx.first_wins(statement, &mut server.notify_down, script);
-                }
-                "smtp_alert" => {
-                    server.smtp_alert = cx.bool_arg(statement).unwrap_or(server.smtp_alert);
-                }
-                "snmp_name" => server.snmp_name = cx.text_arg(statement),
-                "virtualhost" => virtualhost = cx.text_arg(statement),
-                "TCP_CHECK" | "HTTP_GET" | "SSL_GET" => checks.push(statement),
+                "virtualhost" => virtualhost = cx.text(statement),
+                _ if matches!(statement.spec.shape, Shape::Block(_)) => checks.push(statement),
                 _ => {
-                    if !schedule.read(cx, statement, 1) {
-                        cx.not_acted_on(statement);
+                    if !server.set(cx, statement) {
+                        schedule.read(cx, statement);
                     }
+                    schedule.alpha = server.alpha;
                 }
             }
         }
@@ -495,14 +512,17 @@ impl Draft {
         server
             .address
             .set_port(self.port(cx, written_port, server.method, head));
+        // Most servers have one checker, and there may be a hundred thousand servers.
+        server.checkers.reserve_exact(checks.len());
         for check in checks {
-            server.checkers.extend(checker::read(
-                cx,
-                check,
-                server.address,
-                &schedule,
-                virtualhost.as_deref(),
-            ));
+            let target = checker::Target {
+                address: server.address,
+                schedule: &schedule,
+                virtualhost: virtualhost.as_deref(),
+                names: around.names,
+                at: around.at,
+            };
+            checker::read(cx, check, &target, &mut server.checkers);
         }
         if endpoint.is_none() {
             return;
@@ -584,18 +604,69 @@ impl Draft {
                 }
                 _ => written.unwrap_or(0),
             },
-            ServiceAddress::Group(_) => written.unwrap_or(0),
+            ServiceAddress::Group(_) => {
+                self.group_port(cx, written, method, span);
+                written.unwrap_or(0)
+            }
+        }
+    }
+
+    /// A group may have entries that a server's port does not fit.
+    fn group_port(&self, cx: &mut Context, written: Option<u16>, method: LvsMethod, span: Span) {
+        let (Some(group), Some(port)) = (self.group, written) else {
+            return;
+        };
+        if !method.keeps_port() {
+            return;
+        }
+        let differs = |entry: &GroupEntry| matches!(entry, GroupEntry::Range { port: own, .. } if *own != Some(port));
+        if group.entries.iter().any(differs) {
+            cx.report(
+                Code::RsPortDiffers,
+                Consequence::Warn,
+                span,
+                format!("{method} cannot change the port, but the group has others"),
+            );
+        }
+        if group
+            .entries
+            .iter()
+            .any(|entry| matches!(entry, GroupEntry::Mark { .. }))
+        {
+            cx.report(
+                Code::FwmarkRsPort,
+                Consequence::Warn,
+                span,
+                format!("marks with {method} have no ports"),
+            );
         }
     }
 
     fn finish(mut self, cx: &mut Context) -> Option<VirtualServer> {
         let head = self.head;
+        self.server.real_servers.shrink_to_fit();
         if self.server.real_servers.is_empty() {
             cx.report(
                 Code::VsNoRealServers,
                 Consequence::Drop,
                 head,
                 "a virtual server without usable real servers is dropped",
+            );
+            return None;
+        }
+        if let ServiceAddress::Group(name) = &self.server.service
+            && self.group.is_none()
+        {
+            cx.push(
+                Diagnostic::new(
+                    Code::ServerGroupUnusable,
+                    Consequence::Drop,
+                    head,
+                    format!(
+                        "virtual_server_group `{name}` is not defined, its virtual server is dropped"
+                    ),
+                )
+                .expected("`virtual_server_group NAME { ... }`"),
             );
             return None;
         }
@@ -717,5 +788,3 @@ impl Draft {
 }
 
 const DEFAULT_PERSISTENCE: Duration = Duration::from_secs(360);
-/// Largest time that a check may be given, in microseconds.
-pub(super) const MAX_TIMEOUT: u64 = global::MAX_MICROS;

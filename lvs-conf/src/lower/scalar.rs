@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::Context;
 use crate::diag::{Code, Consequence, Diagnostic};
 use crate::lex::{Escapes, ScriptError, Word, split_script};
-use crate::model::{Script, ScriptUser};
+use crate::model::Script;
 use crate::tree::Statement;
 
-impl Context {
+impl Context<'_> {
     /// An unsigned number in a range.
-    pub(super) fn uint(
+    pub(crate) fn uint(
         &mut self,
         what: &str,
         word: &Word,
@@ -70,6 +70,17 @@ impl Context {
         }
     }
 
+    /// A number that fits a small type.
+    pub(super) fn small<T: TryFrom<u64>>(
+        &mut self,
+        what: &str,
+        word: &Word,
+        range: RangeInclusive<u64>,
+    ) -> Option<T> {
+        self.uint(what, word, range)
+            .and_then(|v| T::try_from(v).ok())
+    }
+
     fn out_of_range(
         &mut self,
         what: &str,
@@ -88,84 +99,130 @@ impl Context {
         );
     }
 
-    /// The first argument as a number of at most 32 bits.
-    pub(super) fn u32_arg(
-        &mut self,
-        statement: &Statement,
-        range: RangeInclusive<u32>,
-    ) -> Option<u32> {
+    /// The first argument as a number of the range that the table gives.
+    pub(crate) fn number(&mut self, statement: &Statement) -> Option<i64> {
         let word = statement.args.first()?;
-        let range = u64::from(*range.start())..=u64::from(*range.end());
-        self.uint(&statement.keyword.text, word, range)
-            .and_then(|v| u32::try_from(v).ok())
-    }
-
-    /// The first argument as a number of 8 bits.
-    pub(super) fn u8_arg(
-        &mut self,
-        statement: &Statement,
-        range: RangeInclusive<u8>,
-    ) -> Option<u8> {
-        let range = u32::from(*range.start())..=u32::from(*range.end());
-        self.u32_arg(statement, range)
-            .and_then(|v| u8::try_from(v).ok())
-    }
-
-    /// The first argument as whole seconds.
-    pub(super) fn seconds_arg(
-        &mut self,
-        statement: &Statement,
-        range: RangeInclusive<u32>,
-    ) -> Option<Duration> {
-        self.u32_arg(statement, range)
-            .map(|s| Duration::from_secs(u64::from(s)))
-    }
-
-    /// The first argument as seconds with up to `decimals` (at most 6) fraction digits, between two bounds in microseconds.
-    pub(super) fn timer_arg(
-        &mut self,
-        statement: &Statement,
-        decimals: usize,
-        micros: RangeInclusive<u64>,
-    ) -> Option<Duration> {
-        let word = statement.args.first()?;
-        let what = &statement.keyword.text;
-        let Some((value, exact)) = decimal_micros(&word.text, decimals) else {
-            let (code, text) = if word.text.starts_with('-') {
-                (Code::NegativeNumber, format!("`{what}` cannot be negative"))
-            } else {
-                (
-                    Code::InvalidNumber,
-                    format!("`{}` is not a number for `{what}`", word.text),
-                )
+        let what = statement.keyword.text;
+        let Some(range) = statement.spec.range else {
+            return self.int(what, word, 0..=i64::from(u32::MAX));
+        };
+        let before = self.diagnostics.len();
+        if range.clamp {
+            let Some(value) = self.int(what, word, i64::MIN..=i64::MAX) else {
+                self.complain_twice(before);
+                return None;
             };
-            self.push(
-                Diagnostic::new(code, Consequence::Ignore, word.span, text)
-                    .expected("seconds, such as `3` or `0.25`"),
-            );
+            let used = value.clamp(range.least, range.most);
+            if used != value {
+                self.push(
+                    Diagnostic::new(
+                        Code::RtPriorityClamped,
+                        Consequence::Adjust,
+                        word.span,
+                        format!(
+                            "`{}` is out of range for `{what}`, {used} is used",
+                            word.text
+                        ),
+                    )
+                    .expected(range.to_string()),
+                );
+            }
+            return Some(used);
+        }
+        let Some(value) = self.int(what, word, range.least..=range.most) else {
+            self.complain_twice(before);
             return None;
         };
-        if !exact {
-            self.push(
-                Diagnostic::new(
-                    Code::TooManyDecimals,
-                    Consequence::Adjust,
-                    word.span,
-                    format!("`{}` has too many decimals and is rounded", word.text),
-                )
-                .expected(format!("at most {decimals} decimals")),
-            );
+        if value == 0 && range.raise_zero {
+            self.zero_raised(statement);
+            return Some(1);
         }
-        if !micros.contains(&value) {
-            let show = |micros: u64| micros as f64 / 1e6;
-            self.out_of_range(what, word, show(*micros.start()), show(*micros.end()));
-            return None;
+        Some(value)
+    }
+
+    /// keepalived complains about a number, and again about the keyword that cannot use it.
+    fn complain_twice(&mut self, before: usize) {
+        for diagnostic in &mut self.diagnostics[before..] {
+            diagnostic.also.push(Code::InvalidValue);
         }
-        Some(Duration::from_micros(value))
+    }
+
+    fn zero_raised(&mut self, statement: &Statement) {
+        self.report(
+            Code::ZeroRaisedToOne,
+            Consequence::Adjust,
+            statement.head(),
+            format!("`{}` cannot be zero, it becomes 1", statement.keyword.text),
+        );
+    }
+
+    /// The first argument as a time of the range and the unit that the table gives.
+    pub(crate) fn duration(&mut self, statement: &Statement) -> Option<Duration> {
+        let word = statement.args.first()?;
+        let what = statement.keyword.text;
+        let range = statement.spec.range?;
+        let per = range.unit.micros();
+        let decimals = range.unit.decimals();
+        let micros = if decimals == 0 {
+            let before = self.diagnostics.len();
+            let Some(value) = self.int(what, word, range.least / per..=range.most / per) else {
+                self.complain_twice(before);
+                return None;
+            };
+            value.saturating_mul(per)
+        } else {
+            let Some((value, exact)) = decimal_micros(&word.text, usize::from(decimals)) else {
+                let (code, text) = if word.text.starts_with('-') {
+                    (Code::NegativeNumber, format!("`{what}` cannot be negative"))
+                } else {
+                    (
+                        Code::InvalidNumber,
+                        format!("`{}` is not a number for `{what}`", word.text),
+                    )
+                };
+                self.push(
+                    Diagnostic::new(code, Consequence::Ignore, word.span, text)
+                        .expected(format!("a number such as `3` or `0.25`, {range}"))
+                        .also(Code::InvalidValue),
+                );
+                return None;
+            };
+            if !exact {
+                self.push(
+                    Diagnostic::new(
+                        Code::TooManyDecimals,
+                        Consequence::Adjust,
+                        word.span,
+                        format!("`{}` has too many decimals and is rounded", word.text),
+                    )
+                    .expected(format!("at most {decimals} decimals")),
+                );
+            }
+            let value = i64::try_from(value).unwrap_or(i64::MAX) / (1_000_000 / per);
+            if !(range.least..=range.most).contains(&value) {
+                self.push(
+                    Diagnostic::new(
+                        Code::NumberOutOfRange,
+                        Consequence::Ignore,
+                        word.span,
+                        format!("`{}` is out of range for `{what}`", word.text),
+                    )
+                    .expected(range.to_string())
+                    .also(Code::InvalidValue),
+                );
+                return None;
+            }
+            value
+        };
+        if micros == 0 && range.raise_zero {
+            self.zero_raised(statement);
+            return Some(Duration::from_secs(1));
+        }
+        u64::try_from(micros).ok().map(Duration::from_micros)
     }
 
     /// An optional boolean; an absent one is true.
-    pub(super) fn bool_arg(&mut self, statement: &Statement) -> Option<bool> {
+    pub(crate) fn bool_arg(&mut self, statement: &Statement) -> Option<bool> {
         let Some(word) = statement.args.first() else {
             return Some(true);
         };
@@ -190,9 +247,60 @@ impl Context {
         }
     }
 
-    /// The first argument as text.
-    pub(super) fn text_arg(&self, statement: &Statement) -> Option<String> {
-        statement.args.first().map(|word| word.text.clone())
+    /// The first argument as text, cut to the length that the table gives.
+    pub(crate) fn text(&mut self, statement: &Statement) -> Option<String> {
+        let word = statement.args.first()?;
+        let mut text = word.text.to_string();
+        if let Some(range) = statement.spec.range
+            && text.len() as i64 > range.most
+        {
+            let mut most = range.most as usize;
+            while !text.is_char_boundary(most) {
+                most -= 1;
+            }
+            text.truncate(most);
+            self.push(
+                Diagnostic::new(
+                    Code::InvalidValue,
+                    Consequence::Adjust,
+                    word.span,
+                    format!("`{}` is cut to `{text}`", word.text),
+                )
+                .expected(range.to_string()),
+            );
+        }
+        Some(text)
+    }
+
+    /// The first argument as one of some words.
+    pub(super) fn word_arg<T: Copy>(
+        &mut self,
+        statement: &Statement,
+        find: impl Fn(&str) -> Option<T>,
+        all: &[impl std::fmt::Display],
+    ) -> Option<T> {
+        let word = statement.args.first()?;
+        let found = find(&word.text);
+        if found.is_none() {
+            let names: Vec<String> = all.iter().map(ToString::to_string).collect();
+            let mut diagnostic = Diagnostic::new(
+                Code::InvalidValue,
+                Consequence::Ignore,
+                word.span,
+                format!(
+                    "`{}` is no value of `{}`",
+                    word.text, statement.keyword.text
+                ),
+            )
+            .expected(names.join(", "));
+            if let Some(near) =
+                crate::keywords::nearest(&word.text, names.iter().map(String::as_str))
+            {
+                diagnostic = diagnostic.hint(format!("did you mean `{near}`?"));
+            }
+            self.push(diagnostic);
+        }
+        found
     }
 
     /// The first argument as an interface name.
@@ -203,7 +311,7 @@ impl Context {
 
     pub(super) fn interface(&mut self, word: &Word) -> Option<String> {
         if word.text.len() <= 15 && !word.text.is_empty() {
-            return Some(word.text.clone());
+            return Some(word.text.to_string());
         }
         self.push(
             Diagnostic::new(
@@ -242,6 +350,11 @@ impl Context {
         {
             diagnostic =
                 diagnostic.hint(format!("put a blank before the port: `{address} {port}`"));
+        } else if let Some(wrong) = wrong_octet(&word.text) {
+            diagnostic = diagnostic.hint(format!("`{wrong}` is more than 255"));
+        } else if word.text.contains(|c: char| c.is_ascii_alphabetic()) && !word.text.contains(':')
+        {
+            diagnostic = diagnostic.hint("write the address itself, names are not looked up");
         }
         self.push(diagnostic);
     }
@@ -279,16 +392,29 @@ impl Context {
     }
 
     /// The command of a script keyword.
-    pub(super) fn script_arg(&mut self, statement: &Statement) -> Option<Script> {
+    pub(crate) fn script_arg(&mut self, statement: &Statement) -> Option<Script> {
         let name = &statement.keyword.text;
-        let words = match statement.line.script_words() {
+        let words = match statement.script_words() {
             Ok(words) => words,
             Err(error) => {
                 self.bad_script(statement, error);
                 return None;
             }
         };
-        let word = words.get(1)?;
+        let Some(word) = words.get(1) else {
+            let code = if name.ends_with("up_script") || name.ends_with("down_script") {
+                Code::StartupScriptProblem
+            } else {
+                Code::InvalidValue
+            };
+            self.report(
+                code,
+                Consequence::Ignore,
+                statement.head(),
+                format!("`{name}` has no command"),
+            );
+            return None;
+        };
         let command = match split_script(word.text.as_bytes(), Escapes::Process) {
             Ok(pieces) => pieces
                 .into_iter()
@@ -308,10 +434,7 @@ impl Context {
             );
             return None;
         }
-        let user = words.get(2).map(|user| ScriptUser {
-            name: user.text.clone(),
-            group: words.get(3).map(|group| group.text.clone()),
-        });
+        let user = crate::settings::user(words.get(2..).unwrap_or_default());
         if let Some(word) = words.get(2)
             && !word
                 .text
@@ -342,10 +465,54 @@ impl Context {
             } else {
                 Consequence::Ignore
             },
-            statement.line.span(),
+            statement.head(),
             format!("`{}` is ignored: {error}", statement.keyword.text),
         ));
     }
+}
+
+/// Pairs of hex digits.
+pub(super) fn hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> = text
+        .chars()
+        .map(|c| c.to_digit(16).map(|d| d as u8))
+        .collect();
+    let digits = digits.filter(|digits| digits.len().is_multiple_of(2))?;
+    Some(
+        digits
+            .chunks(2)
+            .map(|pair| pair[0] * 16 + pair[1])
+            .collect(),
+    )
+}
+
+/// Seconds with up to six decimals.
+pub(super) fn seconds(text: &str) -> Option<Duration> {
+    let (micros, exact) = decimal_micros(text, 6)?;
+    exact.then(|| Duration::from_micros(micros))
+}
+
+/// A number in decimal, octal with a leading `0`, or hexadecimal with a leading `0x`.
+pub(super) fn any_base(text: &str) -> Option<u64> {
+    if let Some(hex) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        return u64::from_str_radix(hex, 16).ok();
+    }
+    match text.strip_prefix('0') {
+        Some(octal) if !octal.is_empty() => u64::from_str_radix(octal, 8).ok(),
+        _ if text.starts_with('+') => None,
+        _ => text.parse().ok(),
+    }
+}
+
+/// The part of an IPv4 address that is too large.
+fn wrong_octet(text: &str) -> Option<&str> {
+    let parts: Vec<&str> = text.split('.').collect();
+    let numbers = parts.iter().map(|part| part.parse::<u32>());
+    if parts.len() != 4 || numbers.clone().any(|number| number.is_err()) {
+        return None;
+    }
+    let at = numbers.flatten().position(|number| number > 255)?;
+    Some(parts[at])
 }
 
 /// An address as servers and peers are written: a range or prefix after it is cut off.

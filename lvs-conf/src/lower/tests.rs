@@ -1,14 +1,16 @@
 use std::time::Duration;
 
 use crate::diag::Code;
+use crate::files::NoFiles;
 use crate::load::{Loaded, load};
 use crate::model::*;
+use crate::options::Options;
 use crate::source::SourceMap;
 
 fn read(text: &str) -> Loaded {
     let mut sources = SourceMap::new();
     let id = sources.add("x", text);
-    load(&sources, id)
+    load(&mut sources, id, &NoFiles, &Options::default())
 }
 
 /// Codes that count as complaints.
@@ -88,8 +90,13 @@ fn an_instance_needs_an_interface_unless_it_is_unicast() {
             "vrrp_instance a {{\nvirtual_router_id 1\n{line}\nvirtual_ipaddress {{\n10.0.0.1\n}}\n}}\n"
         )
     };
-    assert_eq!(codes(&read(&text(""))), [Code::NoInterface]);
-    let unicast = read(&text("unicast_peer {\n10.0.0.9\n}"));
+    assert!(codes(&read(&text(""))).contains(&Code::NoInterface));
+    let peers = "unicast_peer {\n10.0.0.9\n}";
+    assert!(codes(&read(&text(peers))).contains(&Code::UnicastNoSource));
+    let unicast = read(
+        &text(&format!("unicast_src_ip 10.0.0.8\n{peers}"))
+            .replace("10.0.0.1\n", "10.0.0.1 dev eth1\n"),
+    );
     assert_eq!(codes(&unicast), []);
 }
 
@@ -330,7 +337,13 @@ fn mark_and_group_services_are_kept_apart() {
     assert_eq!(server.service, ServiceAddress::Mark(5));
     assert_eq!(server.family, Some(Family::Inet));
     assert_eq!(server.real_servers[0].address.port(), 0);
-    let group = service("group g", "lb_kind NAT", "real_server 10.0.0.2 80 {\n}");
+    let text = "virtual_server group g {\nlb_algo rr\nlb_kind NAT\nprotocol TCP\nreal_server 10.0.0.2 80 {\n}\n}\n";
+    let alone = read(text);
+    assert_eq!(alone.diagnostics[0].code, Code::ServerGroupUnusable);
+    assert_eq!(alone.exit_status(), 0, "keepalived only logs it");
+    let group = read(&format!(
+        "{text}virtual_server_group g {{\n10.0.0.9 80\n}}\n"
+    ));
     assert_eq!(
         group.config.virtual_servers[0].service,
         ServiceAddress::Group("g".to_owned())
@@ -429,7 +442,7 @@ fn a_check_without_url_or_with_a_bad_digest_is_reported() {
 }
 
 #[test]
-fn other_checkers_load_with_a_note_only() {
+fn other_checkers_have_defaults_of_their_own() {
     let loaded = service(
         "10.0.0.1 80",
         "lb_kind DR\nprotocol TCP",
@@ -437,7 +450,9 @@ fn other_checkers_load_with_a_note_only() {
     );
     assert_eq!(codes(&loaded), []);
     assert_eq!(loaded.exit_status(), 0);
-    assert_eq!(loaded.diagnostics.len(), 2);
+    let checkers = &loaded.config.virtual_servers[0].real_servers[0].checkers;
+    assert!(matches!(checkers[0], Checker::PingCheck(_)));
+    assert!(matches!(&checkers[1], Checker::MiscCheck(misc) if misc.probe.retry == 0));
 }
 
 #[test]

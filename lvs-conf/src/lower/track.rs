@@ -3,13 +3,14 @@
 use super::Context;
 use crate::diag::{Code, Consequence, Diagnostic};
 use crate::keywords::nearest;
-use crate::model::{Notify, Track, Tracking};
+use crate::model::{Config, Notify, Track, Tracking};
+use crate::settings::{Settings as _, settings};
 use crate::tree::{Statement, Tree, ValueLine};
 
 /// Names that tracking lines may refer to, with the offset of their definition: only earlier ones count.
 #[derive(Default)]
 pub(super) struct Names {
-    names: Vec<(Kind, String, u32)>,
+    names: Vec<(Kind, String, usize)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,31 +19,65 @@ enum Kind {
     File,
     Process,
     Bfd,
+    /// A BFD instance that tells checkers.
+    CheckerBfd,
 }
 
 impl Names {
-    /// Of every definition in the tree; scripts only if they are usable.
-    pub(super) fn of(tree: &Tree, scripts: &[String]) -> Self {
+    /// Of every usable definition.
+    pub(super) fn of(tree: &Tree, config: &Config) -> Self {
         let mut names = Vec::new();
-        for statement in &tree.statements {
-            let kind = match statement.spec.canonical() {
-                "vrrp_script" => Kind::Script,
-                "track_file" => Kind::File,
-                "vrrp_track_process" => Kind::Process,
-                "bfd_instance" => Kind::Bfd,
-                _ => continue,
-            };
+        for (at, statement) in tree.statements.iter().enumerate() {
             let Some(name) = statement.args.first() else {
                 continue;
             };
-            if kind != Kind::Script || scripts.contains(&name.text) {
-                names.push((kind, name.text.clone(), statement.keyword.span.start));
+            let name = name.text.as_str();
+            let (kind, usable) = match statement.spec.canonical() {
+                "vrrp_script" => (Kind::Script, config.scripts.iter().any(|s| s.name == name)),
+                "track_file" => (
+                    Kind::File,
+                    config.track_files.iter().any(|f| f.name == name),
+                ),
+                "vrrp_track_process" => (
+                    Kind::Process,
+                    config.track_processes.iter().any(|p| p.name == name),
+                ),
+                // The VRRP part knows sessions that the BFD part has dropped.
+                "bfd_instance" => {
+                    let for_checkers = statement
+                        .statements()
+                        .iter()
+                        .any(|s| s.spec.name == "checker");
+                    let for_instances =
+                        statement.statements().iter().any(|s| s.spec.name == "vrrp");
+                    (Kind::Bfd, for_instances || !for_checkers)
+                }
+                _ => continue,
+            };
+            if usable {
+                names.push((kind, name.to_owned(), at));
+            }
+            let for_checkers = |b: &crate::model::BfdInstance| b.name == name && b.checker;
+            if kind == Kind::Bfd && config.bfd_instances.iter().any(for_checkers) {
+                names.push((Kind::CheckerBfd, name.to_owned(), at));
             }
         }
         Self { names }
     }
 
-    fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (&str, u32)> {
+    /// A tracked file of that name is defined before this place.
+    pub(super) fn has_file(&self, name: &str, before: usize) -> bool {
+        self.of_kind(Kind::File)
+            .any(|(own, at)| own == name && at < before)
+    }
+
+    /// A BFD instance of that name that tells checkers is defined before this place.
+    pub(super) fn has_checker_bfd(&self, name: &str, before: usize) -> bool {
+        self.of_kind(Kind::CheckerBfd)
+            .any(|(own, at)| own == name && at < before)
+    }
+
+    fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (&str, usize)> {
         self.names
             .iter()
             .filter(move |n| n.0 == kind)
@@ -50,11 +85,12 @@ impl Names {
     }
 }
 
-/// Reads a tracking block; false if the statement is none.
+/// Reads a tracking block; false if the statement is none. `block` is the place of the object in the file.
 pub(super) fn read(
     cx: &mut Context,
     statement: &Statement,
     names: &Names,
+    block: usize,
     track: &mut Tracking,
 ) -> bool {
     let (kind, limit, list) = match statement.spec.canonical() {
@@ -66,7 +102,7 @@ pub(super) fn read(
         _ => return false,
     };
     for line in statement.values() {
-        let entry = self::line(cx, line, kind, limit, names);
+        let entry = self::line(cx, line, kind, limit, names, block);
         if let Some(entry) = entry {
             if list.iter().any(|old| old.name == entry.name) {
                 cx.report(
@@ -83,24 +119,29 @@ pub(super) fn read(
     true
 }
 
-/// Reads a notify script; false if the statement is none.
+settings! { Notify {
+    "notify_master" => master,
+    "notify_backup" => backup,
+    "notify_fault" => fault,
+    "notify_stop" => stop,
+    "notify" => any,
+    "notify_master_rx_lower_pri" => master_rx_lower_pri,
+    "notify_priority_changes" => priority_changes,
+} }
+
+/// Reads a notify keyword; false if the statement is none.
 pub(super) fn notify(cx: &mut Context, statement: &Statement, notify: &mut Notify) -> bool {
-    let slot = match statement.spec.canonical() {
-        "notify_master" => &mut notify.master,
-        "notify_backup" => &mut notify.backup,
-        "notify_fault" => &mut notify.fault,
-        "notify_stop" => &mut notify.stop,
-        "notify" => &mut notify.any,
-        "notify_master_rx_lower_pri" => &mut notify.master_rx_lower_pri,
-        "notify_deleted" => &mut notify.deleted,
-        "notify_priority_changes" => {
-            notify.priority_changes = cx.bool_arg(statement).or(notify.priority_changes);
-            return true;
+    if statement.spec.name != "notify_deleted" {
+        return notify.set(cx, statement);
+    }
+    if notify.report_deleted {
+        cx.given_before(statement);
+    } else {
+        notify.report_deleted = true;
+        if !statement.args.is_empty() {
+            notify.deleted = cx.script_arg(statement);
         }
-        _ => return false,
-    };
-    let script = cx.script_arg(statement);
-    cx.first_wins(statement, slot, script);
+    }
     true
 }
 
@@ -110,12 +151,13 @@ fn line(
     kind: Option<Kind>,
     limit: i64,
     names: &Names,
+    block: usize,
 ) -> Option<Track> {
     let (first, options) = line.words.split_first()?;
     if let Some(kind) = kind {
         let earlier = names
             .of_kind(kind)
-            .any(|(name, at)| name == first.text && at < first.span.start);
+            .any(|(name, at)| name == first.text.as_str() && at < block);
         if !earlier {
             undefined(cx, line, kind, names);
             return None;
@@ -124,14 +166,14 @@ fn line(
         cx.interface(first)?;
     }
     let mut track = Track {
-        name: first.text.clone(),
+        name: first.text.to_string(),
         weight: None,
         reverse: None,
     };
     let Some(option) = options.first() else {
         return Some(track);
     };
-    if option.text != "weight" || options.len() < 2 {
+    if option.text.as_str() != "weight" || options.len() < 2 {
         cx.push(
             Diagnostic::new(
                 Code::TrackOptionUnknown,
@@ -170,8 +212,10 @@ fn line(
     };
     match options.get(2) {
         None => {}
-        Some(word) if word.text == "reverse" => track.reverse = Some(true),
-        Some(word) if word.text == "noreverse" && kind.is_some() => track.reverse = Some(false),
+        Some(word) if word.text.as_str() == "reverse" => track.reverse = Some(true),
+        Some(word) if word.text.as_str() == "noreverse" && kind.is_some() => {
+            track.reverse = Some(false);
+        }
         Some(word) => {
             cx.push(
                 Diagnostic::new(
@@ -196,7 +240,7 @@ fn undefined(cx: &mut Context, line: &ValueLine, kind: Kind, names: &Names) {
         Kind::Script => (Code::TrackScriptUndefined, "script"),
         Kind::File => (Code::TrackFileUndefined, "track file"),
         Kind::Process => (Code::TrackProcessUndefined, "track process"),
-        Kind::Bfd => (Code::TrackBfdUndefined, "BFD instance"),
+        Kind::Bfd | Kind::CheckerBfd => (Code::TrackBfdUndefined, "BFD instance"),
     };
     let mut diagnostic = Diagnostic::new(
         code,
@@ -204,7 +248,10 @@ fn undefined(cx: &mut Context, line: &ValueLine, kind: Kind, names: &Names) {
         first.span,
         format!("{what} `{}` is not defined before this line", first.text),
     );
-    if names.of_kind(kind).any(|(name, _)| name == first.text) {
+    if names
+        .of_kind(kind)
+        .any(|(name, _)| name == first.text.as_str())
+    {
         diagnostic = diagnostic.hint("move its definition above this block");
     } else if let Some(near) = nearest(&first.text, names.of_kind(kind).map(|n| n.0)) {
         diagnostic = diagnostic.hint(format!("did you mean `{near}`?"));

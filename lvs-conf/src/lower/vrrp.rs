@@ -1,75 +1,144 @@
 //! Scripts, instances and sync groups.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
+use super::small::object_weight;
 use super::track::Names;
-use super::{Context, address, global, track};
+use super::{Context, address, global, route, rule, track};
 use crate::diag::{Code, Consequence, Diagnostic};
+use crate::dialect::Dialect;
 use crate::model::{
-    Authentication, AuthenticationKind, Config, Family, GlobalDefs, InitialState, Notify, RawLine,
-    SyncGroup, Track, Tracking, UnicastPeer, VirtualAddress, VrrpInstance, VrrpScript,
+    Authentication, AuthenticationKind, Config, Family, GlobalDefs, InitialState, SyncGroup, Track,
+    Tracking, UnicastPeer, VirtualAddress, VrrpInstance, VrrpScript,
 };
+use crate::settings::{Settings as _, settings};
 use crate::source::Span;
 use crate::tree::{Statement, Tree, ValueLine};
 
+mod group;
+mod hmac;
 mod instance;
+mod vmac;
 
+use group::GroupDraft;
+use instance::Draft;
+
+/// Everything is read first; the checks follow in keepalived's order, which ends at the first refusal if the dialect says so.
 pub(super) fn read(cx: &mut Context, tree: &Tree, config: &mut Config) {
-    for statement in blocks(tree, "vrrp_script") {
+    for (_, statement) in blocks(tree, "vrrp_script") {
         config.scripts.extend(script(cx, statement));
     }
-    let usable: Vec<String> = config.scripts.iter().map(|s| s.name.clone()).collect();
-    let names = Names::of(tree, &usable);
-    let mut heads: Vec<Span> = Vec::new();
+    let names = Names::of(tree, config);
     let mut seen: Vec<(String, Span)> = Vec::new();
-    for statement in blocks(tree, "vrrp_instance") {
-        if is_duplicate(cx, statement, &mut seen) {
-            continue;
+    let mut drafts: Vec<Draft> = Vec::new();
+    for (at, statement) in blocks(tree, "vrrp_instance") {
+        if !is_duplicate(cx, statement, &mut seen) {
+            drafts.extend(instance::read(cx, statement, at, &names, &config.global));
         }
-        if let Some(instance) = instance::read(cx, statement, &names, &config.global) {
-            if let Some(at) = config
-                .instances
-                .iter()
-                .position(|other| same_router(other, &instance))
-            {
-                cx.push(
-                    Diagnostic::new(
-                        Code::DuplicateVrid,
-                        Consequence::Refuse,
-                        statement.head(),
-                        format!(
-                            "virtual router id {} is used twice on one link",
-                            instance.virtual_router_id
-                        ),
-                    )
-                    .note(heads[at], "first used here"),
-                );
+    }
+    seen.clear();
+    let mut groups: Vec<GroupDraft> = Vec::new();
+    for (at, statement) in blocks(tree, "vrrp_sync_group") {
+        if !is_duplicate(cx, statement, &mut seen) {
+            groups.extend(group::read(cx, statement, at, &names, &config.global));
+        }
+    }
+    let stops = cx.dialect == Dialect::V2_2_7;
+    for draft in &mut drafts {
+        if !draft.can_run(cx) && stops {
+            return;
+        }
+    }
+    group::settle(cx, groups, &drafts, config);
+    let mut heads: Vec<Span> = Vec::new();
+    for draft in drafts {
+        let head = draft.head();
+        let group = config
+            .sync_groups
+            .iter()
+            .find(|group| group.members.contains(&draft.name().to_owned()));
+        match draft.finish(cx, config, group) {
+            Ok(instance) => {
+                let twin = config
+                    .instances
+                    .iter()
+                    .position(|other| same_router(other, &instance));
+                if let Some(twin) = twin {
+                    cx.push(
+                        Diagnostic::new(
+                            Code::DuplicateVrid,
+                            Consequence::Refuse,
+                            head,
+                            format!(
+                                "virtual router id {} is used twice on one link",
+                                instance.virtual_router_id
+                            ),
+                        )
+                        .note(heads[twin], "first used here"),
+                    );
+                    if stops {
+                        return;
+                    }
+                }
+                heads.push(head);
+                config.instances.push(instance);
             }
-            heads.push(statement.head());
-            config.instances.push(instance);
+            Err(Refused) if stops => return,
+            Err(Refused) => {}
         }
     }
-    let mut groups: Vec<(String, Span)> = Vec::new();
-    let mut taken: Vec<(String, Span)> = Vec::new();
-    for statement in blocks(tree, "vrrp_sync_group") {
-        if !is_duplicate(cx, statement, &mut groups) {
-            let group = sync_group(cx, statement, &names, config, &mut taken);
-            config.sync_groups.extend(group);
-        }
-    }
-    weights_of_members(cx, config, &heads);
+    track_groups(config);
 }
 
-fn blocks<'a>(tree: &'a Tree, name: &'static str) -> impl Iterator<Item = &'a Statement> {
-    tree.statements.iter().filter(move |s| s.spec.name == name)
+/// The VRRP part cannot run with this instance, which has been reported.
+struct Refused;
+
+/// Members that do not exist are forgotten, and groups of which nothing is left.
+fn track_groups(config: &mut Config) {
+    let names: Vec<&str> = config.instances.iter().map(|i| i.name.as_str()).collect();
+    for group in &mut config.track_groups {
+        group.members.retain(|name| names.contains(&name.as_str()));
+    }
+    for group in &mut config.sync_groups {
+        // What was refused is not in the model.
+        group.members.retain(|name| names.contains(&name.as_str()));
+    }
+    config.sync_groups.retain(|group| !group.members.is_empty());
+    config
+        .track_groups
+        .retain(|group| !group.members.is_empty());
+    let groups = &config.track_groups;
+    let forget = |slot: &mut Option<String>| {
+        if slot
+            .as_ref()
+            .is_some_and(|name| groups.iter().all(|group| group.name != *name))
+        {
+            *slot = None;
+        }
+    };
+    for address in &mut config.static_addresses {
+        forget(&mut address.track_group);
+    }
+    for route in &mut config.static_routes {
+        forget(&mut route.track_group);
+    }
+    for rule in &mut config.static_rules {
+        forget(&mut rule.track_group);
+    }
+}
+
+fn blocks<'a>(tree: &'a Tree, name: &'static str) -> impl Iterator<Item = (usize, &'a Statement)> {
+    tree.statements
+        .iter()
+        .enumerate()
+        .filter(move |(_, statement)| statement.spec.name == name)
 }
 
 fn is_duplicate(cx: &mut Context, statement: &Statement, seen: &mut Vec<(String, Span)>) -> bool {
     let Some(name) = statement.args.first() else {
         return true;
     };
-    if let Some((_, first)) = seen.iter().find(|(old, _)| *old == name.text) {
+    if let Some((_, first)) = seen.iter().find(|(old, _)| *old == name.text.as_str()) {
         cx.push(
             Diagnostic::new(
                 Code::DuplicateVrrpInstance,
@@ -84,284 +153,99 @@ fn is_duplicate(cx: &mut Context, statement: &Statement, seen: &mut Vec<(String,
         );
         return true;
     }
-    seen.push((name.text.clone(), name.span));
+    seen.push((name.text.to_string(), name.span));
     false
 }
 
 /// Two routers that would hear each other as one.
 fn same_router(a: &VrrpInstance, b: &VrrpInstance) -> bool {
-    a.unicast_peers.is_empty()
-        && b.unicast_peers.is_empty()
-        && (a.family, a.virtual_router_id, &a.interface, a.group)
-            == (b.family, b.virtual_router_id, &b.interface, b.group)
+    if (a.family, a.virtual_router_id) != (b.family, b.virtual_router_id) {
+        return false;
+    }
+    match (a.unicast_peers.is_empty(), b.unicast_peers.is_empty()) {
+        (true, true) => (&a.interface, a.group) == (&b.interface, b.group),
+        (false, false) => {
+            let one_interface =
+                a.interface.is_none() || b.interface.is_none() || a.interface == b.interface;
+            one_interface
+                && a.source == b.source
+                && a.unicast_peers.iter().any(|peer| {
+                    b.unicast_peers
+                        .iter()
+                        .any(|other| other.address == peer.address)
+                })
+        }
+        _ => false,
+    }
 }
+
+settings! { VrrpScript {
+    "interval" => interval,
+    "rise" => rise,
+    "fall" => fall,
+    "init_fail" => init_fail,
+} }
 
 fn script(cx: &mut Context, block: &Statement) -> Option<VrrpScript> {
     let name = block.args.first()?;
-    let second = Duration::from_secs(1);
-    let mut command = None;
-    let mut interval = second;
+    let mut script = VrrpScript::named(&name.text);
     let mut timeout = None;
     let mut user = None;
-    let (mut weight, mut reverse, mut rise, mut fall, mut init_fail) = (0, false, 1, 1, false);
+    let mut can_run = true;
     for statement in block.statements() {
-        let at_least_one =
-            |cx: &mut Context| cx.u32_arg(statement, 1..=i32::MAX as u32).unwrap_or(1);
         match statement.spec.canonical() {
             "script" => {
-                if let Some(script) = cx.script_arg(statement) {
-                    command = Some(script);
+                if let Some(command) = cx.script_arg(statement) {
+                    script.script = command;
                 }
             }
-            "interval" | "timeout" => {
-                let Some(mut value) =
-                    cx.timer_arg(statement, 3, 0..=u64::from(global::MAX_SECONDS) * 1_000_000)
-                else {
-                    continue;
-                };
-                if value.is_zero() {
-                    cx.report(
-                        Code::ZeroRaisedToOne,
-                        Consequence::Adjust,
-                        statement.head(),
-                        format!("`{}` cannot be zero, it becomes 1", statement.keyword.text),
-                    );
-                    value = second;
-                }
-                if statement.spec.name == "interval" {
-                    interval = value;
-                } else {
-                    timeout = Some(value);
-                }
-            }
+            "timeout" => cx.set(statement, &mut timeout),
             "weight" => {
-                if let Some(word) = statement.args.first()
-                    && let Some(value) = cx.int("weight", word, -253..=253)
-                {
-                    weight = i16::try_from(value).unwrap_or_default();
-                    reverse = statement.args.get(1).is_some_and(|w| w.text == "reverse");
-                }
-                if let Some(word) = statement.args.get(1).filter(|w| w.text != "reverse") {
-                    cx.push(
-                        Diagnostic::new(
-                            Code::TrackOptionUnknown,
-                            Consequence::Ignore,
-                            word.span,
-                            format!("unknown word `{}`", word.text),
-                        )
-                        .expected("`reverse`"),
-                    );
+                if let Some(value) = object_weight(cx, statement) {
+                    (script.weight, script.reverse) = value;
                 }
             }
-            "rise" => rise = at_least_one(cx),
-            "fall" => fall = at_least_one(cx),
-            "user" => user = global::script_user(statement),
-            "init_fail" => init_fail = true,
-            _ => cx.not_acted_on(statement),
+            "user" => {
+                cx.set(statement, &mut user);
+                if let Some(word) = statement.args.first() {
+                    can_run &= cx.check_account(word, "the script is dropped");
+                }
+            }
+            _ => {
+                script.set(cx, statement);
+            }
         }
     }
-    let Some(mut script) = command else {
+    if script.script.command.is_empty() {
         cx.push(
             Diagnostic::new(
                 Code::VrrpScriptWithoutScript,
                 Consequence::Drop,
-                block.head(),
+                cx.whole(block),
                 format!("vrrp_script `{}` has no command, it is dropped", name.text),
             )
             .expected("`script <CMD>`"),
         );
         return None;
-    };
-    script.user = user;
-    Some(VrrpScript {
-        name: name.text.clone(),
-        script,
-        interval,
-        timeout: timeout.unwrap_or(interval),
-        weight,
-        reverse,
-        rise,
-        fall,
-        init_fail,
-    })
-}
-
-fn sync_group(
-    cx: &mut Context,
-    block: &Statement,
-    names: &Names,
-    config: &Config,
-    taken: &mut Vec<(String, Span)>,
-) -> Option<SyncGroup> {
-    let name = block.args.first()?;
-    let mut group = SyncGroup {
-        name: name.text.clone(),
-        members: Vec::new(),
-        track: Tracking::default(),
-        notify: Notify::default(),
-        smtp_alert: vrrp_alert(&config.global),
-        tracking_weight: false,
-    };
-    let mut listed: Option<&Statement> = None;
-    for statement in block.statements() {
-        match statement.spec.canonical() {
-            "group" => {
-                if listed.is_some() {
-                    cx.report(
-                        Code::DuplicateKeyword,
-                        Consequence::Ignore,
-                        statement.keyword.span,
-                        "a second `group` is skipped",
-                    );
-                } else {
-                    listed = Some(statement);
-                }
-            }
-            "global_tracking" | "sync_group_tracking_weight" => group.tracking_weight = true,
-            "smtp_alert" => group.smtp_alert = cx.bool_arg(statement).unwrap_or(group.smtp_alert),
-            _ => {
-                if !track::read(cx, statement, names, &mut group.track)
-                    && !track::notify(cx, statement, &mut group.notify)
-                {
-                    cx.not_acted_on(statement);
-                }
-            }
-        }
     }
-    for word in listed
-        .iter()
-        .flat_map(|s| s.values())
-        .flat_map(|line| &line.words)
-    {
-        if !config.instances.iter().any(|i| i.name == word.text) {
-            let mut diagnostic = Diagnostic::new(
-                Code::SyncGroupMemberUndefined,
-                Consequence::Ignore,
-                word.span,
-                format!("there is no instance `{}`", word.text),
-            );
-            if let Some(near) = crate::keywords::nearest(
-                &word.text,
-                config.instances.iter().map(|i| i.name.as_str()),
-            ) {
-                diagnostic = diagnostic.hint(format!("did you mean `{near}`?"));
-            }
-            cx.push(diagnostic);
-        } else if let Some((_, first)) = taken.iter().find(|(old, _)| *old == word.text) {
-            cx.push(
-                Diagnostic::new(
-                    Code::SyncGroupMemberTwice,
-                    Consequence::Ignore,
-                    word.span,
-                    format!("instance `{}` is in a sync group already", word.text),
-                )
-                .note(*first, "first named here"),
-            );
-        } else {
-            taken.push((word.text.clone(), word.span));
-            group.members.push(word.text.clone());
-        }
-    }
-    match group.members.len() {
-        0 => {
-            cx.push(
-                Diagnostic::new(
-                    Code::SyncGroupWithoutMembers,
-                    Consequence::Drop,
-                    block.head(),
-                    format!(
-                        "sync group `{}` has no valid members, it is dropped",
-                        name.text
-                    ),
-                )
-                .expected("`group { NAME ... }`"),
-            );
-            return None;
-        }
-        1 => cx.report(
-            Code::SyncGroupSingleMember,
-            Consequence::Warn,
-            block.head(),
-            format!("sync group `{}` has a single member", name.text),
-        ),
-        _ => {}
-    }
-    let members = || {
-        config
-            .instances
-            .iter()
-            .filter(|i| group.members.contains(&i.name))
-    };
-    if members().any(|i| i.priority == 255) && members().any(|i| i.priority != 255) {
+    if user.is_none() && !cx.is_default_user_usable {
         cx.report(
-            Code::SyncGroupMixedOwner,
-            Consequence::Warn,
+            Code::ScriptUserMissing,
+            Consequence::Drop,
             block.head(),
-            format!("sync group `{}` mixes priority 255 with others", name.text),
+            format!(
+                "there is no account that vrrp_script `{}` could run as, it is dropped",
+                name.text
+            ),
         );
+        return None;
     }
-    Some(group)
-}
-
-/// Trackers with weight make no sense for an address owner, nor for a member of a group that changes as one.
-fn weights_of_members(cx: &mut Context, config: &mut Config, heads: &[Span]) {
-    for (instance, head) in config.instances.iter_mut().zip(heads) {
-        let in_group = config
-            .sync_groups
-            .iter()
-            .any(|g| !g.tracking_weight && g.members.contains(&instance.name));
-        let owner = instance.priority == 255;
-        if !in_group && !owner {
-            continue;
-        }
-        let mut ignored = Vec::new();
-        let scripts = &config.scripts;
-        instance.track.scripts.retain(|t| {
-            let own = scripts
-                .iter()
-                .find(|s| s.name == t.name)
-                .map_or(0, |s| s.weight);
-            let keep = t.weight.unwrap_or(own) == 0;
-            if !keep {
-                ignored.push(t.name.clone());
-            }
-            keep
-        });
-        let weighted = |t: &Track| t.weight.is_some_and(|w| w != 0);
-        for t in &mut instance.track.interfaces {
-            if weighted(t) {
-                ignored.push(t.name.clone());
-                if !owner {
-                    t.weight = Some(0);
-                }
-            }
-        }
-        if owner {
-            instance.track.interfaces.retain(|t| !weighted(t));
-        }
-        instance.track.bfd.retain(|t| {
-            if weighted(t) {
-                ignored.push(t.name.clone());
-            }
-            !weighted(t)
-        });
-        for name in ignored {
-            cx.report(
-                Code::WeightIgnored,
-                Consequence::Adjust,
-                *head,
-                format!(
-                    "`{name}` cannot be tracked with a weight by `{}`, which {}",
-                    instance.name,
-                    if owner {
-                        "has priority 255"
-                    } else {
-                        "is in a sync group"
-                    }
-                ),
-            );
-        }
+    if !can_run {
+        return None;
     }
+    script.timeout = timeout.unwrap_or(script.interval);
+    script.script.user = user;
+    Some(script)
 }
 
 fn vrrp_alert(global: &GlobalDefs) -> bool {

@@ -1,6 +1,6 @@
 //! Virtual servers, real servers and checkers.
 
-use super::{Duration, Family, IpAddr, Ipv4Addr, Script, SocketAddr, fmt};
+use super::{Checker, Duration, Family, GlobalDefs, IpAddr, Ipv4Addr, Script, SocketAddr, fmt};
 
 /// A virtual service with its real servers.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,35 +73,6 @@ impl fmt::Display for ServiceAddress {
             Self::Group(name) => write!(f, "group {name}"),
         }
     }
-}
-
-macro_rules! words {
-    ($(#[$doc:meta])* $type:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum $type { $($(#[$variant_doc])* $variant,)+ }
-
-        impl $type {
-            /// Every value.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
-
-            /// The word in a configuration file.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text,)+ }
-            }
-
-            /// The value of a word, which must agree in case.
-            pub fn from_word(word: &str) -> Option<Self> {
-                Self::ALL.iter().copied().find(|value| value.as_str() == word)
-            }
-        }
-
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-    };
 }
 
 words! {
@@ -264,118 +235,139 @@ pub struct RealServer {
     pub smtp_alert: bool,
     /// Name in SNMP.
     pub snmp_name: Option<String>,
-    /// None: always up.
+    /// Empty: always up.
     pub checkers: Vec<Checker>,
 }
 
-/// How a real server is checked.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum Checker {
-    /// A connection can be made.
-    TcpCheck(Probe),
-    /// HTTP answers as expected.
-    HttpGet(HttpCheck),
-    /// HTTPS answers as expected.
-    SslGet(HttpCheck),
+/// Addresses and marks that form one virtual server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerGroup {
+    /// Name.
+    pub name: String,
+    /// At least one entry.
+    pub entries: Vec<GroupEntry>,
 }
 
-impl Checker {
-    /// The settings that all of them share.
-    pub fn probe(&self) -> &Probe {
+impl ServerGroup {
+    /// The family of its addresses and marks; `None` if only marks without family are in it.
+    pub fn family(&self) -> Option<Family> {
+        self.entries.iter().find_map(|entry| match entry {
+            GroupEntry::Range { first, .. } => Some(Family::of(*first)),
+            GroupEntry::Mark { family, .. } => *family,
+        })
+    }
+}
+
+/// One entry of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum GroupEntry {
+    /// Addresses from the first to the last, both included, of one family.
+    Range {
+        /// First address.
+        first: IpAddr,
+        /// Last address; equal to the first one for a single address.
+        last: IpAddr,
+        /// `None`: every port.
+        port: Option<u16>,
+    },
+    /// A firewall mark.
+    Mark {
+        /// The mark.
+        mark: u32,
+        /// Its family; `None`: as the rest of the group.
+        family: Option<Family>,
+    },
+}
+
+impl fmt::Display for GroupEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TcpCheck(probe) => probe,
-            Self::HttpGet(http) | Self::SslGet(http) => &http.probe,
+            Self::Range { first, last, port } => {
+                write!(f, "{first}")?;
+                if last != first {
+                    write!(f, "-{last}")?;
+                }
+                match port {
+                    Some(port) => write!(f, " {port}"),
+                    None => Ok(()),
+                }
+            }
+            Self::Mark { mark, family } => {
+                write!(f, "fwmark {mark}")?;
+                match family {
+                    Some(Family::Inet) => f.write_str(" inet"),
+                    Some(Family::Inet6) => f.write_str(" inet6"),
+                    None => Ok(()),
+                }
+            }
         }
     }
 }
 
-/// Connection and timing of a check, inheritance applied.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Probe {
-    /// Where it goes.
-    pub destination: SocketAddr,
-    /// Own address.
-    pub bind_address: Option<IpAddr>,
-    /// Own port; means nothing without `bind_address`.
-    pub bind_port: Option<u16>,
-    /// Interface.
-    pub bind_interface: Option<String>,
-    /// How long each step may take.
-    pub connect_timeout: Duration,
-    /// Mark of the packets; 0: none.
-    pub fwmark: u32,
-    /// Further attempts before it has failed.
-    pub retry: u32,
-    /// Wait between attempts.
-    pub delay_before_retry: Duration,
-    /// Time between checks.
-    pub delay_loop: Duration,
-    /// Largest random wait before the first check.
-    pub warmup: Duration,
-    /// Counts as failed until it has run.
-    pub alpha: bool,
-    /// Log every failed attempt.
-    pub log_all_failures: bool,
+/// Certificates of SSL_GET, each the name of a file but for the password.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ssl {
+    /// Password of the key.
+    pub password: Option<String>,
+    /// Certificate authority.
+    pub ca: Option<String>,
+    /// Certificate.
+    pub certificate: Option<String>,
+    /// Key.
+    pub key: Option<String>,
 }
 
-/// An HTTP or HTTPS check.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HttpCheck {
-    /// Connection and timing.
-    pub probe: Probe,
-    /// Version of HTTP.
-    pub version: HttpVersion,
-    /// Send the server's name in TLS.
-    pub enable_sni: bool,
-    /// That name; `None`: the request's host name.
-    pub sni_name: Option<String>,
-    /// Recover without waiting between urls.
-    pub fast_recovery: bool,
-    /// The end of TLS must be proper.
-    pub tls_compliant: bool,
-    /// At least one.
-    pub urls: Vec<Url>,
-}
-
-words! {
-    /// Version of HTTP in requests.
-    HttpVersion {
-        /// HTTP/1.0.
-        Http10 = "1.0",
-        /// HTTP/1.0 with `Connection: close`.
-        Http10Close = "1.0C",
-        /// HTTP/1.1.
-        Http11 = "1.1",
+impl VirtualServer {
+    /// A service of which nothing is known but the global settings.
+    pub(crate) fn with_defaults(service: ServiceAddress, global: &GlobalDefs) -> Self {
+        let mail = &global.mail;
+        Self {
+            service,
+            family: None,
+            protocol: Protocol::Udp,
+            scheduler: Scheduler::WeightedLeastConnections,
+            flags: SchedulerFlags::default(),
+            method: LvsMethod::Nat,
+            persistence_timeout: None,
+            persistence_granularity: None,
+            persistence_engine: None,
+            one_packet: false,
+            quorum: 1,
+            hysteresis: 0,
+            quorum_up: None,
+            quorum_down: None,
+            alpha: false,
+            omega: false,
+            ha_suspend: false,
+            smtp_alert: mail.alert_checker.or(mail.alert).unwrap_or(false),
+            snmp_name: None,
+            sorry_server: None,
+            real_servers: Vec::new(),
+        }
     }
 }
 
-/// A request and what counts as success.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Url {
-    /// What is requested, sent verbatim.
-    pub path: String,
-    /// MD5 of the body.
-    pub digest: Option<[u8; 16]>,
-    /// Inclusive ranges of status codes, at least one.
-    pub status_codes: Vec<(u16, u16)>,
-    /// First defined of the url's, checker's, real server's and virtual server's; `None`: the destination's address and port.
-    pub virtualhost: Option<String>,
-    /// What the body must match.
-    pub regex: Option<Regex>,
-}
-
-/// A pattern for the body, as written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Regex {
-    /// The pattern.
-    pub pattern: String,
-    /// The body must not match.
-    pub negated: bool,
-    /// Option words.
-    pub options: Vec<String>,
-    /// Offset where matching starts.
-    pub min_offset: u32,
-    /// Largest offset of a match.
-    pub max_offset: Option<u32>,
+impl RealServer {
+    /// A server of which nothing is known but the global settings.
+    pub(crate) fn with_defaults(
+        address: SocketAddr,
+        method: LvsMethod,
+        global: &GlobalDefs,
+    ) -> Self {
+        let mail = &global.mail;
+        Self {
+            address,
+            weight: 1,
+            method,
+            upper_threshold: 0,
+            lower_threshold: 0,
+            inhibit_on_failure: false,
+            alpha: false,
+            notify_up: None,
+            notify_down: None,
+            smtp_alert: mail.alert_checker.or(mail.alert).unwrap_or(true),
+            snmp_name: None,
+            checkers: Vec::new(),
+        }
+    }
 }

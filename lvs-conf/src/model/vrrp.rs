@@ -1,6 +1,9 @@
 //! Instances, sync groups and what they track.
 
-use super::{Duration, Family, IpAddr, Ipv4Addr, Ipv6Addr, RawLine, Script};
+use super::{
+    Duration, Family, GlobalDefs, IpAddr, Ipv4Addr, Ipv6Addr, Route, Rule, Script, Tracking,
+    VirtualAddress, fmt,
+};
 
 /// Defaults that instances take from `global_defs`.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +34,22 @@ pub struct VrrpDefaults {
     pub strict: bool,
     /// Wait before instances start.
     pub startup_delay: Duration,
+    /// The same, counted from the system's boot.
+    pub delay_after_boot: Duration,
+    /// Gratuitous ARP on other interfaces.
+    pub garp_extra: GarpExtra,
+    /// The owner of the addresses ignores advertisements.
+    pub owner_ignore_adverts: bool,
+    /// Version 3 checksums without pseudo header.
+    pub v3_checksum_as_v2: bool,
+    /// No group membership messages for the local net.
+    pub disable_local_igmp: bool,
+    /// Log advertisements of unknown routers.
+    pub log_unknown_vrids: bool,
+    /// Prefix of the names of VMAC interfaces.
+    pub vmac_prefix: Option<String>,
+    /// The same for those of addresses on other interfaces; `None`: `vmac_prefix`.
+    pub vmac_addr_prefix: Option<String>,
 }
 
 impl Default for VrrpDefaults {
@@ -49,6 +68,14 @@ impl Default for VrrpDefaults {
             skip_check_adv_addr: false,
             strict: false,
             startup_delay: Duration::ZERO,
+            delay_after_boot: Duration::ZERO,
+            garp_extra: GarpExtra::default(),
+            owner_ignore_adverts: false,
+            v3_checksum_as_v2: false,
+            disable_local_igmp: false,
+            log_unknown_vrids: false,
+            vmac_prefix: None,
+            vmac_addr_prefix: None,
         }
     }
 }
@@ -83,6 +110,15 @@ impl Default for Garp {
     }
 }
 
+/// Periodic gratuitous ARP on interfaces of addresses that are not the instance's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GarpExtra {
+    /// Period; zero: off.
+    pub interval: Duration,
+    /// On interfaces that are no VMAC too.
+    pub all: bool,
+}
+
 /// A virtual router.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VrrpInstance {
@@ -112,6 +148,38 @@ pub struct VrrpInstance {
     pub strict: bool,
     /// Password of version 2.
     pub authentication: Option<Authentication>,
+    /// Keyed authentication of keepalived's own.
+    pub hmac: Option<AuthHmac>,
+    /// Routing domain, for unicast without interface.
+    pub vrf: Option<String>,
+    /// Interface with the virtual MAC address or an own IP address.
+    pub vmac: Option<Vmac>,
+    /// A VMAC for addresses on other interfaces too.
+    pub vmac_addr: bool,
+    /// Advertisements go through the interface below the VMAC.
+    pub vmac_xmit_base: bool,
+    /// Another address of a net takes over when the first goes.
+    pub promote_secondaries: bool,
+    /// The instance needs no address.
+    pub no_virtual_address: bool,
+    /// Priority that a late timer falls back to.
+    pub timer_expired_backup: Option<u8>,
+    /// The owner of the addresses ignores advertisements.
+    pub owner_ignore_adverts: bool,
+    /// Checksum of old releases for unicast; `Some(true)`: always, `Some(false)`: never, `None`: found out.
+    pub old_unicast_checksum: Option<bool>,
+    /// Version 3 checksums without pseudo header.
+    pub v3_checksum_as_v2: bool,
+    /// Size of the receive buffer in bytes; `None`: by the global policy.
+    pub kernel_rx_buf_size: Option<u32>,
+    /// Interface of connection synchronisation (old; the global setting is preferred).
+    pub lvs_sync_interface: Option<String>,
+    /// Poll the media state of the interface.
+    pub linkbeat_use_polling: bool,
+    /// Level of debug messages, 0..=4; no effect.
+    pub debug: u8,
+    /// Gratuitous ARP on other interfaces.
+    pub garp_extra: GarpExtra,
     /// Source of advertisements; `None`: the interface's address.
     pub source: Option<IpAddr>,
     /// Multicast group; `None`: the global one.
@@ -142,10 +210,10 @@ pub struct VrrpInstance {
     pub virtual_addresses: Vec<VirtualAddress>,
     /// Addresses that are set but not advertised.
     pub excluded_addresses: Vec<VirtualAddress>,
-    /// Virtual routes as written.
-    pub routes: Vec<RawLine>,
-    /// Virtual rules as written.
-    pub rules: Vec<RawLine>,
+    /// Virtual routes.
+    pub routes: Vec<Route>,
+    /// Virtual rules.
+    pub rules: Vec<Rule>,
     /// What changes priority or state.
     pub track: Tracking,
     /// What is run on changes.
@@ -181,6 +249,114 @@ pub enum AuthenticationKind {
     Ah,
 }
 
+/// Keyed authentication.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthHmac {
+    /// Keys, at least one.
+    pub keys: Vec<HmacKey>,
+    /// Number of the key for sending, one of `keys`.
+    pub active_key: u8,
+    /// Tolerated difference of clocks; `None`: three intervals, at least 5 s.
+    pub time_window: Option<Duration>,
+    /// How old packets are recognised.
+    pub anti_replay: AntiReplay,
+    /// What packets without a valid key do.
+    pub mode: HmacMode,
+}
+
+/// A key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HmacKey {
+    /// 1..=255.
+    pub id: u8,
+    /// Where its 32 to 64 bytes are.
+    pub value: HmacValue,
+}
+
+/// Where the bytes of a key are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HmacValue {
+    /// Here.
+    Bytes(Vec<u8>),
+    /// In a file, as text or as `hex:` with hex digits.
+    File(String),
+}
+
+words! {
+    /// How old packets are recognised.
+    AntiReplay {
+        /// By the time.
+        Time = "time",
+        /// By a counter.
+        Monotonic = "monotonic",
+    }
+}
+
+words! {
+    /// What packets without a valid key do.
+    HmacMode {
+        /// They are dropped.
+        Enforce = "enforce",
+        /// They are logged.
+        Permissive = "permissive",
+        /// They are taken, and none are sent with a key.
+        ReceiveOnly = "receive-only",
+    }
+}
+
+/// An interface that an instance makes for itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vmac {
+    /// Its name; `None`: made from the prefix and the virtual router id.
+    pub name: Option<String>,
+    /// What it is.
+    pub kind: VmacKind,
+    /// Interface group.
+    pub group: Option<u32>,
+}
+
+/// What the interface of an instance is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VmacKind {
+    /// A macvlan with a virtual MAC address.
+    Macvlan {
+        /// The address; `None`: the standard's.
+        mac: Option<MacAddress>,
+        /// Let the kernel notify about changes.
+        notify: bool,
+    },
+    /// An ipvlan.
+    Ipvlan {
+        /// Its own address with a prefix length.
+        address: Option<(IpAddr, u8)>,
+        /// How it exchanges packets with its neighbours.
+        mode: IpvlanMode,
+    },
+}
+
+words! {
+    /// How ipvlan interfaces of one parent exchange packets.
+    IpvlanMode {
+        /// Directly.
+        Bridge = "bridge",
+        /// Not at all.
+        Private = "private",
+        /// Through the switch.
+        Vepa = "vepa",
+    }
+}
+
+/// A MAC address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MacAddress(pub [u8; 6]);
+
+impl fmt::Display for MacAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
 /// A unicast peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnicastPeer {
@@ -190,55 +366,6 @@ pub struct UnicastPeer {
     pub min_ttl: Option<u8>,
     /// Largest accepted time to live.
     pub max_ttl: Option<u8>,
-}
-
-/// An address that the master holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VirtualAddress {
-    /// The address.
-    pub address: IpAddr,
-    /// Prefix length, the peer's if there is one.
-    pub prefix_len: u8,
-    /// Interface; `None`: the instance's.
-    pub interface: Option<String>,
-    /// Label.
-    pub label: Option<String>,
-    /// Scope as written.
-    pub scope: Option<String>,
-    /// Broadcast address, computed for `+` and `-`.
-    pub broadcast: Option<Ipv4Addr>,
-    /// Address of the other end.
-    pub peer: Option<IpAddr>,
-    /// Loss of the address does not affect the instance.
-    pub no_track: bool,
-    /// Other options as written, such as `home` or `noprefixroute`.
-    pub options: Vec<String>,
-}
-
-/// What an instance or group watches.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Tracking {
-    /// Interfaces.
-    pub interfaces: Vec<Track>,
-    /// Scripts.
-    pub scripts: Vec<Track>,
-    /// Files.
-    pub files: Vec<Track>,
-    /// Processes.
-    pub processes: Vec<Track>,
-    /// BFD instances.
-    pub bfd: Vec<Track>,
-}
-
-/// One watched object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Track {
-    /// Its name.
-    pub name: String,
-    /// `None`: the object's own weight. Zero: its failure is a fault.
-    pub weight: Option<i16>,
-    /// The sign is flipped; `None`: as the object says.
-    pub reverse: Option<bool>,
 }
 
 /// What is run on changes of state.
@@ -252,12 +379,14 @@ pub struct Notify {
     pub fault: Option<Script>,
     /// Was stopped.
     pub stop: Option<Script>,
-    /// Any change, with four further arguments.
+    /// Any change, with four further arguments (kind, name, state, priority).
     pub any: Option<Script>,
     /// A master of lower priority was heard (instances only).
     pub master_rx_lower_pri: Option<Script>,
     /// Removed by a reload (instances only).
     pub deleted: Option<Script>,
+    /// Report DELETED instead of FAULT when removed by a reload (instances only).
+    pub report_deleted: bool,
     /// Report changes of priority.
     pub priority_changes: Option<bool>,
 }
@@ -279,25 +408,98 @@ pub struct SyncGroup {
     pub tracking_weight: bool,
 }
 
-/// A script whose result changes priorities.
+/// Instances that static addresses, routes and rules follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VrrpScript {
+pub struct TrackGroup {
     /// Name.
     pub name: String,
-    /// The command. A first word that starts with `<` asks whether a file can be opened.
-    pub script: Script,
-    /// Time between runs.
-    pub interval: Duration,
-    /// Time that a run may take.
-    pub timeout: Duration,
-    /// Added to or taken from the priority; zero: failure is a fault.
-    pub weight: i16,
-    /// The sign is flipped.
-    pub reverse: bool,
-    /// Successes in a row before it counts as up.
-    pub rise: u32,
-    /// Failures in a row before it counts as down.
-    pub fall: u32,
-    /// Counts as failed at start.
-    pub init_fail: bool,
+    /// Names of existing instances.
+    pub members: Vec<String>,
+}
+
+/// Interfaces that share one pace of gratuitous ARP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GarpGroup {
+    /// Gap between gratuitous ARP messages.
+    pub garp_interval: Option<Duration>,
+    /// Gap between neighbour advertisements.
+    pub gna_interval: Option<Duration>,
+    /// The interfaces, each in one group only.
+    pub interfaces: Vec<String>,
+}
+
+impl SyncGroup {
+    /// A group without members.
+    pub(crate) fn with_defaults(name: &str, smtp_alert: bool) -> Self {
+        Self {
+            name: name.to_owned(),
+            members: Vec::new(),
+            track: Tracking::default(),
+            notify: Notify::default(),
+            smtp_alert,
+            tracking_weight: false,
+        }
+    }
+}
+
+impl VrrpInstance {
+    /// An instance of which nothing is known but the global settings.
+    pub(crate) fn with_defaults(name: &str, global: &GlobalDefs) -> Self {
+        let defaults = &global.vrrp;
+        Self {
+            name: name.to_owned(),
+            state: InitialState::Backup,
+            interface: None,
+            virtual_router_id: 0,
+            priority: 100,
+            advert_interval: Duration::from_secs(1),
+            version: defaults.version,
+            family: Family::Inet,
+            preempt: true,
+            preempt_delay: Duration::ZERO,
+            accept: true,
+            strict: defaults.strict,
+            authentication: None,
+            hmac: None,
+            vrf: None,
+            vmac: None,
+            vmac_addr: false,
+            vmac_xmit_base: false,
+            promote_secondaries: false,
+            no_virtual_address: false,
+            timer_expired_backup: None,
+            owner_ignore_adverts: defaults.owner_ignore_adverts,
+            old_unicast_checksum: None,
+            v3_checksum_as_v2: defaults.v3_checksum_as_v2,
+            kernel_rx_buf_size: None,
+            lvs_sync_interface: None,
+            linkbeat_use_polling: false,
+            debug: 0,
+            garp_extra: defaults.garp_extra,
+            source: None,
+            group: None,
+            unicast_peers: Vec::new(),
+            unicast_ttl: None,
+            unicast_fault_no_peer: false,
+            check_unicast_src: defaults.check_unicast_src,
+            skip_check_adv_addr: defaults.skip_check_adv_addr,
+            track_src_ip: false,
+            dont_track_primary: false,
+            down_timer_adverts: defaults.down_timer_adverts,
+            lower_prio_no_advert: defaults.lower_prio_no_advert,
+            higher_prio_send_advert: defaults.higher_prio_send_advert,
+            garp: defaults.garp,
+            virtual_addresses: Vec::new(),
+            excluded_addresses: Vec::new(),
+            routes: Vec::new(),
+            rules: Vec::new(),
+            track: Tracking::default(),
+            notify: Notify::default(),
+            smtp_alert: global
+                .mail
+                .alert_vrrp
+                .or(global.mail.alert)
+                .unwrap_or(false),
+        }
+    }
 }

@@ -92,13 +92,13 @@ fn missing_file() {
     let (status, output) = director(&["-t", "-f", "/nonexistent/keepalived.conf"]);
     assert_eq!(status, 4);
     assert!(
-        output.contains("can't read configuration file /nonexistent/keepalived.conf: No such file"),
+        output.contains("can't read configuration file /nonexistent/keepalived.conf: no such file"),
         "{output}"
     );
 }
 
 fn missing_interface() {
-    let file = File::new("interface", &CLEAN.replace("dev lo", "dev nosuch0"));
+    let file = File::new("interface", &CLEAN.replace(" lo\n", " nosuch0\n"));
     let (status, output) = file.test();
     assert_eq!(status, 5, "{output}");
     assert!(

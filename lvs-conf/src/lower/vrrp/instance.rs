@@ -4,14 +4,45 @@ use super::*;
 
 mod checks;
 
+settings! { VrrpInstance {
+    "vrf" => vrf,
+    "advert_int" => advert_interval,
+    "strict_mode" => strict,
+    "down_timer_adverts" => down_timer_adverts,
+    "higher_prio_send_advert" => higher_prio_send_advert,
+    "dont_track_primary" => dont_track_primary,
+    "linkbeat_use_polling" => linkbeat_use_polling,
+    "track_src_ip" => track_src_ip,
+    "check_unicast_src" => check_unicast_src,
+    "unicast_fault_no_peer" => unicast_fault_no_peer,
+    "unicast_ttl" => unicast_ttl,
+    "v3_checksum_as_v2" => v3_checksum_as_v2,
+    "skip_check_adv_addr" => skip_check_adv_addr,
+    "garp_master_delay" => garp.delay,
+    "garp_master_repeat" => garp.repeat,
+    "garp_master_refresh" => garp.refresh,
+    "garp_master_refresh_repeat" => garp.refresh_repeat,
+    "garp_lower_prio_delay" => garp.lower_prio_delay,
+    "garp_lower_prio_repeat" => garp.lower_prio_repeat,
+    "promote_secondaries" => promote_secondaries,
+    "no_virtual_ipaddress" => no_virtual_address,
+    "use_vmac_addr" => vmac_addr,
+    "vmac_xmit_base" => vmac_xmit_base,
+    "kernel_rx_buf_size" => kernel_rx_buf_size,
+    "debug" => debug,
+    "lvs_sync_daemon_interface" => lvs_sync_interface,
+    "smtp_alert" => smtp_alert,
+} }
+
+/// Reads what a block says.
 pub(super) fn read(
     cx: &mut Context,
     block: &Statement,
+    at: usize,
     names: &Names,
     global: &GlobalDefs,
-) -> Option<VrrpInstance> {
+) -> Option<Draft> {
     let name = block.args.first()?;
-    let defaults = &global.vrrp;
     let mut draft = Draft {
         head: block.head(),
         state: None,
@@ -24,65 +55,30 @@ pub(super) fn read(
         preempt_delay: None,
         auth_kind: None,
         unicast: None,
+        source_given: None,
         advert_int: None,
-        no_vip: false,
-        instance: VrrpInstance {
-            name: name.text.clone(),
-            state: InitialState::Backup,
-            interface: None,
-            virtual_router_id: 0,
-            priority: 100,
-            advert_interval: Duration::from_secs(1),
-            version: defaults.version,
-            family: Family::Inet,
-            preempt: true,
-            preempt_delay: Duration::ZERO,
-            accept: true,
-            strict: defaults.strict,
-            authentication: None,
-            source: None,
-            group: None,
-            unicast_peers: Vec::new(),
-            unicast_ttl: None,
-            unicast_fault_no_peer: false,
-            check_unicast_src: defaults.check_unicast_src,
-            skip_check_adv_addr: defaults.skip_check_adv_addr,
-            track_src_ip: false,
-            dont_track_primary: false,
-            down_timer_adverts: defaults.down_timer_adverts,
-            lower_prio_no_advert: defaults.lower_prio_no_advert,
-            higher_prio_send_advert: defaults.higher_prio_send_advert,
-            garp: defaults.garp,
-            virtual_addresses: Vec::new(),
-            excluded_addresses: Vec::new(),
-            routes: Vec::new(),
-            rules: Vec::new(),
-            track: Tracking::default(),
-            notify: Notify::default(),
-            smtp_alert: vrrp_alert(global),
-        },
+        lower_prio_no_advert: None,
+        owner_ignore_adverts: None,
+        timer_expired: None,
+        mac: None,
+        stayed_away: false,
+        instance: VrrpInstance::with_defaults(&name.text, global),
     };
     for statement in block.statements() {
         let known = draft.identity(cx, statement)
             || draft.behaviour(cx, statement)
             || draft.addresses(cx, statement)
-            || global::garp(
-                cx,
-                statement,
-                statement.spec.canonical(),
-                &mut draft.instance.garp,
-            )
-            || track::read(cx, statement, names, &mut draft.instance.track)
+            || track::read(cx, statement, names, at, &mut draft.instance.track)
             || track::notify(cx, statement, &mut draft.instance.notify);
         if !known {
-            cx.not_acted_on(statement);
+            draft.instance.set(cx, statement);
         }
     }
-    draft.finish(cx)
+    Some(draft)
 }
 
-/// What the block says, with the places that later complaints are about.
-struct Draft {
+/// What a block says, with the places that later complaints are about.
+pub(super) struct Draft {
     head: Span,
     state: Option<(InitialState, Span)>,
     priority: Option<u8>,
@@ -95,21 +91,45 @@ struct Draft {
     auth_kind: Option<(AuthenticationKind, Span)>,
     /// First unicast keyword.
     unicast: Option<Span>,
+    source_given: Option<Span>,
     advert_int: Option<Span>,
-    no_vip: bool,
+    lower_prio_no_advert: Option<bool>,
+    owner_ignore_adverts: Option<bool>,
+    timer_expired: Option<Span>,
+    mac: Option<vmac::WrittenMac>,
+    /// It was found that the instance cannot run.
+    stayed_away: bool,
     instance: VrrpInstance,
 }
 
 impl Draft {
+    pub(super) fn head(&self) -> Span {
+        self.head
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.instance.name
+    }
+
+    /// Priority 255.
+    pub(super) fn is_owner(&self) -> bool {
+        let master = matches!(self.state, Some((InitialState::Master, _)));
+        self.priority.map_or(master, |priority| priority == 255)
+    }
+
     fn identity(&mut self, cx: &mut Context, statement: &Statement) -> bool {
         let span = statement.head();
         match statement.spec.canonical() {
             "state" => self.read_state(cx, statement),
-            "interface" => {
-                if let Some(name) = cx.interface_arg(statement) {
-                    self.instance.interface = Some(name);
-                }
-            }
+            "interface" => match cx.interface_arg(statement) {
+                Some(name) if name == "lo" => cx.invalid(
+                    span,
+                    "the loopback interface cannot carry advertisements",
+                    "another interface",
+                ),
+                Some(name) => self.instance.interface = Some(name),
+                None => {}
+            },
             "virtual_router_id" => {
                 let id = ranged(
                     cx,
@@ -126,13 +146,13 @@ impl Draft {
                 );
             }
             "advert_int" => {
-                if let Some(interval) = cx.timer_arg(statement, 6, 10_000..=255_000_000) {
-                    self.instance.advert_interval = interval;
-                    self.advert_int = Some(span);
-                }
+                self.advert_int = Some(span);
+                self.instance.set(cx, statement);
             }
             "version" => {
-                if let Some(version) = cx.u8_arg(statement, 2..=3) {
+                let mut version = None;
+                cx.set(statement, &mut version);
+                if let Some(version) = version {
                     if version == 2 && self.family == Some(Family::Inet6)
                         || self.version.is_some_and(|v| v != version)
                     {
@@ -153,9 +173,35 @@ impl Draft {
                 }
             }
             "authentication" => self.authentication(cx, statement),
+            "auth_hmac" => self.instance.hmac = hmac::read(cx, statement),
+            "use_vmac" => {
+                let (vmac, mac) = vmac::macvlan(cx, statement);
+                self.instance.vmac = Some(vmac);
+                self.mac = mac;
+            }
+            "use_ipvlan" => self.ipvlan(cx, statement),
             _ => return false,
         }
         true
+    }
+
+    fn ipvlan(&mut self, cx: &mut Context, statement: &Statement) {
+        if self.instance.vmac.is_some() {
+            cx.given_before(statement);
+            return;
+        }
+        let vmac = vmac::ipvlan(cx, statement);
+        if let crate::model::VmacKind::Ipvlan {
+            address: Some((address, _)),
+            ..
+        } = vmac.kind
+        {
+            if !self.takes_family(cx, Family::of(address), statement.head()) {
+                return;
+            }
+            self.instance.source.get_or_insert(address);
+        }
+        self.instance.vmac = Some(vmac);
     }
 
     fn read_state(&mut self, cx: &mut Context, statement: &Statement) {
@@ -221,7 +267,7 @@ impl Draft {
                     }
                 };
             } else {
-                let mut password = word.text.clone().into_bytes();
+                let mut password = word.text.to_string().into_bytes();
                 if password.len() > 8 {
                     cx.push(
                         Diagnostic::new(
@@ -244,47 +290,50 @@ impl Draft {
 
     fn behaviour(&mut self, cx: &mut Context, statement: &Statement) -> bool {
         let span = statement.head();
-        let instance = &mut self.instance;
         match statement.spec.canonical() {
             "nopreempt" => self.nopreempt = Some(span),
             "preempt" => self.nopreempt = None,
             "preempt_delay" => {
-                let delay = cx
-                    .timer_arg(statement, 6, 0..=1_000_000_000)
-                    .unwrap_or_default();
+                let delay = cx.duration(statement).unwrap_or_default();
                 self.preempt_delay = (!delay.is_zero()).then_some((delay, span));
             }
             "accept" => self.accept = Some(true),
             "no_accept" => self.accept = Some(false),
             // Any valid word switches it on, even a false one.
             "skip_check_adv_addr" => {
-                instance.skip_check_adv_addr |= cx.bool_arg(statement).is_some();
-            }
-            "strict_mode" => instance.strict = cx.bool_arg(statement).unwrap_or(instance.strict),
-            "down_timer_adverts" => {
-                instance.down_timer_adverts = cx
-                    .u8_arg(statement, 1..=100)
-                    .unwrap_or(instance.down_timer_adverts);
+                self.instance.skip_check_adv_addr |= cx.bool_arg(statement).is_some();
             }
             "lower_prio_no_advert" => {
-                instance.lower_prio_no_advert = cx
-                    .bool_arg(statement)
-                    .unwrap_or(instance.lower_prio_no_advert);
+                self.lower_prio_no_advert = cx.bool_arg(statement).or(self.lower_prio_no_advert);
             }
-            "higher_prio_send_advert" => {
-                instance.higher_prio_send_advert = cx
-                    .bool_arg(statement)
-                    .unwrap_or(instance.higher_prio_send_advert);
+            "owner_ignore_adverts" => {
+                self.owner_ignore_adverts = cx.bool_arg(statement).or(self.owner_ignore_adverts);
             }
-            "dont_track_primary" => instance.dont_track_primary = true,
-            "track_src_ip" => instance.track_src_ip = true,
-            "check_unicast_src" => instance.check_unicast_src = true,
-            "smtp_alert" => {
-                instance.smtp_alert = cx.bool_arg(statement).unwrap_or(instance.smtp_alert);
+            "old_unicast_checksum" => {
+                self.instance.old_unicast_checksum = Some(match statement.args.first() {
+                    Some(word) if word.text.as_str() == "never" => false,
+                    Some(word) => {
+                        cx.invalid(
+                            word.span,
+                            format!("unknown word `{}`", word.text),
+                            "`never` or nothing",
+                        );
+                        return true;
+                    }
+                    None => true,
+                });
             }
-            "no_virtual_ipaddress" => self.no_vip = true,
-            "debug" => {
-                cx.u8_arg(statement, 0..=4);
+            "timer_expired_backup" | "thread_timer_expired" => {
+                self.timer_expired = Some(span);
+                let mut priority = Some(254);
+                if !statement.args.is_empty() {
+                    priority = None;
+                    cx.set(statement, &mut priority);
+                }
+                self.instance.timer_expired_backup = priority;
+            }
+            "garp_extra_if" | "vmac_garp_intvl" => {
+                global::garp_extra(cx, statement, &mut self.instance.garp_extra);
             }
             _ => return false,
         }
@@ -298,6 +347,7 @@ impl Draft {
                 if name == "unicast_src_ip" {
                     self.unicast.get_or_insert(span);
                 }
+                self.source_given = Some(span);
                 if let Some(source) = cx.address_arg(statement, Code::SourceAddressInvalid)
                     && self.takes_family(cx, Family::of(source), span)
                 {
@@ -325,14 +375,9 @@ impl Draft {
                     self.peer(cx, line);
                 }
             }
-            "unicast_ttl" => {
-                self.instance.unicast_ttl =
-                    cx.u8_arg(statement, 0..=255).or(self.instance.unicast_ttl);
-            }
-            "unicast_fault_no_peer" => self.instance.unicast_fault_no_peer = true,
             "virtual_ipaddress" => {
                 for line in statement.values() {
-                    if let Some(vip) = address::read(cx, line)
+                    if let Some(vip) = address::read(cx, line, &address::Place::Instance)
                         && self.takes_family(cx, Family::of(vip.address), line.words[0].span)
                     {
                         push_vip(cx, &mut self.instance.virtual_addresses, vip, line);
@@ -341,13 +386,21 @@ impl Draft {
             }
             "virtual_ipaddress_excluded" => {
                 for line in statement.values() {
-                    if let Some(vip) = address::read(cx, line) {
+                    if let Some(vip) = address::read(cx, line, &address::Place::Instance) {
                         push_vip(cx, &mut self.instance.excluded_addresses, vip, line);
                     }
                 }
             }
-            "virtual_routes" => self.instance.routes.extend(raw(statement)),
-            "virtual_rules" => self.instance.rules.extend(raw(statement)),
+            "virtual_routes" => {
+                for line in statement.values() {
+                    self.instance.routes.extend(route::read(cx, line, None));
+                }
+            }
+            "virtual_rules" => {
+                for line in statement.values() {
+                    self.instance.rules.extend(rule::read(cx, line, None));
+                }
+            }
             _ => return false,
         }
         true
@@ -387,18 +440,22 @@ impl Draft {
                     break;
                 }
             };
-            if pair[0].text == "min_ttl" {
+            if pair[0].text.as_str() == "min_ttl" {
                 peer.min_ttl = value;
             } else {
                 peer.max_ttl = value;
             }
         }
-        if self
-            .instance
-            .unicast_peers
-            .iter()
-            .any(|p| p.address == address)
-        {
+        if peer.min_ttl.is_some() && peer.max_ttl.is_some() && peer.min_ttl > peer.max_ttl {
+            cx.report(
+                Code::UnicastPeerInvalid,
+                Consequence::Warn,
+                word.span,
+                "min_ttl exceeds max_ttl, nothing of this peer is accepted",
+            );
+        }
+        let mut others = self.instance.unicast_peers.iter();
+        if cx.dialect != Dialect::V2_2_7 && others.any(|other| other.address == address) {
             cx.report(
                 Code::UnicastPeerInvalid,
                 Consequence::Drop,
@@ -433,23 +490,23 @@ fn ranged(
     consequence: Consequence,
 ) -> Option<u8> {
     let word = statement.args.first()?;
-    let value = word
-        .text
-        .strip_prefix('+')
-        .unwrap_or(&word.text)
-        .parse::<u8>()
-        .ok()
-        .filter(|v| *v > 0);
+    let digits = word.text.strip_prefix('+').unwrap_or(&word.text);
+    let value = digits.parse::<u8>().ok().filter(|v| *v > 0);
     if value.is_none() {
-        let what = &statement.keyword.text;
+        let number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
         cx.push(
             Diagnostic::new(
                 code,
                 consequence,
                 word.span,
-                format!("`{}` cannot be the {what}", word.text),
+                format!("`{}` cannot be the {}", word.text, statement.keyword.text),
             )
-            .expected("1 to 255"),
+            .expected("1 to 255")
+            .also(if number {
+                Code::NumberOutOfRange
+            } else {
+                Code::InvalidNumber
+            }),
         );
     }
     value
@@ -461,10 +518,10 @@ fn push_vip(
     vip: VirtualAddress,
     line: &ValueLine,
 ) {
-    if list
+    let twice = list
         .iter()
-        .any(|old| old.address == vip.address && old.interface == vip.interface)
-    {
+        .any(|old| old.address == vip.address && old.interface == vip.interface);
+    if twice && cx.dialect != Dialect::V2_2_7 {
         cx.report(
             Code::VipAddressInvalid,
             Consequence::Drop,
@@ -474,13 +531,4 @@ fn push_vip(
     } else {
         list.push(vip);
     }
-}
-
-fn raw(statement: &Statement) -> impl Iterator<Item = RawLine> {
-    statement.values().iter().filter_map(|line| {
-        Some(RawLine {
-            words: line.words.iter().map(|w| w.text.clone()).collect(),
-            span: line.span()?,
-        })
-    })
 }

@@ -1,0 +1,75 @@
+//! What must hold for every input, as plain functions: fuzz targets and property tests call the same ones.
+
+use crate::dialect::Dialect;
+use crate::files::MapFiles;
+use crate::lex::{Escapes, pieces, split_script};
+use crate::load::load;
+use crate::options::Options;
+use crate::source::SourceMap;
+use crate::tree;
+
+/// Reads bytes as a configuration in both dialects and checks what holds for every text. The text may include itself and, as
+/// `a.conf`, its second half.
+///
+/// # Panics
+/// When something does not hold.
+pub fn configuration(text: &[u8]) {
+    let second_half = &text[text.len() / 2..];
+    let files = MapFiles::new().with("a.conf", second_half);
+    for dialect in [Dialect::Newest, Dialect::V2_2_7] {
+        let options = Options {
+            dialect,
+            config_id: "main".to_owned(),
+            ..Options::default()
+        };
+        let mut sources = SourceMap::new();
+        let main = sources.add("main.conf", text);
+        let loaded = load(&mut sources, main, &files, &options);
+        for diagnostic in &loaded.diagnostics {
+            let spans = diagnostic.notes.iter().map(|note| note.span);
+            for span in spans.chain([diagnostic.span]) {
+                let source = sources.get(span.source).expect("spans are of the map");
+                assert!(span.start <= span.end, "{diagnostic:?}");
+                assert!(span.end as usize <= source.bytes().len(), "{diagnostic:?}");
+            }
+            assert!(!diagnostic.message.is_empty());
+            assert!(!diagnostic.display(&sources).to_string().is_empty());
+            #[cfg(feature = "render")]
+            diagnostic.render(&sources, &annotate_snippets::Renderer::plain());
+        }
+        assert_eq!(tree::print(&sources, main), text);
+        if dialect == Dialect::Newest && loaded.is_usable() {
+            let printed = sources.add("printed.conf", crate::print(&loaded.config));
+            let reread = load(&mut sources, printed, &files, &options);
+            assert_eq!(
+                reread.config, loaded.config,
+                "printed, the model reads otherwise"
+            );
+        }
+        let again = load(&mut sources, main, &files, &options);
+        assert_eq!(again.config, loaded.config, "readings differ");
+        assert_eq!(again.diagnostics, loaded.diagnostics);
+    }
+}
+
+/// Cuts bytes into pieces and script words.
+///
+/// # Panics
+/// When a piece is empty, or one does not start where the last one ended.
+pub fn words(text: &[u8]) {
+    let mut last = 0;
+    for piece in pieces(text) {
+        assert!(piece.start == last && piece.end > piece.start, "{piece:?}");
+        last = piece.end;
+    }
+    assert_eq!(last, text.len());
+    for escapes in [Escapes::Keep, Escapes::Process, Escapes::ProcessLongHex] {
+        if let Ok(words) = split_script(text, escapes) {
+            let mut last = 0;
+            for word in words {
+                assert!(last <= word.start && word.start < word.end && word.end <= text.len());
+                last = word.end;
+            }
+        }
+    }
+}
