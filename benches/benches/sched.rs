@@ -1,200 +1,351 @@
-//! Picks of each scheduler as servers grow, and the connection table as connections grow.
+//! Picks and the connection table.
 //!
-//! The peer of a pick is what a program without this crate would write: a mutex around an index. The peer of a table lookup
-//! is the standard hash map with the same keyed hash function over the five-tuple.
+//! ```text
+//! cargo bench -p lvs-benches --bench sched -- pick
+//! cargo bench -p lvs-benches --bench sched --features peers    # beside other crates
+//! ```
+//!
+//! Tiers: T0 picks, T1 picks among servers of which a tenth is unhealthy, T2 picks, counts and
+//! drops the lease; "T2 held" drops one that is older, so that another server's count changes than
+//! the one just chosen.
 
-use std::collections::HashMap;
+#![allow(missing_docs)]
+
+#[cfg(feature = "peers")]
+mod peers;
+
+use std::collections::VecDeque;
 use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use lvs_sched::{
-    Direction, Director, DirectorConfig, ForwardMethod, Packet, Protocol, Request, SchedulerKind,
-    ServerConfig, ServiceConfig, ServiceKey, TcpFlags, VirtualService, Weight, Worker,
-};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use lvs_sched::*;
 
-criterion_group!(benches, picks, leases, table);
-criterion_main!(benches);
+const SIZES: [u32; 4] = [10, 100, 1_000, 10_000];
+const SCHEDULERS: [SchedulerKind; 9] = [
+    SchedulerKind::RoundRobin,
+    SchedulerKind::WeightedRoundRobin,
+    SchedulerKind::SourceHash,
+    SchedulerKind::MaglevHash,
+    SchedulerKind::Maglev,
+    SchedulerKind::LeastConnection,
+    SchedulerKind::WeightedLeastConnection,
+    SchedulerKind::ShortestExpectedDelay,
+    SchedulerKind::TwoChoices,
+];
 
-fn picks(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("pick");
-    for servers in SERVERS {
-        for kind in SchedulerKind::ALL {
-            let service = service(kind, servers);
-            let request = request();
-            group.bench_function(BenchmarkId::new(kind.name(), servers), |bencher| {
-                bencher.iter(|| service.schedule(black_box(&request)));
-            });
-        }
-        let plain = Mutex::new((0, addresses(servers)));
-        group.bench_function(
-            BenchmarkId::new("peer: mutex and index", servers),
-            |bencher| {
-                bencher.iter(|| {
-                    let mut plain = plain.lock().expect("nobody panics here");
-                    plain.0 = (plain.0 + 1) % plain.1.len();
-                    plain.1[plain.0]
-                });
-            },
-        );
-    }
-    group.finish();
+/// Clients in a random order that is always the same.
+struct Clients {
+    flows: Vec<SocketAddr>,
+    next: usize,
 }
 
-fn leases(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("pick and lease");
-    let client: SocketAddr = (CLIENT, 40_000).into();
-    for servers in SERVERS {
-        for kind in SchedulerKind::ALL {
-            let service = service(kind, servers);
-            group.bench_function(BenchmarkId::new(kind.name(), servers), |bencher| {
-                bencher.iter(|| service.lease(black_box(client)));
-            });
-        }
-    }
-    group.finish();
-}
-
-fn table(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("table");
-    group.throughput(Throughput::Elements(1));
-    let now = Instant::now();
-    for connections in [1_000_u32, 1_000_000] {
-        let (_director, mut worker) = filled(now, connections);
-        let packets: Vec<Packet> = (0..connections).map(|n| packet(n, TcpFlags::ACK)).collect();
-        let mut order = order(connections);
-        group.bench_function(
-            BenchmarkId::new("packet of a known connection", connections),
-            |bencher| {
-                bencher.iter(|| worker.handle_packet(now, &packets[order()]));
-            },
-        );
-        let map: HashMap<(SocketAddr, SocketAddr, u8), u32> = packets
-            .iter()
-            .zip(0..)
-            .map(|(packet, n)| ((packet.source, packet.destination, 6), n))
+impl Clients {
+    fn new() -> Self {
+        let mut state = 0x1234_5678_9abc_def0_u64;
+        let mut draw = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 32) as u32
+        };
+        let flows = (0..4096)
+            .map(|_| SocketAddr::from((Ipv4Addr::from_bits(draw() | 0x0100_0000), 4000)))
             .collect();
-        let mut order = self::order(connections);
-        group.bench_function(
-            BenchmarkId::new("peer: std hash map lookup", connections),
-            |bencher| {
-                bencher.iter(|| {
-                    let packet = &packets[order()];
-                    map.get(black_box(&(packet.source, packet.destination, 6)))
-                        .copied()
-                });
-            },
-        );
+        Self { flows, next: 0 }
     }
-    for connections in [1_000_u32, 100_000] {
-        group.throughput(Throughput::Elements(u64::from(connections)));
-        group.bench_function(
-            BenchmarkId::new("new connections", connections),
-            |bencher| {
-                let packets: Vec<Packet> =
-                    (0..connections).map(|n| packet(n, TcpFlags::SYN)).collect();
-                bencher.iter_batched_ref(
-                    || filled(now, 0),
-                    |(_director, worker)| {
-                        for packet in &packets {
-                            let _ = black_box(worker.handle_packet(now, packet));
+
+    fn next(&mut self) -> SocketAddr {
+        self.next = (self.next + 1) % self.flows.len();
+        self.flows[self.next]
+    }
+}
+
+fn server(number: u32) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::from_bits(0x0a00_0001 + number), 80))
+}
+
+fn service(kind: SchedulerKind, size: u32) -> VirtualService {
+    let service = VirtualService::new(ServiceConfig {
+        scheduler: SchedulerKind::None,
+        ..ServiceConfig::default()
+    });
+    for number in 0..size {
+        service
+            .add_server(server(number), ServerConfig::default())
+            .expect("addresses differ");
+    }
+    let config = ServiceConfig {
+        scheduler: kind,
+        ..ServiceConfig::default()
+    };
+    // mh holds 4093 servers at most.
+    let _ = service.edit(config);
+    service
+}
+
+fn picks(c: &mut Criterion) {
+    for (tier, unhealthy) in [("T0 pick", false), ("T1 pick and health", true)] {
+        let mut group = c.benchmark_group(tier);
+        group.throughput(Throughput::Elements(1));
+        for kind in SCHEDULERS {
+            for size in SIZES {
+                if kind == SchedulerKind::MaglevHash && size > 4_000 {
+                    continue;
+                }
+                let service = service(kind, size);
+                for number in (0..size).step_by(10).filter(|_| unhealthy) {
+                    service
+                        .set_healthy(server(number), false)
+                        .expect("it was added");
+                }
+                let mut clients = Clients::new();
+                let mut picker = service.picker();
+                group.bench_function(BenchmarkId::new(kind.name(), size), |b| {
+                    b.iter(|| black_box(picker.pick(clients.next()).is_some()));
+                });
+            }
+        }
+        group.finish();
+    }
+    let mut group = c.benchmark_group("T0 pick by the service");
+    for kind in [SchedulerKind::RoundRobin, SchedulerKind::Maglev] {
+        let service = service(kind, 100);
+        let mut clients = Clients::new();
+        group.bench_function(kind.name(), |b| b.iter(|| service.pick(clients.next())));
+    }
+    group.finish();
+}
+
+fn leases(c: &mut Criterion) {
+    let mut group = c.benchmark_group("T2 pick and lease");
+    group.throughput(Throughput::Elements(1));
+    for kind in SCHEDULERS {
+        for size in SIZES {
+            if kind == SchedulerKind::MaglevHash && size > 4_000 {
+                continue;
+            }
+            let service = service(kind, size);
+            let mut clients = Clients::new();
+            group.bench_function(BenchmarkId::new(kind.name(), size), |b| {
+                b.iter(|| drop(service.connect(clients.next())));
+            });
+        }
+    }
+    group.finish();
+
+    let mut group = c.benchmark_group("T2 held pick and lease");
+    group.throughput(Throughput::Elements(1));
+    for kind in [
+        SchedulerKind::WeightedLeastConnection,
+        SchedulerKind::Maglev,
+    ] {
+        for size in SIZES {
+            let service = service(kind, size);
+            let mut clients = Clients::new();
+            let mut held: VecDeque<_> = (0..size * 4 + size / 3)
+                .map(|_| service.connect(clients.next()))
+                .collect();
+            group.bench_function(BenchmarkId::new(kind.name(), size), |b| {
+                b.iter(|| {
+                    held.push_back(service.connect(clients.next()));
+                    held.pop_front()
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+/// Picks for each of `threads` at once; the time is that of the slowest.
+fn two_threads(c: &mut Criterion) {
+    let mut group = c.benchmark_group("threads");
+    for threads in [1, 2] {
+        for kind in SCHEDULERS {
+            let service = service(kind, 100);
+            group.bench_function(BenchmarkId::new(format!("{kind} pick"), threads), |b| {
+                b.iter_custom(|picks| {
+                    together(
+                        threads,
+                        || {
+                            let (mut clients, mut picker) = (Clients::new(), service.picker());
+                            move || {
+                                let _ = black_box(picker.pick(clients.next()).is_some());
+                            }
+                        },
+                        picks,
+                    )
+                });
+            });
+        }
+        for kind in [
+            SchedulerKind::WeightedLeastConnection,
+            SchedulerKind::Maglev,
+        ] {
+            let service = service(kind, 100);
+            group.bench_function(BenchmarkId::new(format!("{kind} lease"), threads), |b| {
+                b.iter_custom(|picks| {
+                    together(
+                        threads,
+                        || {
+                            let (mut clients, service) = (Clients::new(), &service);
+                            move || drop(service.connect(clients.next()))
+                        },
+                        picks,
+                    )
+                });
+            });
+        }
+        let shared = AtomicU64::new(0);
+        group.bench_function(BenchmarkId::new("one atomic", threads), |b| {
+            b.iter_custom(|picks| {
+                together(
+                    threads,
+                    || {
+                        let shared = &shared;
+                        move || {
+                            let _ = black_box(shared.fetch_add(1, Ordering::Relaxed));
                         }
                     },
-                    BatchSize::LargeInput,
-                );
-            },
-        );
-        group.bench_function(BenchmarkId::new("expiry", connections), |bencher| {
-            bencher.iter_batched_ref(
-                || filled(now, connections),
-                |(_director, worker)| worker.handle_timeout(now + Duration::from_secs(61)),
-                BatchSize::LargeInput,
-            );
+                    picks,
+                )
+            });
         });
     }
     group.finish();
 }
 
-/// A director with one service of ten NAT servers, and a worker with so many half-open connections.
-fn filled(now: Instant, connections: u32) -> (Arc<Director>, Worker) {
-    let director = Arc::new(Director::new(DirectorConfig::new([1, 2, 3, 4])));
-    let key = ServiceKey::Address {
-        protocol: Protocol::Tcp,
-        vip: VIP.into(),
-        vport: 80,
-    };
-    director
-        .add_service(key, ServiceConfig::default())
-        .expect("a fresh director has no service");
-    for addr in addresses(10) {
-        let config = ServerConfig {
-            method: ForwardMethod::Nat,
-            ..ServerConfig::default()
-        };
-        director
-            .add_server(now, &key, addr, config)
-            .expect("addresses differ");
-    }
-    let mut worker = director.worker();
-    for n in 0..connections {
-        let _ = worker.handle_packet(now, &packet(n, TcpFlags::SYN));
-    }
-    (director, worker)
+fn together<F: FnMut()>(threads: usize, make: impl Fn() -> F + Sync, each: u64) -> Duration {
+    let start = std::sync::Barrier::new(threads);
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut pick = make();
+                    start.wait();
+                    let begin = Instant::now();
+                    (0..each).for_each(|_| pick());
+                    begin.elapsed()
+                })
+            })
+            .collect();
+        running
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_default())
+            .max()
+            .unwrap_or_default()
+    })
 }
 
-fn service(kind: SchedulerKind, servers: u32) -> VirtualService {
-    let service = VirtualService::new(ServiceConfig {
-        scheduler: kind,
-        ..ServiceConfig::default()
-    });
-    for (addr, n) in addresses(servers).into_iter().zip(0..) {
-        let weight = Weight::new(1 + n % 4).expect("small weights are weights");
-        let config = ServerConfig {
-            weight,
-            ..ServerConfig::default()
-        };
-        service.add_server(addr, config).expect("addresses differ");
+fn tables(c: &mut Criterion) {
+    let mut group = c.benchmark_group("build table");
+    group.sample_size(20);
+    for (name, kind) in [
+        ("maglev", SchedulerKind::Maglev),
+        ("mh", SchedulerKind::MaglevHash),
+    ] {
+        for size in [10, 100, 1_000] {
+            let service = service(kind, size);
+            let mut clients = Clients::new();
+            let mut healthy = false;
+            group.bench_function(BenchmarkId::new(name, size), |b| {
+                b.iter(|| {
+                    // A change and the pick that builds the table.
+                    healthy = !healthy;
+                    service
+                        .set_healthy(server(0), healthy)
+                        .expect("it was added");
+                    service.pick(clients.next())
+                });
+            });
+        }
     }
-    service
+    group.finish();
 }
 
-fn addresses(count: u32) -> Vec<SocketAddr> {
-    (0..count)
-        .map(|n| (Ipv4Addr::from(0x0a01_0000 + n), 80).into())
-        .collect()
-}
+const VIP: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10)), 80);
 
-fn packet(n: u32, tcp_flags: TcpFlags) -> Packet {
-    let client = Ipv4Addr::from(0x0b00_0000 + n / 50_000);
+fn packet(client: u32, tcp_flags: TcpFlags) -> Packet {
     Packet {
         protocol: Protocol::Tcp,
-        source: (client, 1024 + (n % 50_000) as u16).into(),
-        destination: (VIP, 80).into(),
+        source: SocketAddr::from((
+            Ipv4Addr::from_bits(0x0b00_0000 + client / 16),
+            1024 + (client % 16) as u16,
+        )),
+        destination: VIP,
         direction: Direction::Inbound,
         tcp_flags,
+        sctp: None,
         length: 60,
         mark: 0,
     }
 }
 
-fn request() -> Request {
-    Request::new((CLIENT, 40_000).into(), (VIP, 80).into())
-}
-
-/// Visits all connections in an order that no cache foresees.
-fn order(connections: u32) -> impl FnMut() -> usize {
-    let mut at = 0_u64;
-    move || {
-        at = at
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        ((at >> 32) % u64::from(connections)) as usize
+fn connections(c: &mut Criterion) {
+    let mut group = c.benchmark_group("connection table");
+    group.throughput(Throughput::Elements(1));
+    group.sample_size(20);
+    for size in [1_000_u32, 1_000_000] {
+        let now = Instant::now();
+        let mut config = DirectorConfig::new([1, 2, 3, 4]);
+        config.max_connections = 1 << 24;
+        let director = Arc::new(Director::new(config));
+        let key = ServiceKey::Address {
+            protocol: Protocol::Tcp,
+            vip: VIP.ip(),
+            vport: VIP.port(),
+        };
+        director
+            .add_service(key, ServiceConfig::default())
+            .expect("it is the first");
+        for number in 0..10 {
+            director
+                .add_server(now, &key, server(number), ServerConfig::default())
+                .expect("addresses differ");
+        }
+        let mut worker = director.worker();
+        for client in 0..size {
+            let _ = worker.handle_packet(now, &packet(client, TcpFlags::SYN));
+            let _ = worker.handle_packet(now, &packet(client, TcpFlags::ACK));
+        }
+        let mut client = 0_u32;
+        group.bench_function(BenchmarkId::new("known packet", size), |b| {
+            b.iter(|| {
+                client = client.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                worker.handle_packet(now, &packet(client % size, TcpFlags::ACK))
+            });
+        });
+        // A new connection, and the end of one of those before it: the table keeps its size.
+        let mut time = now;
+        let mut fresh = size;
+        group.bench_function(BenchmarkId::new("new connection and expiry", size), |b| {
+            b.iter(|| {
+                fresh = fresh.wrapping_add(1) % (1 << 26);
+                time += Duration::from_micros(2);
+                worker.handle_packet(time, &packet(size + fresh, TcpFlags::SYN))
+            });
+        });
     }
+    group.finish();
 }
 
-const SERVERS: [u32; 3] = [10, 100, 1000];
+#[cfg(feature = "peers")]
+fn rivals(c: &mut Criterion) {
+    peers::bench(c);
+}
 
-const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
-const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+#[cfg(not(feature = "peers"))]
+fn rivals(_: &mut Criterion) {}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(600))
+        .sample_size(20);
+    targets = picks, leases, two_threads, tables, connections, rivals
+}
+criterion_main!(benches);

@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     for client in TcpListener::bind(listen)?.incoming() {
         let client = client?;
-        let Some(lease) = service.lease(client.peer_addr()?) else {
+        let Ok(lease) = service.connect(client.peer_addr()?) else {
             continue;
         };
         thread::spawn(move || {

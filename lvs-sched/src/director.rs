@@ -1,7 +1,7 @@
 //! The shared half: services, templates, trash, totals and settings.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,17 +9,19 @@ use std::time::{Duration, Instant};
 
 use ahash::RandomState;
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::conn::state::Timings;
+use crate::defence::{self, Random, Sampling};
+use crate::path::family_of;
 use crate::persist::Templates;
-use crate::stats::{WorkerCounters, ZeroBase};
-use crate::time::Epoch;
+use crate::stats::{Meter, WorkerCounters};
+use crate::time::{Epoch, NEVER, Nanos, seconds};
 use crate::trash::Trash;
 use crate::{
-    DirectorConfig, DropReason, Family, Packet, Protocol, RealServer, ServerConfig, ServerError,
-    ServiceConfig, ServiceError, ServiceKey, Stats, TemplateInfo, Timeouts, Tunables,
-    VirtualService, Worker,
+    DirectorConfig, DropReason, ForwardMethod, PersistenceEngine, Protocol, Rates, RealServer,
+    Seeds, ServerConfig, ServerError, ServiceConfig, ServiceError, ServiceKey, Stats, TemplateInfo,
+    Timeouts, Tunables, VirtualService, Worker,
 };
 
 /// Services and everything that workers share. Use it in an [`Arc`]; all methods take `&self`.
@@ -33,11 +35,38 @@ pub struct Director {
     pub(crate) templates: Templates,
     pub(crate) hasher: RandomState,
     pub(crate) max_connections: usize,
+    pub(crate) defence: defence::Shared,
+    /// Rises when connections of servers that are gone shall be looked for.
+    pub(crate) sweeps: AtomicU64,
+    /// Of samples; each worker has another one.
+    seed: AtomicU64,
     control: Mutex<Control>,
-    /// The trash's next time, readable without the lock.
-    trash_next: AtomicU64,
+    /// The next time of the trash and the defences, readable without the lock.
+    control_next: AtomicU64,
+    /// Servers of services by address, the one added last at the end; for packets that come from
+    /// servers without a connection.
+    servers: RwLock<HashMap<SocketAddr, Vec<Listed>, RandomState>>,
     totals: Mutex<Totals>,
-    zero: ZeroBase,
+    meter: Meter,
+    estimation: Mutex<Estimation>,
+    /// Free memory in pages, as last told.
+    available: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Listed {
+    service: Arc<VirtualService>,
+    server: Arc<RealServer>,
+}
+
+#[derive(Debug, Default)]
+struct Estimation {
+    /// Periods end at multiples of their length.
+    next: Nanos,
+    /// Whether averages are on their way to zero.
+    moving: bool,
+    /// The totals that were seen.
+    seen: Stats,
 }
 
 /// What workers read without a lock. A change makes a new one.
@@ -47,6 +76,12 @@ pub(crate) struct Snapshot {
     timeouts: Timeouts,
     pub(crate) timings: Timings,
     pub(crate) tunables: Tunables,
+    engines: Arc<HashMap<ServiceKey, Arc<dyn PersistenceEngine>, RandomState>>,
+    /// Whether an engine wants packets that come from servers.
+    pub(crate) accepts_servers: bool,
+    local: Arc<HashSet<IpAddr, RandomState>>,
+    /// One in so many packets that would open a connection is dropped; 0 = none.
+    pub(crate) drop_rate: i64,
 }
 
 type ServiceMap = HashMap<ServiceKey, Arc<VirtualService>, RandomState>;
@@ -55,6 +90,10 @@ type ServiceMap = HashMap<ServiceKey, Arc<VirtualService>, RandomState>;
 #[derive(Debug)]
 struct Control {
     trash: Trash,
+    /// When the defences are judged again.
+    defence_next: Nanos,
+    sampling: Sampling,
+    random: Random,
 }
 
 #[derive(Debug, Default)]
@@ -75,19 +114,40 @@ impl Director {
             timings: Timings::new(&config.timeouts),
             timeouts: config.timeouts,
             tunables: config.tunables,
+            engines: Arc::new(HashMap::with_hasher(hasher.clone())),
+            accepts_servers: false,
+            local: Arc::new(HashSet::with_hasher(hasher.clone())),
+            drop_rate: 0,
+        };
+        let defence_next = if defence::is_on(&config.tunables) {
+            0
+        } else {
+            NEVER
         };
         Self {
             epoch: Epoch::default(),
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             templates: Templates::new(hasher.clone(), config.max_templates),
+            servers: RwLock::new(HashMap::with_hasher(hasher.clone())),
             hasher,
             max_connections: config.max_connections.min(u32::MAX as usize / 4),
+            defence: defence::Shared::default(),
+            sweeps: AtomicU64::new(0),
+            seed: AtomicU64::new(a ^ b.rotate_left(32)),
             control: Mutex::new(Control {
                 trash: Trash::new(),
+                defence_next,
+                sampling: Sampling::default(),
+                random: Random::new(c ^ d.rotate_left(32)),
             }),
-            trash_next: AtomicU64::new(crate::time::NEVER),
+            control_next: AtomicU64::new(defence_next),
             totals: Mutex::default(),
-            zero: ZeroBase::default(),
+            meter: Meter::default(),
+            estimation: Mutex::new(Estimation {
+                next: ESTIMATION,
+                ..Estimation::default()
+            }),
+            available: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -95,7 +155,10 @@ impl Director {
     pub fn worker(self: &Arc<Self>) -> Worker {
         let counters = Arc::new(WorkerCounters::default());
         self.totals.lock().workers.push(Arc::clone(&counters));
-        Worker::new(Arc::clone(self), counters)
+        let seed = self
+            .seed
+            .fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
+        Worker::new(Arc::clone(self), counters, seed)
     }
 
     /// Adds a service without servers.
@@ -111,7 +174,11 @@ impl Director {
         if self.service(&key).is_some() {
             return Err(ServiceError::Exists);
         }
-        let service = Arc::new(VirtualService::with_key(key, config)?);
+        let service = Arc::new(VirtualService::with_key(
+            key,
+            config,
+            self.scheduler_seeds(&key),
+        )?);
         self.change_services(|services| {
             services.insert(key, Arc::clone(&service));
         });
@@ -134,7 +201,7 @@ impl Director {
     }
 
     /// Removes a service and its servers. Their connections end in their own time; their packets
-    /// are dropped.
+    /// are dropped (see [`Tunables::expire_nodest_conn`]).
     ///
     /// # Errors
     /// [`ServiceError::NotFound`]
@@ -145,9 +212,12 @@ impl Director {
         self.change_services(|services| {
             services.remove(key);
         });
+        self.change_engine(key, None);
         for server in service.unlink_all() {
+            self.unlist(&server);
             control.trash.put(now, &service, *key, server);
         }
+        self.sweep();
         self.publish(&control);
         Ok(())
     }
@@ -185,10 +255,17 @@ impl Director {
         }
         let revived = control.trash.revive(&service, *key, addr);
         self.publish(&control);
-        match revived {
+        let added = match revived {
             Some(server) => service.insert(server, &config),
             None => service.add_server(addr, config),
+        };
+        if let Ok(server) = &added {
+            self.servers.write().entry(addr).or_default().push(Listed {
+                service,
+                server: Arc::clone(server),
+            });
         }
+        added
     }
 
     /// Replaces a server's parameters.
@@ -224,7 +301,9 @@ impl Director {
         let mut control = self.control.lock();
         let service = self.service(key).ok_or(ServerError::NoService)?;
         let server = service.remove_server(addr)?;
+        self.unlist(&server);
         control.trash.put(now, &service, *key, server);
+        self.sweep();
         self.publish(&control);
         Ok(())
     }
@@ -249,10 +328,29 @@ impl Director {
         self.snapshot.load().timeouts
     }
 
-    /// Replaces the tunables; they act on the next packet.
+    /// Replaces the tunables; they act on the next packet. A changed mode of a defence is judged at
+    /// once, and [`tunables`](Self::tunables) shows what came out.
     pub fn set_tunables(&self, tunables: Tunables) {
-        let _control = self.control.lock();
+        let mut control = self.control.lock();
+        let modes = |tunables: &Tunables| {
+            [
+                tunables.drop_entry,
+                tunables.drop_packet,
+                tunables.secure_tcp,
+            ]
+        };
+        let old = self.tunables();
         self.change(|snapshot| snapshot.tunables = tunables);
+        if modes(&old) != modes(&tunables) {
+            self.evaluate();
+            if !defence::is_on(&tunables) {
+                control.defence_next = NEVER;
+                control.sampling.stop();
+            } else if control.defence_next == NEVER {
+                control.defence_next = 0;
+            }
+        }
+        self.publish(&control);
     }
 
     /// The tunables.
@@ -260,15 +358,57 @@ impl Director {
         self.snapshot.load().tunables
     }
 
-    /// Traffic of all services since creation or the last [`zero`](Self::zero).
-    pub fn stats(&self) -> Stats {
-        self.zero.read(self.raw_stats())
+    /// Sets or takes away the persistence engine of a service. Editing the service leaves it.
+    ///
+    /// # Errors
+    /// [`ServiceError::NotFound`]
+    pub fn set_engine(
+        &self,
+        key: &ServiceKey,
+        engine: Option<Arc<dyn PersistenceEngine>>,
+    ) -> Result<(), ServiceError> {
+        let _control = self.control.lock();
+        self.service(key).ok_or(ServiceError::NotFound)?;
+        self.change_engine(key, engine);
+        Ok(())
     }
 
-    /// Starts all statistics from zero: totals, services and servers. Drop counts go on.
+    /// The persistence engine of a service.
+    pub fn engine(&self, key: &ServiceKey) -> Option<Arc<dyn PersistenceEngine>> {
+        self.snapshot.load().engines.get(key).cloned()
+    }
+
+    /// Tells which addresses are the director's own, for [`Tunables::cache_bypass`].
+    pub fn set_local_addresses(&self, addresses: impl IntoIterator<Item = IpAddr>) {
+        let mut local = HashSet::with_hasher(self.hasher.clone());
+        local.extend(addresses);
+        let _control = self.control.lock();
+        self.change(|snapshot| snapshot.local = Arc::new(local));
+    }
+
+    /// Tells how much memory is free, in pages of 4 KiB, for the automatic defences. They judge it
+    /// once a second; until it is told, memory is never low.
+    pub fn handle_memory(&self, now: Instant, available: u64) {
+        self.epoch.nanos(now);
+        self.available.store(available, Ordering::Relaxed);
+    }
+
+    /// Traffic of all services since creation or the last [`zero`](Self::zero).
+    pub fn stats(&self) -> Stats {
+        self.meter.read(self.raw_stats())
+    }
+
+    /// Smoothed rates of the traffic of all services.
+    pub fn rates(&self) -> Rates {
+        self.meter.rates()
+    }
+
+    /// Starts all statistics from zero: totals, services and servers. As in the kernel, what was
+    /// counted since the last estimation (at most two seconds) shows up afterwards. Drop counts go
+    /// on.
     pub fn zero(&self) {
         self.services().iter().for_each(|service| service.zero());
-        self.zero.zero(self.raw_stats());
+        self.meter.zero(self.raw_stats());
     }
 
     /// Packets that workers dropped for `reason`.
@@ -287,24 +427,55 @@ impl Director {
         self.templates.infos(&self.epoch)
     }
 
-    /// Ends templates and forgets removed servers whose time has come.
+    /// Ends templates and forgets removed servers whose time has come, estimates rates and judges
+    /// the defences.
     pub fn handle_timeout(&self, now: Instant) {
         let now = self.epoch.nanos(now);
         self.templates.handle_timeout(now);
-        if self.trash_next.load(Ordering::Relaxed) <= now {
+        self.estimate(now);
+        if self.control_next.load(Ordering::Relaxed) <= now {
             let mut control = self.control.lock();
+            // What schedulers' caches forget until now no longer holds a removed server.
+            if let Some(now) = self.epoch.instant(now) {
+                self.services()
+                    .iter()
+                    .for_each(|service| service.handle_timeout(now));
+            }
             control.trash.handle_timeout(now);
+            self.defend(&mut control, now);
             self.publish(&control);
         }
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout); `None` means never.
+    /// When to call [`handle_timeout`](Self::handle_timeout); `None` means never, until a packet
+    /// passes or something is changed.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.epoch.instant(
-            self.templates
-                .next()
-                .min(self.trash_next.load(Ordering::Relaxed)),
-        )
+        let next = self
+            .templates
+            .next()
+            .min(self.control_next.load(Ordering::Relaxed))
+            .min(self.next_estimation());
+        self.epoch.instant(next)
+    }
+
+    /// The server that masquerades behind this address for a service of the protocol, and the
+    /// service; the one added last.
+    pub(crate) fn nat_server(
+        &self,
+        protocol: Protocol,
+        addr: SocketAddr,
+    ) -> Option<(Arc<VirtualService>, Arc<RealServer>)> {
+        let servers = self.servers.read();
+        let serves = |listed: &&Listed| {
+            listed.server.method() == ForwardMethod::Nat
+                && match listed.service.key() {
+                    Some(ServiceKey::Address { protocol: of, .. }) => of == protocol,
+                    Some(ServiceKey::Mark { .. }) => true,
+                    None => false,
+                }
+        };
+        let found = servers.get(&addr)?.iter().rev().find(serves)?;
+        Some((Arc::clone(&found.service), Arc::clone(&found.server)))
     }
 
     pub(crate) fn retire_worker(&self, counters: &Arc<WorkerCounters>) {
@@ -315,6 +486,15 @@ impl Director {
         totals.past = totals.past.plus(counters.raw());
         for reason in DropReason::ALL {
             totals.past_dropped[reason as usize] += counters.dropped(reason);
+        }
+    }
+
+    /// Services draw differently. The key of `maglev` is the same everywhere, so that directors can
+    /// agree.
+    fn scheduler_seeds(&self, key: &ServiceKey) -> Seeds {
+        Seeds {
+            draws: self.hasher.hash_one(key),
+            ..Seeds::default()
         }
     }
 
@@ -337,27 +517,128 @@ impl Director {
         self.change(|snapshot| f(Arc::make_mut(&mut snapshot.services)));
     }
 
+    fn change_engine(&self, key: &ServiceKey, engine: Option<Arc<dyn PersistenceEngine>>) {
+        self.change(|snapshot| {
+            let engines = Arc::make_mut(&mut snapshot.engines);
+            match engine {
+                Some(engine) => engines.insert(*key, engine),
+                None => engines.remove(key),
+            };
+            snapshot.accepts_servers = engines.values().any(|engine| engine.accepts_servers());
+        });
+    }
+
     fn publish(&self, control: &Control) {
-        self.trash_next
-            .store(control.trash.next(), Ordering::Relaxed);
+        self.control_next.store(
+            control.trash.next().min(control.defence_next),
+            Ordering::Relaxed,
+        );
+    }
+
+    fn unlist(&self, server: &Arc<RealServer>) {
+        let mut servers = self.servers.write();
+        if let Some(listed) = servers.get_mut(&server.addr()) {
+            listed.retain(|listed| !Arc::ptr_eq(&listed.server, server));
+            if listed.is_empty() {
+                servers.remove(&server.addr());
+            }
+        }
+    }
+
+    /// Lets workers look for connections of servers that are gone.
+    fn sweep(&self) {
+        if self.tunables().expire_nodest_conn {
+            self.sweeps.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    fn evaluate(&self) {
+        let available = self.available.load(Ordering::Relaxed);
+        let found = defence::evaluate(&self.tunables(), available);
+        if found.restarts {
+            self.defence.restart(found.rate);
+        }
+        let present = self.snapshot.load();
+        let mut tunables = present.tunables;
+        tunables.drop_entry = found.drop_entry;
+        tunables.drop_packet = found.drop_packet;
+        tunables.secure_tcp = found.secure_tcp;
+        if tunables != present.tunables || present.drop_rate != found.rate {
+            self.change(|snapshot| {
+                snapshot.tunables = tunables;
+                snapshot.drop_rate = found.rate;
+            });
+        }
+    }
+
+    fn defend(&self, control: &mut Control, now: Nanos) {
+        if control.defence_next > now {
+            return;
+        }
+        let Control {
+            sampling,
+            random,
+            defence_next,
+            ..
+        } = control;
+        if !sampling.is_pending() {
+            self.evaluate();
+        }
+        *defence_next = now + defence::PERIOD;
+        if self.tunables().drop_entry.is_active() {
+            let count = u32::try_from(self.templates.len()).unwrap_or(u32::MAX);
+            let draws = sampling.step(now, count);
+            self.templates.thin(now, draws, random, &self.defence);
+            *defence_next = sampling.next(now);
+        } else {
+            sampling.stop();
+        }
+    }
+
+    fn estimate(&self, now: Nanos) {
+        let mut estimation = self.estimation.lock();
+        if now < estimation.next {
+            return;
+        }
+        let missed = now - estimation.next >= ESTIMATION;
+        let last = now / ESTIMATION * ESTIMATION;
+        estimation.next = last + ESTIMATION;
+        // After a rest: what woke it belongs to the period that ends next.
+        let rested = !estimation.moving && missed && last != now;
+        if rested || !self.tunables().run_estimation {
+            return;
+        }
+        let raw = self.raw_stats();
+        estimation.seen = raw;
+        estimation.moving = self.meter.estimate(raw);
+        for service in self.services() {
+            estimation.moving |= service.estimate();
+        }
+    }
+
+    fn next_estimation(&self) -> Nanos {
+        let estimation = self.estimation.lock();
+        let rests = !estimation.moving && estimation.seen == self.raw_stats();
+        if rests || !self.tunables().run_estimation {
+            NEVER
+        } else {
+            estimation.next
+        }
     }
 }
 
 impl Snapshot {
-    /// The service of a client's packet: mark, exact address and port, FTP's data ports, every
+    /// The service of a packet to `target`: mark, exact address and port, FTP's data ports, every
     /// port.
-    pub(crate) fn find(&self, packet: &Packet) -> Option<&Arc<VirtualService>> {
-        let (vip, port, protocol) = (
-            packet.destination.ip(),
-            packet.destination.port(),
-            packet.protocol,
-        );
-        if let Some(mark) = NonZeroU32::new(packet.mark) {
-            let family = if vip.is_ipv4() {
-                Family::Inet
-            } else {
-                Family::Inet6
-            };
+    pub(crate) fn find(
+        &self,
+        protocol: Protocol,
+        target: SocketAddr,
+        mark: u32,
+    ) -> Option<&Arc<VirtualService>> {
+        let (vip, port) = (target.ip(), target.port());
+        if let Some(mark) = NonZeroU32::new(mark) {
+            let family = family_of(vip);
             if let Some(service) = self.services.get(&ServiceKey::Mark { family, mark }) {
                 return Some(service);
             }
@@ -375,7 +656,30 @@ impl Snapshot {
             .or_else(|| if may_be_ftp_data { at(FTP) } else { None })
             .or_else(|| at(0))
     }
+
+    /// Whether the secure TCP tables apply.
+    pub(crate) fn secure(&self) -> bool {
+        self.tunables.secure_tcp.is_active()
+    }
+
+    pub(crate) fn engine(&self, service: &VirtualService) -> Option<&Arc<dyn PersistenceEngine>> {
+        if self.engines.is_empty() {
+            return None;
+        }
+        self.engines.get(&service.key()?)
+    }
+
+    /// Whether a packet without a server may go on to this address.
+    pub(crate) fn may_bypass_to(&self, ip: IpAddr) -> bool {
+        let is_unicast = match ip {
+            IpAddr::V4(ip) => !(ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast()),
+            IpAddr::V6(ip) => !(ip.is_unspecified() || ip.is_multicast()),
+        };
+        is_unicast && !ip.is_loopback() && !self.local.contains(&ip)
+    }
 }
 
 pub(crate) const FTP: u16 = 21;
 pub(crate) const FTP_DATA: u16 = 20;
+/// Length of an estimation period.
+const ESTIMATION: Nanos = seconds(2);

@@ -3,20 +3,25 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::RealServer;
 use crate::real_server::Class;
+use crate::{Ended, RealServer};
 
 /// One active connection to a real server, counted until the lease is dropped.
+///
+/// It borrows nothing: it may be kept, sent and dropped anywhere, also after its server or service
+/// is gone.
 #[derive(Debug)]
 #[must_use = "the connection is counted only while the lease lives"]
 pub struct Lease {
     server: Arc<RealServer>,
+    generation: u32,
 }
 
 impl Lease {
-    /// Takes over a connection that is already bound.
-    pub(crate) fn new(server: Arc<RealServer>) -> Self {
-        Self { server }
+    /// Takes over a connection that is already bound. `generation` is the server's when it had a
+    /// weight or was locked, so that no forced end is missed.
+    pub(crate) fn new(server: Arc<RealServer>, generation: u32) -> Self {
+        Self { server, generation }
     }
 
     /// Where to connect to.
@@ -28,10 +33,33 @@ impl Lease {
     pub fn server(&self) -> &Arc<RealServer> {
         &self.server
     }
+
+    /// Whether a [`Drain`](crate::Drain) of the server forced the end of this connection: close it.
+    pub fn is_ended(&self) -> bool {
+        self.server.watch().generation() != self.generation
+    }
+
+    /// Resolves when [`is_ended`](Self::is_ended) becomes true. Works with any runtime.
+    pub fn ended(&self) -> Ended<'_> {
+        Ended::new(&self.server, self.generation)
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         self.server.unbind(Class::Active);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leases_travel() {
+        fn travels<T: Send + Sync + 'static>() {}
+        travels::<Lease>();
+        travels::<crate::VirtualService>();
+        travels::<crate::Drain>();
     }
 }

@@ -15,7 +15,8 @@
 //! service.add_server("192.0.2.11:80".parse()?, twice)?;
 //! service.add_server("192.0.2.12:80".parse()?, ServerConfig::default())?;
 //!
-//! let lease = service.lease("198.51.100.7:40000".parse()?).expect("a server is usable");
+//! let client: std::net::SocketAddr = "198.51.100.7:40000".parse()?;
+//! let lease = service.connect(client)?;
 //! assert_eq!(lease.addr(), "192.0.2.12:80".parse()?); // a tie: the newest server comes first
 //! assert_eq!(lease.server().active(), 1);
 //! service.set_weight(lease.addr(), Weight::QUIESCED)?; // no new connections, this one stays
@@ -45,6 +46,7 @@
 //!     destination: "203.0.113.10:80".parse()?,
 //!     direction: Direction::Inbound,
 //!     tcp_flags: TcpFlags::SYN,
+//!     sctp: None,
 //!     length: 60,
 //!     mark: 0,
 //! };
@@ -63,6 +65,27 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Which scheduler
+//!
+//! | when | scheduler | what decides | cost of a pick |
+//! |---|---|---|---|
+//! | connections differ in length (the default) | `wlc`; `lc` ignores weights | open connections per weight | O(log n), lock |
+//! | … and few, long ones: look at active ones only | `sed`; `nq` fills idle servers first | active + 1 per weight | O(log n), lock |
+//! | connections are short and alike | `rr`, `wrr` | turn | O(1), no lock |
+//! | a client shall keep its server, and directors shall agree | `maglev` | client's address | O(1), no lock |
+//! | … as the kernel does it | `mh`; `sh` moves nearly all clients when servers change | client's address | O(1), no lock |
+//! | caches: a destination shall keep its server | `lblc`; `lblcr` spreads hot ones; `dh` without memory | destination | O(log n), lock |
+//! | one server works, others wait | `fo` | largest weight | O(log n), lock |
+//! | fill one server, then the next | `ovf` | active against weight | O(log n), lock |
+//! | random, with an eye on load | `twos` | better of two draws | O(n), lock |
+//!
+//! No scheduler chooses a server of weight 0, an unhealthy or an overloaded one; with nobody left
+//! the answer is "no server". The hashes `sh`, `mh` and `dh` do not look for another server unless
+//! [`SchedulerFlags::FALLBACK`] is set (`dh` never does), `maglev` always does; [`lblc`] keeps
+//! using an overloaded server that it remembers. A program's own rule is a [`Scheduler`].
+//!
+//! [`lblc`]: LocalityLeastConnection
+//!
 //! # Decisions
 //!
 //! They are those of the kernel's IPVS, ties and oddities included: servers are scanned newest
@@ -77,46 +100,60 @@
 //!
 //! # What is not here
 //!
-//! SCTP states, the FTP helper, persistence engines, ICMP, flood defence and connection
-//! synchronisation; after [`Tunables::expire_nodest_conn`] was set, connections of a removed server
-//! end at their next packet rather than in a sweep.
+//! Bytes: what an FTP helper reads and rewrites, what becomes of ICMP errors, and the protocol of
+//! connection synchronisation, for which [`Worker`] has the table's side. The kernel's check for
+//! packets that come from the director itself is left out: it has no clients of its own.
 //!
 //! # Cost
 //!
 //! A packet of a known connection: one hash, one lookup, one cache line of entry, and its server's
-//! counters; no lock, no allocation. A new connection takes its service's lock for the pick and,
-//! with persistence, one template shard's. Timers are never scanned.
+//! counters; no lock, no allocation. A new connection takes its service's lock for the pick unless
+//! the scheduler needs none and no server has a threshold; with persistence, one template shard's. Timers are never scanned.
 
 mod conn;
+mod defence;
 mod director;
+mod drain;
+mod engine;
+mod expect;
 mod lease;
 mod packet;
+mod path;
 mod persist;
+mod pick;
 mod real_server;
 mod scheduler;
 mod service;
 mod stats;
+mod sync;
 mod time;
 mod trash;
 mod tunables;
 mod worker;
 
-pub use conn::state::{State, TcpState, Timeouts};
+pub use conn::state::{SctpState, State, TcpState, Timeouts};
 pub use director::Director;
+pub use drain::{Drain, DrainEvent, Ended, Remaining};
+pub use engine::{EngineKind, PersistenceEngine, Sip, UnknownEngine};
+pub use expect::ExpectError;
 pub use lease::Lease;
 pub use packet::{
-    Direction, DropReason, Family, ForwardMethod, Packet, Protocol, TcpFlags, Verdict,
+    Direction, DropReason, Family, ForwardMethod, Packet, Protocol, SctpEvent, TcpFlags, Verdict,
 };
 pub use persist::{TemplateInfo, TemplateTarget};
+pub use pick::{ConnectError, Flow, Picker};
 pub use real_server::{InvalidWeight, RealServer, ServerConfig, Weight};
 pub use scheduler::{
-    ParseSchedulerError, Request, RoundRobin, Scheduler, SchedulerKind, Servers,
-    WeightedLeastConnection, WeightedRoundRobin,
+    DestinationHash, Failover, InvalidSlots, LeastConnection, LocalityLeastConnection, Maglev,
+    MaglevHash, NeverQueue, Overflow, ParseSchedulerError, ReplicatedLocality, Request, RoundRobin,
+    Scheduler, SchedulerKind, Seeds, Servers, SharedPick, ShortestExpectedDelay, SourceHash,
+    Superseded, TwoChoices, WeightedLeastConnection, WeightedRoundRobin,
 };
 pub use service::{
     Granularity, Persistence, SchedulerFlags, ServerError, ServiceConfig, ServiceError, ServiceKey,
     VirtualService,
 };
-pub use stats::Stats;
-pub use tunables::{DirectorConfig, Tunables};
+pub use stats::{Rates, Stats};
+pub use sync::{ConnectionEvent, ImportError, ImportedConnection};
+pub use tunables::{Defence, DirectorConfig, SyncTunables, Tunables};
 pub use worker::{ConnectionInfo, Worker};

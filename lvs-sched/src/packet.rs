@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 
 /// Transport protocol of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum Protocol {
     /// TCP, protocol number 6.
     Tcp,
     /// UDP, protocol number 17.
     Udp,
-    /// SCTP, protocol number 132. Services may be configured; packets are answered with
-    /// [`Verdict::NotOurs`].
+    /// SCTP, protocol number 132.
     Sctp,
 }
 
@@ -48,6 +49,8 @@ impl fmt::Display for Protocol {
 
 /// Address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum Family {
     /// IPv4.
     Inet,
@@ -110,6 +113,59 @@ impl std::ops::BitOr for TcpFlags {
     }
 }
 
+/// What an SCTP packet means to the balancer, by its first chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[expect(missing_docs, reason = "the names are RFC 9260's chunk types")]
+pub enum SctpEvent {
+    /// DATA, SACK, HEARTBEAT and its answer, ECNE, CWR, and everything unknown.
+    Data,
+    Init,
+    InitAck,
+    CookieEcho,
+    CookieAck,
+    Shutdown,
+    ShutdownAck,
+    ShutdownComplete,
+    Error,
+    Abort,
+}
+
+impl SctpEvent {
+    /// Reads what follows the common header of 12 bytes. `None` if there is no whole chunk header.
+    ///
+    /// An ABORT that is bundled behind COOKIE ECHO or COOKIE ACK counts as ABORT; other chunks
+    /// behind the first are not looked at.
+    pub fn parse(chunks: &[u8]) -> Option<Self> {
+        let kind = *chunks.get(..4)?.first()?;
+        let event = Self::of(kind);
+        if matches!(event, Self::CookieEcho | Self::CookieAck) {
+            let length = usize::from(u16::from_be_bytes([chunks[2], chunks[3]]));
+            let next = chunks.get(length.next_multiple_of(4)..);
+            let is_abort = |next: &[u8]| next.len() >= 4 && Self::of(next[0]) == Self::Abort;
+            if length >= 4 && next.is_some_and(is_abort) {
+                return Some(Self::Abort);
+            }
+        }
+        Some(event)
+    }
+
+    const fn of(kind: u8) -> Self {
+        match kind {
+            1 => Self::Init,
+            2 => Self::InitAck,
+            6 => Self::Abort,
+            7 => Self::Shutdown,
+            8 => Self::ShutdownAck,
+            9 => Self::Error,
+            10 => Self::CookieEcho,
+            11 => Self::CookieAck,
+            14 => Self::ShutdownComplete,
+            _ => Self::Data,
+        }
+    }
+}
+
 /// What the balancer needs to know of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {
@@ -123,6 +179,8 @@ pub struct Packet {
     pub direction: Direction,
     /// TCP flags; ignored for other protocols.
     pub tcp_flags: TcpFlags,
+    /// What an SCTP packet means; `None` for other protocols or if it has no chunk.
+    pub sctp: Option<SctpEvent>,
     /// Length of the IP packet in bytes, IP header included.
     pub length: u32,
     /// Firewall mark, 0 for none.
@@ -152,7 +210,7 @@ pub enum Verdict {
     NotOurs,
     /// Discard it silently. Counted, see [`Director::dropped`](crate::Director::dropped).
     Drop(DropReason),
-    /// Discard it and answer the client with ICMP port unreachable.
+    /// Discard it and answer its sender with ICMP port unreachable.
     Reject,
 }
 
@@ -164,17 +222,36 @@ pub enum DropReason {
     TableFull,
     /// The connection's real server was removed from its service.
     ServerRemoved,
+    /// An ICMP error would have begun a connection, but no server is usable.
+    NoServer,
+    /// Thinned out by [`Tunables::drop_packet`](crate::Tunables::drop_packet).
+    Defence,
+    /// The persistence engine found nothing to go by.
+    Engine,
+    /// An SCTP packet without a chunk that belongs to no connection.
+    Malformed,
 }
 
 impl DropReason {
     /// All reasons, for listings.
-    pub const ALL: [Self; 2] = [Self::TableFull, Self::ServerRemoved];
+    pub const ALL: [Self; 6] = [
+        Self::TableFull,
+        Self::ServerRemoved,
+        Self::NoServer,
+        Self::Defence,
+        Self::Engine,
+        Self::Malformed,
+    ];
 
     /// Short name for counters.
     pub const fn name(self) -> &'static str {
         match self {
             Self::TableFull => "table-full",
             Self::ServerRemoved => "server-removed",
+            Self::NoServer => "no-server",
+            Self::Defence => "defence",
+            Self::Engine => "engine",
+            Self::Malformed => "malformed",
         }
     }
 }
@@ -188,6 +265,8 @@ impl fmt::Display for DropReason {
 /// How packets reach a real server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum ForwardMethod {
     /// Destination address and port are rewritten, replies are rewritten back.
     #[doc(alias = "masquerading")]
@@ -200,6 +279,10 @@ pub enum ForwardMethod {
     #[default]
     #[doc(alias = "gatewaying")]
     DirectRoute = 3,
+    /// No server: the packet goes on to where it was sent
+    /// ([`Tunables::cache_bypass`](crate::Tunables::cache_bypass)). Of connections only; a server
+    /// cannot have it.
+    Bypass = 4,
     /// Source and destination are rewritten.
     FullNat = 5,
 }
@@ -215,8 +298,42 @@ impl ForwardMethod {
             0 => Self::Nat,
             1 => Self::Local,
             2 => Self::Tunnel,
+            4 => Self::Bypass,
             5 => Self::FullNat,
             _ => Self::DirectRoute,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sctp_events_follow_the_first_chunk() {
+        let chunk = |kind: u8, length: u8| [kind, 0, 0, length];
+        let parse = |chunks: &[[u8; 4]]| SctpEvent::parse(chunks.concat().as_slice());
+        assert_eq!(parse(&[]), None);
+        assert_eq!(SctpEvent::parse(&[1, 0, 0]), None);
+        assert_eq!(parse(&[chunk(1, 20)]), Some(SctpEvent::Init));
+        assert_eq!(parse(&[chunk(14, 4)]), Some(SctpEvent::ShutdownComplete));
+        for data in [0, 3, 4, 5, 12, 13, 15, 64, 255] {
+            assert_eq!(parse(&[chunk(data, 4), chunk(6, 4)]), Some(SctpEvent::Data));
+        }
+        for cookie in [10, 11] {
+            assert_eq!(
+                parse(&[chunk(cookie, 4), chunk(6, 4)]),
+                Some(SctpEvent::Abort)
+            );
+            assert_eq!(
+                parse(&[chunk(cookie, 6), [0; 4], chunk(6, 4)]),
+                Some(SctpEvent::Abort)
+            );
+            assert_ne!(
+                parse(&[chunk(cookie, 3), chunk(6, 4)]),
+                Some(SctpEvent::Abort)
+            );
+            assert_ne!(parse(&[chunk(cookie, 255)]), Some(SctpEvent::Abort));
         }
     }
 }

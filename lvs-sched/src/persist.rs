@@ -7,17 +7,20 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use ahash::RandomState;
 use parking_lot::Mutex;
 
+use crate::conn::chunks::Slab;
+use crate::conn::table::PROLONGATION;
 use crate::conn::wheel::Wheel;
+use crate::defence::{self, Random};
 use crate::real_server::Class;
-use crate::time::{Epoch, NEVER, Nanos, seconds};
-use crate::{Protocol, RealServer};
+use crate::time::{Epoch, NEVER, Nanos};
+use crate::{Protocol, RealServer, VirtualService};
 
 /// What a template applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,7 +32,7 @@ pub enum TemplateTarget {
 }
 
 /// A template, for listings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TemplateInfo {
     /// Protocol; `None` for the templates of mark services, which hold for all.
@@ -46,16 +49,19 @@ pub struct TemplateInfo {
     pub retired: bool,
     /// Connections that it controls.
     pub controls: u32,
+    /// The persistence engine and its string.
+    pub engine: Option<(&'static str, Arc<[u8]>)>,
     /// When its timer fires.
     pub deadline: Instant,
 }
 
 /// Key of a template. Protocol `None` is "any", of mark services.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TemplateKey {
     pub(crate) protocol: Option<Protocol>,
     pub(crate) client: IpAddr,
     pub(crate) target: TemplateTarget,
+    pub(crate) engine: Option<(&'static str, Arc<[u8]>)>,
 }
 
 /// What connections hold of their template.
@@ -70,9 +76,19 @@ pub(crate) struct Template {
     /// it controlled one when it fired.
     released: AtomicU64,
     assured: AtomicBool,
+    /// Its place in its shard.
+    id: u32,
+    /// Whose it is, as long as the service lives.
+    service: Weak<VirtualService>,
+    /// Packets of one-packet connections.
+    packets: AtomicU32,
 }
 
 impl Template {
+    pub(crate) fn count_packet(&self) {
+        self.packets.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn server(&self) -> &Arc<RealServer> {
         &self.server
     }
@@ -111,9 +127,12 @@ pub(crate) struct Grant {
 }
 
 /// What a caller wants of a template.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Want {
+#[derive(Debug)]
+pub(crate) struct Want<'a> {
     pub(crate) key: TemplateKey,
+    pub(crate) service: &'a Arc<VirtualService>,
+    /// The only server that will do.
+    pub(crate) server: Option<&'a Arc<RealServer>>,
     pub(crate) timeout: Nanos,
     /// Row 1 of the key table: the template shows its server's port.
     pub(crate) server_port: bool,
@@ -140,8 +159,7 @@ struct Shard {
 #[derive(Debug)]
 struct State {
     by_key: HashMap<TemplateKey, u32, RandomState>,
-    slots: Vec<Option<Slot>>,
-    free: Vec<u32>,
+    slots: Slab<Slot>,
     wheel: Wheel,
     due: Vec<u32>,
 }
@@ -174,8 +192,7 @@ impl Templates {
         let shard = || Shard {
             state: Mutex::new(State {
                 by_key: HashMap::with_hasher(hasher.clone()),
-                slots: Vec::new(),
-                free: Vec::new(),
+                slots: Slab::default(),
                 wheel: Wheel::default(),
                 due: Vec::new(),
             }),
@@ -195,7 +212,7 @@ impl Templates {
     pub(crate) fn take(
         &self,
         now: Nanos,
-        want: &Want,
+        want: &Want<'_>,
         schedule: impl FnOnce() -> Option<Arc<RealServer>>,
     ) -> Result<Grant, NoTemplate> {
         let shard = self.shard(&want.key);
@@ -208,7 +225,14 @@ impl Templates {
                 found = None;
             } else {
                 let server = slot.template.server();
-                if !server.is_available() || want.expire_quiescent && server.is_quiesced() {
+                let other = want
+                    .server
+                    .is_some_and(|wanted| !Arc::ptr_eq(wanted, server));
+                if other
+                    || !server.is_available()
+                    || server.watch().is_forced()
+                    || want.expire_quiescent && server.is_quiesced()
+                {
                     slot.retired = true;
                     state.by_key.remove(&want.key);
                     found = None;
@@ -239,6 +263,61 @@ impl Templates {
         Ok(Grant { template, bound })
     }
 
+    /// Ends a template because the last connection that it controlled was ended by force, unless it
+    /// is assured or controls another one by now.
+    pub(crate) fn cascade(&self, template: &Arc<Template>) {
+        let shard = self.shard(&template.key);
+        let mut state = shard.state.lock();
+        let is_it = |slot: &Slot| Arc::ptr_eq(&slot.template, template);
+        if state.slots.get(template.id).is_some_and(is_it)
+            && template.controls.load(Ordering::Acquire) == 0
+            && !template.assured.load(Ordering::Relaxed)
+        {
+            self.end(&mut state, template.id);
+            shard.next.store(state.wheel.next(), Ordering::Relaxed);
+        }
+    }
+
+    /// Number of templates.
+    pub(crate) fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Looks at `draws` templates by chance, for [`Tunables::drop_entry`](crate::Tunables).
+    pub(crate) fn thin(
+        &self,
+        now: Nanos,
+        draws: u32,
+        random: &mut Random,
+        shared: &defence::Shared,
+    ) {
+        for _ in 0..draws {
+            let shard = &self.shards[random.below(SHARDS as u32) as usize];
+            let mut state = shard.state.lock();
+            let id = random.below(state.slots.places());
+            let Some(slot) = state.slots.get(id) else {
+                continue;
+            };
+            let template = &*slot.template;
+            let one_packet = template
+                .service
+                .upgrade()
+                .is_some_and(|service| service.config().one_packet);
+            let ends = template.controls.load(Ordering::Acquire) == 0
+                && if one_packet {
+                    let restarted = slot.deadline.saturating_sub(slot.timeout);
+                    let packets = template.packets.load(Ordering::Relaxed);
+                    shared.thins(packets, now.saturating_sub(restarted))
+                } else {
+                    !template.assured.load(Ordering::Relaxed)
+                };
+            if ends {
+                self.end(&mut state, id);
+                shard.next.store(state.wheel.next(), Ordering::Relaxed);
+            }
+        }
+    }
+
     pub(crate) fn next(&self) -> Nanos {
         self.shards
             .iter()
@@ -257,15 +336,17 @@ impl Templates {
                 slots, wheel, due, ..
             } = &mut *state;
             let deadline = |id: u32| {
-                slots[id as usize].as_mut().map_or(0, |slot| {
+                slots.get_mut(id).map_or(0, |slot| {
                     slot.armed = slot.settle(now);
                     slot.armed
                 })
             };
             wheel.advance(now, deadline, due);
-            for id in std::mem::take(due) {
+            let mut ended = std::mem::take(due);
+            for id in ended.drain(..) {
                 self.end(&mut state, id);
             }
+            state.due = ended;
             shard.next.store(state.wheel.next(), Ordering::Relaxed);
         }
     }
@@ -274,13 +355,7 @@ impl Templates {
         let mut infos = Vec::new();
         for shard in &self.shards {
             let state = shard.state.lock();
-            infos.extend(
-                state
-                    .slots
-                    .iter()
-                    .flatten()
-                    .filter_map(|slot| slot.info(epoch)),
-            );
+            infos.extend(state.slots.iter().filter_map(|slot| slot.info(epoch)));
         }
         infos
     }
@@ -290,7 +365,13 @@ impl Templates {
         &self.shards[(self.hasher.hash_one(key) >> 48) as usize % SHARDS]
     }
 
-    fn begin(&self, state: &mut State, want: &Want, now: Nanos, server: Arc<RealServer>) -> u32 {
+    fn begin(
+        &self,
+        state: &mut State,
+        want: &Want<'_>,
+        now: Nanos,
+        server: Arc<RealServer>,
+    ) -> u32 {
         server.bind(Class::Persistent);
         self.count.fetch_add(1, Ordering::Relaxed);
         let port = if want.server_port {
@@ -298,38 +379,34 @@ impl Templates {
         } else {
             0
         };
-        let template = Arc::new(Template {
-            key: want.key,
-            server,
-            port,
-            controls: AtomicU32::new(0),
-            released: AtomicU64::new(0),
-            assured: AtomicBool::new(false),
-        });
         let deadline = now + want.timeout;
-        let slot = Slot {
-            template,
+        let id = state.slots.insert_with(|id| Slot {
+            template: Arc::new(Template {
+                key: want.key.clone(),
+                server,
+                port,
+                controls: AtomicU32::new(0),
+                released: AtomicU64::new(0),
+                assured: AtomicBool::new(false),
+                id,
+                service: Arc::downgrade(want.service),
+                packets: AtomicU32::new(0),
+            }),
             timeout: want.timeout,
             deadline,
             armed: deadline,
             retired: false,
-        };
-        let id = state.free.pop().unwrap_or(state.slots.len() as u32);
-        if id as usize == state.slots.len() {
-            state.slots.push(None);
-        }
-        state.slots[id as usize] = Some(slot);
-        state.by_key.insert(want.key, id);
+        });
+        state.by_key.insert(want.key.clone(), id);
         state.wheel.arm(id, deadline);
         id
     }
 
     fn end(&self, state: &mut State, id: u32) {
         state.wheel.cancel(id);
-        let Some(slot) = state.slots[id as usize].take() else {
+        let Some(slot) = state.slots.remove(id) else {
             return;
         };
-        state.free.push(id);
         if !slot.retired {
             state.by_key.remove(&slot.template.key);
         }
@@ -340,8 +417,8 @@ impl Templates {
 
 impl State {
     fn slot_mut(&mut self, id: u32) -> &mut Slot {
-        self.slots[id as usize]
-            .as_mut()
+        self.slots
+            .get_mut(id)
             .expect("the key map and the wheel know only living templates")
     }
 }
@@ -366,11 +443,12 @@ impl Slot {
             assured: self.template.assured.load(Ordering::Relaxed),
             retired: self.retired,
             controls: self.template.controls.load(Ordering::Relaxed),
+            engine: key.engine.clone(),
             deadline: epoch.instant(self.deadline)?,
         })
     }
 }
 
-const SHARDS: usize = 16;
-const PROLONGATION: Nanos = seconds(60);
+/// Many, so that growing one of them is short.
+const SHARDS: usize = 256;
 const RETIRED_PORT: u16 = 65535;

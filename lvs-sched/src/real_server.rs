@@ -2,16 +2,22 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 
-use crate::stats::{Counters, Stats, ZeroBase};
+use crate::drain::Watch;
+use crate::scheduler::Marks;
+use crate::stats::{Counters, Meter, Rates, Stats};
 use crate::{Family, ForwardMethod};
 
 /// A server's share of the load, `0..=2^31-1`. 0 means *quiesced*: no new connections, old ones
 /// stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "u32", into = "u32"))]
 pub struct Weight(u32);
 
 impl Weight {
@@ -37,6 +43,20 @@ impl Weight {
     /// The number.
     pub const fn get(self) -> u32 {
         self.0
+    }
+}
+
+impl TryFrom<u32> for Weight {
+    type Error = InvalidWeight;
+
+    fn try_from(weight: u32) -> Result<Self, InvalidWeight> {
+        Self::new(weight)
+    }
+}
+
+impl From<Weight> for u32 {
+    fn from(weight: Weight) -> Self {
+        weight.0
     }
 }
 
@@ -66,6 +86,8 @@ impl std::error::Error for InvalidWeight {}
 
 /// What an operator says about a real server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default))]
 pub struct ServerConfig {
     /// Share of load.
     pub weight: Weight,
@@ -88,16 +110,28 @@ pub struct ServerConfig {
 #[doc(alias = "dest")]
 pub struct RealServer {
     addr: SocketAddr,
+    /// What the operator said.
     weight: AtomicU32,
+    /// What schedulers see: the weight, or 0 while the server is unhealthy.
+    effective: AtomicU32,
+    /// The last weight but 0, or the first one.
+    remembered: AtomicU32,
+    healthy: AtomicBool,
     /// Upper threshold in the high half, lower in the low half, so that both change in one step.
     thresholds: AtomicU64,
     /// See [`Load`].
     load: AtomicU64,
     persistent: AtomicU32,
+    /// Entries of schedulers' caches.
+    cached: AtomicU32,
     method: AtomicU8,
     available: AtomicBool,
+    /// Who wants to hear of changed counts, and as which number.
+    marks: ArcSwapOption<Marks>,
+    slot: AtomicU32,
+    watch: Watch,
     counters: Counters,
-    zero: ZeroBase,
+    meter: Meter,
     /// What it had counted when it last left its service.
     departure: Mutex<Stats>,
 }
@@ -107,13 +141,20 @@ impl RealServer {
         Self {
             addr,
             weight: AtomicU32::new(config.weight.get()),
+            effective: AtomicU32::new(config.weight.get()),
+            remembered: AtomicU32::new(config.weight.get()),
+            healthy: AtomicBool::new(true),
             thresholds: AtomicU64::new(pack(config)),
-            load: AtomicU64::new(0),
+            load: AtomicU64::new(Load::NOTED),
             persistent: AtomicU32::new(0),
+            cached: AtomicU32::new(0),
             method: AtomicU8::new(config.method as u8),
             available: AtomicBool::new(true),
+            marks: ArcSwapOption::empty(),
+            slot: AtomicU32::new(0),
+            watch: Watch::default(),
             counters: Counters::default(),
-            zero: ZeroBase::default(),
+            meter: Meter::default(),
             departure: Mutex::default(),
         }
     }
@@ -123,9 +164,20 @@ impl RealServer {
         self.addr
     }
 
-    /// Present weight.
+    /// The operator's weight.
     pub fn weight(&self) -> Weight {
         Weight(self.weight.load(Ordering::Relaxed))
+    }
+
+    /// The weight that schedulers see: the operator's, or 0 while the server is not healthy.
+    pub fn effective_weight(&self) -> Weight {
+        Weight(self.effective.load(Ordering::SeqCst))
+    }
+
+    /// What was observed last, see [`set_healthy`](crate::VirtualService::set_healthy). A new
+    /// server is healthy.
+    pub fn is_healthy(&self) -> bool {
+        self.healthy.load(Ordering::Relaxed)
     }
 
     /// Method that new connections take.
@@ -166,9 +218,9 @@ impl RealServer {
         self.load().overloaded()
     }
 
-    /// Whether the weight is 0.
+    /// Whether the effective weight is 0.
     pub fn is_quiesced(&self) -> bool {
-        self.weight() == Weight::QUIESCED
+        self.effective_weight() == Weight::QUIESCED
     }
 
     /// Whether it belongs to a service at present. Says nothing about health.
@@ -183,13 +235,22 @@ impl RealServer {
 
     /// `active × 256 + inactive`, what the least-connection schedulers compare.
     pub fn cost(&self) -> u64 {
-        let load = self.load();
-        u64::from(load.active()) * 256 + u64::from(load.inactive())
+        self.load().cost()
     }
 
     /// Traffic since creation or the last zeroing.
     pub fn stats(&self) -> Stats {
-        self.zero.read(self.counters.raw())
+        self.meter.read(self.counters.raw())
+    }
+
+    /// Smoothed traffic rates; a [`Director`](crate::Director) estimates them every two seconds.
+    pub fn rates(&self) -> Rates {
+        self.meter.rates()
+    }
+
+    /// One period of the rates ends. Returns whether they may change without traffic.
+    pub(crate) fn estimate(&self) -> bool {
+        self.meter.estimate(self.counters.raw())
     }
 
     /// Family of the server's address.
@@ -202,7 +263,7 @@ impl RealServer {
     }
 
     pub(crate) fn zero(&self) {
-        self.zero.zero(self.counters.raw());
+        self.meter.zero(self.counters.raw());
     }
 
     /// Leaves its service. Returns what it has counted until now.
@@ -222,26 +283,75 @@ impl RealServer {
     pub(crate) fn start_over(&self) {
         let counted = self.counters.raw();
         *self.departure.lock() = counted;
-        self.zero.zero(counted);
+        self.meter.start_over(counted);
     }
 
     pub(crate) fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// Applies an add, an edit or a revival: parameters, available, overload rule.
+    /// Applies an edit: parameters, available, overload rule.
     pub(crate) fn apply(&self, config: &ServerConfig) {
         self.weight.store(config.weight.get(), Ordering::Relaxed);
+        if config.weight != Weight::QUIESCED {
+            self.remembered
+                .store(config.weight.get(), Ordering::Relaxed);
+            self.watch.reopen();
+        }
+        self.settle_weight();
         self.method.store(config.method as u8, Ordering::Relaxed);
         self.thresholds.store(pack(config), Ordering::Relaxed);
         self.available.store(true, Ordering::Release);
         self.update(|load| load);
     }
 
-    /// Whether a connection or template still refers to it.
+    /// Applies an add or a revival.
+    pub(crate) fn admit(&self, config: &ServerConfig) {
+        self.healthy.store(true, Ordering::Relaxed);
+        self.apply(config);
+        self.remembered
+            .store(config.weight.get(), Ordering::Relaxed);
+    }
+
+    /// Callers hold the service's lock.
+    pub(crate) fn set_healthy(&self, healthy: bool) {
+        self.healthy.store(healthy, Ordering::Relaxed);
+        self.settle_weight();
+    }
+
+    /// The weight given when the server was added, even 0, then the last one but 0.
+    pub(crate) fn remembered_weight(&self) -> u32 {
+        self.remembered.load(Ordering::Relaxed)
+    }
+
+    /// Whether a connection, a template or a scheduler's cache still refers to it.
     pub(crate) fn is_referenced(&self) -> bool {
-        let load = self.load();
-        load.active() > 0 || load.inactive() > 0 || self.persistent() > 0
+        !self.is_idle() || self.cached.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether neither connections nor templates are bound to it.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.load().connections() == 0 && self.persistent.load(Ordering::SeqCst) == 0
+    }
+
+    /// A scheduler's cache refers to it.
+    pub(crate) fn count_cached(&self) {
+        self.cached.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An entry of a scheduler's cache is gone.
+    pub(crate) fn uncount_cached(&self) {
+        let before = self.cached.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before > 0, "a cache entry was dropped twice");
+    }
+
+    pub(crate) fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// Whether an upper threshold is set.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.thresholds().0 != 0
     }
 
     pub(crate) fn bind(&self, class: Class) {
@@ -249,14 +359,45 @@ impl RealServer {
             Class::Active => self.update(|load| Load(load.0 + Load::ACTIVE)),
             Class::Inactive => self.update(|load| Load(load.0 + Load::INACTIVE)),
             Class::Persistent => {
-                self.persistent.fetch_add(1, Ordering::Relaxed);
+                self.persistent.fetch_add(1, Ordering::SeqCst);
                 self.update(|load| load);
             }
         }
     }
 
+    /// [`bind`](Self::bind) by the holder of the service's lock, whose scheduler has just picked
+    /// this server and looks at it again before its next pick.
+    pub(crate) fn bind_picked(&self, class: Class) {
+        let one = class.one();
+        self.update(|load| Load((load.0 + one) | Load::NOTED));
+    }
+
+    /// [`bind`](Self::bind), unless the server has become overloaded or quiesced.
+    pub(crate) fn try_bind(&self, class: Class) -> bool {
+        let (upper, lower) = self.thresholds();
+        let one = class.one();
+        let bound = self
+            .load
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |present| {
+                let load = Load(present);
+                (!load.overloaded()).then(|| Load(load.0 + one).judged(upper, lower).0)
+            });
+        let Ok(before) = bound else {
+            return false;
+        };
+        if before & Load::NOTED == 0 {
+            self.mark();
+        }
+        // Whoever set the weight to 0 and then saw no connections must not get one afterwards.
+        if self.is_quiesced() {
+            self.unbind(class);
+            return false;
+        }
+        true
+    }
+
     pub(crate) fn unbind(&self, class: Class) {
-        match class {
+        let after = match class {
             Class::Active => self.update_if_overloaded(|load| {
                 debug_assert!(load.active() > 0, "an active connection was unbound twice");
                 Load(load.0 - Load::ACTIVE)
@@ -269,27 +410,70 @@ impl RealServer {
                 Load(load.0 - Load::INACTIVE)
             }),
             Class::Persistent => {
-                let before = self.persistent.fetch_sub(1, Ordering::Relaxed);
+                let before = self.persistent.fetch_sub(1, Ordering::SeqCst);
                 debug_assert!(before > 0, "a template was unbound twice");
-                self.update_if_overloaded(|load| load);
+                self.update_if_overloaded(|load| load)
             }
+        };
+        if after.0 & Load::DRAINING != 0 && self.is_idle() {
+            self.watch.wake(self);
         }
     }
 
     /// A connection that became active; the overload flag is not touched.
     pub(crate) fn activate(&self) {
-        self.load
-            .fetch_add(Load::ACTIVE - Load::INACTIVE, Ordering::Relaxed);
+        self.step(|load| Load(load.0 + Load::ACTIVE - Load::INACTIVE));
     }
 
     /// A connection that is no longer active.
     pub(crate) fn deactivate(&self) {
-        self.load
-            .fetch_sub(Load::ACTIVE - Load::INACTIVE, Ordering::Relaxed);
+        self.step(|load| Load(load.0 - (Load::ACTIVE - Load::INACTIVE)));
     }
 
-    fn load(&self) -> Load {
-        Load(self.load.load(Ordering::Relaxed))
+    /// The end of the last connection wakes those who watch.
+    pub(crate) fn set_draining(&self) {
+        self.load.fetch_or(Load::DRAINING, Ordering::SeqCst);
+    }
+
+    /// It does not any longer.
+    pub(crate) fn clear_draining(&self) {
+        self.load.fetch_and(!Load::DRAINING, Ordering::SeqCst);
+    }
+
+    /// Changed counts are told to `marks` as number `slot`, starting from those returned.
+    pub(crate) fn report_to(&self, marks: &Arc<Marks>, slot: u32) -> Load {
+        self.slot.store(slot, Ordering::Relaxed);
+        self.marks.store(Some(Arc::clone(marks)));
+        self.take_note()
+    }
+
+    /// Changed counts are told to nobody.
+    pub(crate) fn report_to_nobody(&self) {
+        self.load.fetch_or(Load::NOTED, Ordering::SeqCst);
+        self.marks.store(None);
+    }
+
+    /// The number under which it reports.
+    pub(crate) fn slot(&self) -> usize {
+        self.slot.load(Ordering::Relaxed) as usize
+    }
+
+    /// The counts, and from now on changes are told again.
+    pub(crate) fn take_note(&self) -> Load {
+        Load(self.load.fetch_and(!Load::NOTED, Ordering::SeqCst))
+    }
+
+    pub(crate) fn load(&self) -> Load {
+        Load(self.load.load(Ordering::SeqCst))
+    }
+
+    fn settle_weight(&self) {
+        let weight = if self.is_healthy() {
+            self.weight().get()
+        } else {
+            0
+        };
+        self.effective.store(weight, Ordering::SeqCst);
     }
 
     fn thresholds(&self) -> (u32, u32) {
@@ -302,7 +486,7 @@ impl RealServer {
         self.step(|load| change(load).judged(upper, lower));
     }
 
-    fn update_if_overloaded(&self, change: impl Fn(Load) -> Load) {
+    fn update_if_overloaded(&self, change: impl Fn(Load) -> Load) -> Load {
         let (upper, lower) = self.thresholds();
         self.step(|load| {
             let load = change(load);
@@ -311,22 +495,35 @@ impl RealServer {
             } else {
                 load
             }
-        });
+        })
     }
 
-    fn step(&self, change: impl Fn(Load) -> Load) {
+    fn step(&self, change: impl Fn(Load) -> Load) -> Load {
         let mut present = self.load.load(Ordering::Relaxed);
         loop {
-            let next = change(Load(present)).0;
+            let next = change(Load(present));
             match self.load.compare_exchange_weak(
                 present,
-                next,
-                Ordering::Relaxed,
+                next.0,
+                Ordering::SeqCst,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return,
+                Ok(_) => {
+                    if next.0 & Load::NOTED == 0 {
+                        self.mark();
+                    }
+                    return next;
+                }
                 Err(seen) => present = seen,
             }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn mark(&self) {
+        if let Some(marks) = &*self.marks.load() {
+            marks.set(self.slot());
         }
     }
 }
@@ -339,34 +536,56 @@ pub(crate) enum Class {
     Persistent,
 }
 
-/// Active and inactive counts and the overload flag in one word, so that the flag is judged against
-/// the counts that it belongs to, whatever other threads do: inactive in bits 0–30, active in bits
-/// 31–61, flag in bit 63.
+impl Class {
+    fn one(self) -> u64 {
+        match self {
+            Self::Active => Load::ACTIVE,
+            Self::Inactive => Load::INACTIVE,
+            Self::Persistent => 0,
+        }
+    }
+}
+
+/// Active and inactive counts and flags in one word, so that each flag is judged against the counts
+/// that it belongs to, whatever other threads do: inactive in bits 0–29, active in bits 30–59.
 #[derive(Clone, Copy)]
-struct Load(u64);
+pub(crate) struct Load(u64);
 
 impl Load {
     const INACTIVE: u64 = 1;
-    const ACTIVE: u64 = 1 << 31;
+    const ACTIVE: u64 = 1 << 30;
+    const COUNT: u64 = (1 << 30) - 1;
+    /// The scheduler looks at this server before its next pick anyway, or does not look at counts
+    /// at all: a change need not be marked.
+    const NOTED: u64 = 1 << 61;
+    /// Somebody waits for the last connection.
+    const DRAINING: u64 = 1 << 62;
     const OVERLOADED: u64 = 1 << 63;
-    const COUNT: u64 = (1 << 31) - 1;
 
-    fn inactive(self) -> u32 {
+    pub(crate) fn inactive(self) -> u32 {
         (self.0 & Self::COUNT) as u32
     }
 
-    fn active(self) -> u32 {
-        ((self.0 >> 31) & Self::COUNT) as u32
+    pub(crate) fn active(self) -> u32 {
+        ((self.0 >> 30) & Self::COUNT) as u32
     }
 
-    fn overloaded(self) -> bool {
+    pub(crate) fn connections(self) -> u64 {
+        u64::from(self.active()) + u64::from(self.inactive())
+    }
+
+    pub(crate) fn cost(self) -> u64 {
+        u64::from(self.active()) * 256 + u64::from(self.inactive())
+    }
+
+    pub(crate) fn overloaded(self) -> bool {
         self.0 & Self::OVERLOADED != 0
     }
 
     /// The rule: no threshold clears, the upper one sets, below the clear level clears, between
     /// them nothing changes.
     fn judged(self, upper: u32, lower: u32) -> Self {
-        let connections = u64::from(self.active()) + u64::from(self.inactive());
+        let connections = self.connections();
         let clear_below = if lower == 0 { upper - upper / 4 } else { lower };
         if upper == 0 || connections < u64::from(clear_below) {
             Self(self.0 & !Self::OVERLOADED)

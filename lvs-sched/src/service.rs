@@ -4,21 +4,33 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
-use parking_lot::Mutex;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::{Mutex, MutexGuard};
 
+use crate::pick::Shared;
 use crate::real_server::Class;
-use crate::scheduler::Servers;
-use crate::stats::{Stats, ZeroBase};
+use crate::scheduler::{Servers, Superseded};
+use crate::stats::{Meter, Rates, Stats};
 use crate::{
-    Family, ForwardMethod, Lease, Protocol, RealServer, Request, Scheduler, SchedulerKind,
-    ServerConfig, Weight,
+    ConnectError, Drain, Family, Flow, Lease, Picker, Protocol, RealServer, Request, Scheduler,
+    SchedulerKind, Seeds, ServerConfig, Weight,
 };
+
+/// Tells a change, if somebody listens.
+macro_rules! event {
+    ($($field:tt)*) => {
+        #[cfg(feature = "tracing")]
+        tracing::info!($($field)*);
+    };
+}
 
 /// Identity of a virtual service. It cannot be changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum ServiceKey {
     /// Packets to an address and port.
     Address {
@@ -83,6 +95,8 @@ impl fmt::Display for ServiceKey {
 
 /// Flags that some schedulers look at (`ipvsadm -b`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(from = "u8", into = "u8"))]
 pub struct SchedulerFlags(u8);
 
 impl SchedulerFlags {
@@ -115,8 +129,23 @@ impl SchedulerFlags {
     }
 }
 
+impl From<u8> for SchedulerFlags {
+    /// [`from_bits`](Self::from_bits).
+    fn from(bits: u8) -> Self {
+        Self::from_bits(bits)
+    }
+}
+
+impl From<SchedulerFlags> for u8 {
+    fn from(flags: SchedulerFlags) -> Self {
+        flags.bits()
+    }
+}
+
 /// Which clients share a persistence template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum Granularity {
     /// IPv4: addresses that are equal under this mask. Any bit pattern is accepted.
     Mask(Ipv4Addr),
@@ -157,6 +186,7 @@ impl Granularity {
 
 /// Persistence: connections of a client group go to one server while its template lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Persistence {
     /// Life of a template after the last connection began.
     pub timeout: Duration,
@@ -166,6 +196,8 @@ pub struct Persistence {
 
 /// Attributes of a service. An edit replaces all of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default))]
 pub struct ServiceConfig {
     /// The scheduler; editing to the same kind keeps its state.
     pub scheduler: SchedulerKind,
@@ -179,21 +211,33 @@ pub struct ServiceConfig {
 
 /// A virtual service with its real servers.
 ///
-/// Useful alone, by programs that balance connections of their own: add servers, then take a
-/// [`Lease`] for each connection. Inside a [`Director`](crate::Director) the same service also has
+/// Useful alone, by programs that balance connections of their own: add servers, then
+/// [`connect`](Self::connect) for each connection. All methods take `&self`; share it in an [`Arc`]
+/// and change it while others pick. Inside a [`Director`](crate::Director) the same service also has
 /// persistence and a connection table.
 #[derive(Debug)]
 pub struct VirtualService {
     key: Option<ServiceKey>,
     config: ArcSwap<ServiceConfig>,
+    seeds: Seeds,
     state: Mutex<State>,
-    zero: ZeroBase,
+    /// For picks without the lock; `None` after a change until the next pick, and for schedulers
+    /// that need the lock.
+    pub(crate) shared: ArcSwapOption<Shared>,
+    /// Changes after `shared` did; odd while that is something.
+    pub(crate) version: AtomicU32,
+    meter: Meter,
 }
 
 #[derive(Debug)]
 struct State {
-    servers: Servers,
+    servers: Arc<Servers>,
     scheduler: Box<dyn Scheduler>,
+    flags: SchedulerFlags,
+    /// What the service's `shared` is.
+    shared: Option<Arc<Shared>>,
+    /// Whether the scheduler was asked for it since the last change.
+    was_asked: bool,
     /// What servers that are no longer here counted, minus what servers that came back had counted
     /// elsewhere: with it the service's statistics are a sum, and a packet is counted at its server
     /// only.
@@ -203,7 +247,12 @@ struct State {
 impl VirtualService {
     /// A service without servers.
     pub fn new(config: ServiceConfig) -> Self {
-        Self::build(None, config, config.scheduler.build())
+        Self::with_seeds(config, Seeds::default())
+    }
+
+    /// A service without servers, whose schedulers take these seeds.
+    pub fn with_seeds(config: ServiceConfig, seeds: Seeds) -> Self {
+        Self::build(None, config, seeds, config.scheduler.build(seeds))
     }
 
     /// A service with a scheduler of the program's own.
@@ -211,31 +260,43 @@ impl VirtualService {
     /// `config.scheduler` only names it; an edit that changes the name replaces the scheduler by
     /// that built-in.
     pub fn with_scheduler(config: ServiceConfig, scheduler: Box<dyn Scheduler>) -> Self {
-        Self::build(None, config, scheduler)
+        Self::build(None, config, Seeds::default(), scheduler)
     }
 
-    pub(crate) fn with_key(key: ServiceKey, config: ServiceConfig) -> Result<Self, ServiceError> {
+    pub(crate) fn with_key(
+        key: ServiceKey,
+        config: ServiceConfig,
+        seeds: Seeds,
+    ) -> Result<Self, ServiceError> {
         check(key.family(), &config)?;
-        Ok(Self::build(Some(key), config, config.scheduler.build()))
+        let scheduler = config.scheduler.build(seeds);
+        Ok(Self::build(Some(key), config, seeds, scheduler))
     }
 
     fn build(
         key: Option<ServiceKey>,
         config: ServiceConfig,
+        seeds: Seeds,
         mut scheduler: Box<dyn Scheduler>,
     ) -> Self {
         let servers = Servers::default();
         scheduler.attached(&servers);
         let state = Mutex::new(State {
-            servers,
+            servers: Arc::new(servers),
             scheduler,
+            flags: config.flags,
+            shared: None,
+            was_asked: false,
             carried: Stats::default(),
         });
         Self {
             key,
             config: ArcSwap::from_pointee(config),
+            seeds,
             state,
-            zero: ZeroBase::default(),
+            shared: ArcSwapOption::empty(),
+            version: AtomicU32::new(0),
+            meter: Meter::default(),
         }
     }
 
@@ -252,21 +313,37 @@ impl VirtualService {
     /// Replaces the attributes. Another scheduler starts afresh with the present list.
     ///
     /// # Errors
-    /// [`ServiceError::Granularity`] if the granularity is of the other family or out of range.
+    /// [`ServiceError::Granularity`] if the granularity is of the other family or out of range;
+    /// nothing changes. [`ServiceError::TooManyServers`] if the new scheduler cannot have as many:
+    /// the service is left with the scheduler `none` and its other attributes.
     pub fn edit(&self, config: ServiceConfig) -> Result<(), ServiceError> {
         if let Some(key) = self.key {
             check(key.family(), &config)?;
         }
-        let mut state = self.state.lock();
-        if config.scheduler != self.config().scheduler {
-            let State {
-                servers, scheduler, ..
-            } = &mut *state;
-            *scheduler = config.scheduler.build();
-            scheduler.attached(servers);
-        }
-        self.config.store(Arc::new(config));
-        Ok(())
+        self.change(|state| {
+            let present = self.config();
+            let mut config = config;
+            let mut answer = Ok(());
+            if config.scheduler != present.scheduler {
+                if state.servers.len() > config.scheduler.max_servers() {
+                    answer = Err(ServiceError::TooManyServers);
+                    config = ServiceConfig {
+                        scheduler: SchedulerKind::None,
+                        ..present
+                    };
+                }
+                state.scheduler = config.scheduler.build(self.seeds);
+                state
+                    .servers
+                    .iter()
+                    .for_each(|server| server.report_to_nobody());
+                state.scheduler.attached(&state.servers);
+            }
+            state.flags = config.flags;
+            event!(scheduler = %config.scheduler, "service edited");
+            self.config.store(Arc::new(config));
+            answer
+        })
     }
 
     /// Adds a server at the front of the list.
@@ -288,7 +365,7 @@ impl VirtualService {
     /// [`ServerError`] if there is no such server or the thresholds make no sense.
     pub fn edit_server(&self, addr: SocketAddr, config: ServerConfig) -> Result<(), ServerError> {
         self.check_server(addr, &config)?;
-        self.change_server(addr, |_| config)
+        self.change_server(addr, |server| server.apply(&config))
     }
 
     /// Changes only the weight.
@@ -296,7 +373,44 @@ impl VirtualService {
     /// # Errors
     /// [`ServerError::NotFound`]
     pub fn set_weight(&self, addr: SocketAddr, weight: Weight) -> Result<(), ServerError> {
-        self.change_server(addr, |config| ServerConfig { weight, ..config })
+        self.change_server(addr, |server| {
+            server.apply(&ServerConfig {
+                weight,
+                ..server.config()
+            });
+        })
+    }
+
+    /// Says whether a server answers, as observed from outside: while it does not, schedulers see
+    /// weight 0. The operator's weight stays, and may be edited meanwhile. A new server is healthy.
+    ///
+    /// # Errors
+    /// [`ServerError::NotFound`]
+    #[doc(alias = "set_available")]
+    pub fn set_healthy(&self, addr: SocketAddr, healthy: bool) -> Result<(), ServerError> {
+        let server = self.server(addr).ok_or(ServerError::NotFound)?;
+        if server.is_healthy() == healthy {
+            return Ok(());
+        }
+        self.change_server(addr, |server| server.set_healthy(healthy))?;
+        event!(%addr, healthy, "health changed");
+        Ok(())
+    }
+
+    /// Quiesces a server and watches it become empty: who is left, when nobody is, and at
+    /// `deadline` the forced end.
+    ///
+    /// # Errors
+    /// [`ServerError::NotFound`]
+    pub fn drain(
+        &self,
+        addr: SocketAddr,
+        deadline: impl Into<Option<Instant>>,
+    ) -> Result<Drain, ServerError> {
+        let server = self.server(addr).ok_or(ServerError::NotFound)?;
+        self.set_weight(addr, Weight::QUIESCED)?;
+        event!(%addr, active = server.active(), inactive = server.inactive(), "draining");
+        Ok(Drain::new(server, deadline.into()))
     }
 
     /// Takes a server out. Connections and leases keep the object alive and end as they would have.
@@ -304,17 +418,15 @@ impl VirtualService {
     /// # Errors
     /// [`ServerError::NotFound`]
     pub fn remove_server(&self, addr: SocketAddr) -> Result<Arc<RealServer>, ServerError> {
-        let mut state = self.state.lock();
-        let index = state.servers.position(addr).ok_or(ServerError::NotFound)?;
-        let State {
-            servers,
-            scheduler,
-            carried,
-        } = &mut *state;
-        let server = servers.remove(index);
-        *carried = carried.plus(server.unlink());
-        scheduler.server_removed(servers, index);
-        Ok(server)
+        self.change(|state| {
+            let index = state.servers.position(addr).ok_or(ServerError::NotFound)?;
+            let server = Arc::make_mut(&mut state.servers).remove(index);
+            state.carried = state.carried.plus(server.unlink());
+            server.report_to_nobody();
+            state.scheduler.server_removed(&state.servers, index);
+            event!(%addr, "server removed");
+            Ok(server)
+        })
     }
 
     /// The servers in list order, the newest first.
@@ -331,36 +443,84 @@ impl VirtualService {
             .map(|index| Arc::clone(&state.servers[index]))
     }
 
-    /// Asks the scheduler without binding anything. Most callers want [`lease`](Self::lease).
-    pub fn schedule(&self, request: &Request) -> Option<Arc<RealServer>> {
-        self.state.lock().pick(request)
+    /// Which server the scheduler chooses, without counting anything.
+    ///
+    /// No lock with `rr`, `wrr`, `sh`, `dh`, `mh` and `maglev`; a [`Picker`] also saves the
+    /// reference count.
+    pub fn pick(&self, flow: impl Into<Flow>) -> Option<Arc<RealServer>> {
+        let flow = flow.into();
+        let shared = self.load_shared();
+        if let Some(shared) = shared.as_deref().and_then(Option::as_ref)
+            && let Ok(answer) = shared.pick(&flow.request(shared.flags))
+        {
+            return answer.and_then(|index| shared.servers.get(index).cloned());
+        }
+        let mut state = self.lock_to_pick();
+        let request = flow.request(state.flags);
+        state.pick(&request).cloned()
     }
 
-    /// Chooses a server for a connection of `client` and counts it as active until the lease is
-    /// dropped.
+    /// One thread's way to the service.
+    pub fn picker(&self) -> Picker<'_> {
+        Picker::new(self)
+    }
+
+    /// Asks the scheduler with a request of the caller's making, flags included.
+    pub fn schedule(&self, request: &Request) -> Option<Arc<RealServer>> {
+        self.lock_to_pick().pick(request).cloned()
+    }
+
+    /// Chooses a server for a connection and counts it as active until the lease is dropped.
     ///
-    /// `None` when no server is usable. Persistence needs a clock and belongs to the director: here
-    /// it has no effect.
-    pub fn lease(&self, client: SocketAddr) -> Option<Lease> {
-        let nowhere: IpAddr = match client {
-            SocketAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let request =
-            Request::new(client, SocketAddr::new(nowhere, 0)).with_flags(self.config().flags);
-        self.schedule_and_bind(&request, Class::Active)
-            .map(Lease::new)
+    /// Persistence needs a clock and belongs to the director: here it has no effect.
+    ///
+    /// # Errors
+    /// [`ConnectError::NoServer`] when no server is usable.
+    pub fn connect(&self, flow: impl Into<Flow>) -> Result<Lease, ConnectError> {
+        let flow = flow.into();
+        self.bind(|flags| flow.request(flags), Class::Active)
+            .map(|(server, generation)| Lease::new(server, generation))
+            .ok_or(ConnectError::NoServer)
+    }
+
+    /// What proves that two services send the same clients to the same servers; `None` if the
+    /// scheduler cannot. [`Maglev`](crate::Maglev) can.
+    pub fn fingerprint(&self) -> Option<u64> {
+        let mut state = self.state.lock();
+        let State {
+            servers, scheduler, ..
+        } = &mut *state;
+        scheduler.fingerprint(servers)
+    }
+
+    /// Lets the scheduler forget what is too old.
+    pub(crate) fn handle_timeout(&self, now: Instant) {
+        self.state.lock().scheduler.handle_timeout(now);
     }
 
     /// Traffic of the service since its creation or the last zeroing.
     pub fn stats(&self) -> Stats {
-        self.zero.read(self.raw_stats())
+        self.meter.read(self.raw_stats())
+    }
+
+    /// Smoothed traffic rates; a [`Director`](crate::Director) estimates them every two seconds.
+    pub fn rates(&self) -> Rates {
+        self.meter.rates()
+    }
+
+    /// One period of the rates of the service and its servers ends. Returns whether they may change
+    /// without traffic.
+    pub(crate) fn estimate(&self) -> bool {
+        let moving = self.meter.estimate(self.raw_stats());
+        self.servers()
+            .iter()
+            .fold(moving, |moving, server| server.estimate() | moving)
     }
 
     /// Starts the statistics of the service and its servers from zero.
     pub fn zero(&self) {
         self.servers().iter().for_each(|server| server.zero());
-        self.zero.zero(self.raw_stats());
+        self.meter.zero(self.raw_stats());
     }
 
     /// Picks, binds and counts in one step, so that thresholds hold among concurrent callers.
@@ -369,11 +529,46 @@ impl VirtualService {
         request: &Request,
         class: Class,
     ) -> Option<Arc<RealServer>> {
-        let mut state = self.state.lock();
-        let server = state.pick(request)?;
-        server.bind(class);
-        server.counters().count_connection();
-        Some(server)
+        self.bind(|_| *request, class).map(|(server, _)| server)
+    }
+
+    /// Also the server's generation, as it was while the server had a weight.
+    fn bind(
+        &self,
+        request: impl Fn(SchedulerFlags) -> Request,
+        class: Class,
+    ) -> Option<(Arc<RealServer>, u32)> {
+        let shared = self.load_shared();
+        if let Some(shared) = shared.as_deref().and_then(Option::as_ref)
+            && !shared.is_limited
+        {
+            let request = request(shared.flags);
+            while let Ok(answer) = shared.pick(&request) {
+                let server = shared.servers.get(answer?)?;
+                let generation = server.watch().generation();
+                if server.try_bind(class) {
+                    server.counters().count_connection();
+                    return Some((Arc::clone(server), generation));
+                }
+            }
+        }
+        let mut state = self.lock_to_pick();
+        let request = request(state.flags);
+        if state.shared.is_none() {
+            let server = state.pick(&request)?;
+            server.bind_picked(class);
+            server.counters().count_connection();
+            return Some((Arc::clone(server), server.watch().generation()));
+        }
+        // Others may be binding without the lock.
+        loop {
+            let server = state.pick(&request)?;
+            let generation = server.watch().generation();
+            if server.try_bind(class) {
+                server.counters().count_connection();
+                return Some((Arc::clone(server), generation));
+            }
+        }
     }
 
     /// Puts a fresh or revived server at the front.
@@ -382,36 +577,30 @@ impl VirtualService {
         server: Arc<RealServer>,
         config: &ServerConfig,
     ) -> Result<Arc<RealServer>, ServerError> {
-        let mut state = self.state.lock();
-        if state.servers.position(server.addr()).is_some() {
-            return Err(ServerError::Exists);
-        }
-        server.apply(config);
-        let State {
-            servers,
-            scheduler,
-            carried,
-        } = &mut *state;
-        *carried = carried.minus(server.departure());
-        servers.push_front(Arc::clone(&server));
-        scheduler.server_added(servers, 0);
-        Ok(server)
+        self.change(|state| {
+            if state.servers.position(server.addr()).is_some() {
+                return Err(ServerError::Exists);
+            }
+            server.admit(config);
+            state.carried = state.carried.minus(server.departure());
+            Arc::make_mut(&mut state.servers).push_front(Arc::clone(&server));
+            state.scheduler.server_added(&state.servers, 0);
+            event!(addr = %server.addr(), weight = %config.weight, "server added");
+            Ok(server)
+        })
     }
 
     /// Takes all servers out without telling the scheduler, which ends with the service.
     pub(crate) fn unlink_all(&self) -> Vec<Arc<RealServer>> {
-        let mut state = self.state.lock();
-        let State {
-            servers,
-            carried,
-            scheduler,
-        } = &mut *state;
-        let all = std::mem::take(servers);
-        for server in all.iter() {
-            *carried = carried.plus(server.unlink());
-        }
-        scheduler.attached(servers);
-        all.to_vec()
+        self.change(|state| {
+            let all = std::mem::take(&mut state.servers);
+            for server in all.iter() {
+                state.carried = state.carried.plus(server.unlink());
+                server.report_to_nobody();
+            }
+            state.scheduler.attached(&state.servers);
+            all.to_vec()
+        })
     }
 
     pub(crate) fn check_server(
@@ -442,19 +631,52 @@ impl VirtualService {
         Ok(())
     }
 
+    /// Changes something that picks depend on.
+    fn change<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.lock();
+        state.was_asked = false;
+        if state.shared.take().is_some() {
+            self.shared.store(None);
+            self.version.fetch_add(1, Ordering::Release);
+        }
+        f(&mut state)
+    }
+
     fn change_server(
         &self,
         addr: SocketAddr,
-        f: impl FnOnce(ServerConfig) -> ServerConfig,
+        f: impl FnOnce(&RealServer),
     ) -> Result<(), ServerError> {
+        self.change(|state| {
+            let index = state.servers.position(addr).ok_or(ServerError::NotFound)?;
+            f(&state.servers[index]);
+            state.scheduler.server_changed(&state.servers, index);
+            Ok(())
+        })
+    }
+
+    fn load_shared(&self) -> Option<arc_swap::Guard<Option<Arc<Shared>>>> {
+        (self.version.load(Ordering::Acquire) & 1 == 1).then(|| self.shared.load())
+    }
+
+    /// The lock, with the lock-free half published if the scheduler has one.
+    fn lock_to_pick(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock();
-        let index = state.servers.position(addr).ok_or(ServerError::NotFound)?;
-        let State {
-            servers, scheduler, ..
-        } = &mut *state;
-        servers[index].apply(&f(servers[index].config()));
-        scheduler.server_changed(servers, index);
-        Ok(())
+        if !state.was_asked {
+            self.publish(&mut state);
+        }
+        state
+    }
+
+    #[cold]
+    fn publish(&self, state: &mut State) {
+        state.was_asked = true;
+        if let Some(picker) = state.scheduler.share(&state.servers) {
+            let shared = Arc::new(Shared::new(Arc::clone(&state.servers), state.flags, picker));
+            state.shared = Some(Arc::clone(&shared));
+            self.shared.store(Some(shared));
+            self.version.fetch_add(1, Ordering::Release);
+        }
     }
 
     fn raw_stats(&self) -> Stats {
@@ -466,14 +688,21 @@ impl VirtualService {
 }
 
 impl State {
-    fn pick(&mut self, request: &Request) -> Option<Arc<RealServer>> {
-        let index = self.scheduler.pick(&self.servers, request)?;
+    fn pick(&mut self, request: &Request) -> Option<&Arc<RealServer>> {
+        let index = match &self.shared {
+            Some(shared) => match shared.pick(request) {
+                Ok(answer) => answer?,
+                // Only a change takes the memory away, and changes hold the lock.
+                Err(Superseded) => return None,
+            },
+            None => self.scheduler.pick(&self.servers, request)?,
+        };
         let server = self.servers.get(index);
         debug_assert!(
             server.is_some(),
             "a scheduler picked a position outside the list"
         );
-        server.map(Arc::clone)
+        server
     }
 }
 
@@ -487,6 +716,8 @@ pub enum ServiceError {
     NotFound,
     /// The persistence granularity does not fit the family, or a prefix is not in `1..=128`.
     Granularity,
+    /// The scheduler cannot have as many servers as the service has.
+    TooManyServers,
 }
 
 impl fmt::Display for ServiceError {
@@ -495,6 +726,7 @@ impl fmt::Display for ServiceError {
             Self::Exists => "service already exists",
             Self::NotFound => "no such service",
             Self::Granularity => "persistence granularity does not fit the address family",
+            Self::TooManyServers => "more real servers than the scheduler can have",
         })
     }
 }
@@ -541,11 +773,6 @@ fn check(family: Family, config: &ServiceConfig) -> Result<(), ServiceError> {
         }
         _ => Ok(()),
     }
-}
-
-/// Whether connections by this method see no replies at the director until one comes by.
-pub(crate) fn one_way(method: ForwardMethod) -> bool {
-    !method.rewrites()
 }
 
 #[cfg(test)]
@@ -600,10 +827,10 @@ mod tests {
             ..ServerConfig::default()
         };
         let server = service.add_server(addr(1), limits).unwrap();
-        let lease = service.lease(client()).unwrap();
+        let lease = service.connect(client()).unwrap();
         assert_eq!((lease.addr(), server.active()), (addr(1), 1));
         assert!(
-            service.lease(client()).is_none(),
+            service.connect(client()).is_err(),
             "the upper threshold admits one"
         );
         service.remove_server(addr(1)).unwrap();
@@ -624,7 +851,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..2_000 {
-                        let lease = service.lease(client());
+                        let lease = service.connect(client());
                         assert!(server.active() <= 3);
                         drop(lease);
                     }
@@ -649,7 +876,7 @@ mod tests {
                 .add_server(addr(last), ServerConfig::default())
                 .unwrap();
         }
-        assert_eq!(service.lease(client()).unwrap().addr(), addr(1));
+        assert_eq!(service.connect(client()).unwrap().addr(), addr(1));
     }
 
     #[test]

@@ -80,17 +80,103 @@ impl Counters {
     }
 }
 
-/// The base that zeroing subtracts: counting stays a plain addition.
-#[derive(Debug, Default)]
-pub(crate) struct ZeroBase(Mutex<Stats>);
+/// Smoothed rates per second: an exponential average with weight 1/4 per period of two seconds, so
+/// about the last eight seconds, in the kernel's own rounding. One connection in two seconds, for
+/// ever, shows as 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// Connections.
+    pub connections: u64,
+    /// Packets from clients.
+    pub in_packets: u64,
+    /// Packets from real servers.
+    pub out_packets: u64,
+    /// Bytes from clients.
+    pub in_bytes: u64,
+    /// Bytes from real servers.
+    pub out_bytes: u64,
+}
 
-impl ZeroBase {
+/// The readings of one set of counters: counting itself stays a plain addition.
+#[derive(Debug, Default)]
+pub(crate) struct Meter(Mutex<Readings>);
+
+#[derive(Debug, Default)]
+struct Readings {
+    /// What zeroing subtracts.
+    base: Stats,
+    /// The counters at the last estimation.
+    last: Stats,
+    /// Averages, scaled by 2^10 for counts and 2^5 for bytes.
+    scaled: Stats,
+    /// Whether anybody estimates; without, zeroing takes the present counters.
+    estimated: bool,
+}
+
+impl Meter {
     pub(crate) fn read(&self, raw: Stats) -> Stats {
-        raw.minus(*self.0.lock())
+        raw.minus(self.0.lock().base)
     }
 
+    pub(crate) fn rates(&self) -> Rates {
+        let Stats {
+            connections,
+            in_packets,
+            out_packets,
+            in_bytes,
+            out_bytes,
+        } = self.0.lock().scaled;
+        let count = |scaled: u64| (scaled + 511) >> 10;
+        let bytes = |scaled: u64| (scaled + 15) >> 5;
+        Rates {
+            connections: count(connections),
+            in_packets: count(in_packets),
+            out_packets: count(out_packets),
+            in_bytes: bytes(in_bytes),
+            out_bytes: bytes(out_bytes),
+        }
+    }
+
+    /// The base becomes what the last estimation saw: traffic since then shows up afterwards.
     pub(crate) fn zero(&self, raw: Stats) {
-        *self.0.lock() = raw;
+        let mut readings = self.0.lock();
+        if !readings.estimated {
+            readings.last = raw;
+        }
+        readings.base = readings.last;
+        readings.scaled = Stats::default();
+    }
+
+    /// Everything until now belongs to somebody else.
+    pub(crate) fn start_over(&self, raw: Stats) {
+        let mut readings = self.0.lock();
+        (readings.base, readings.last) = (raw, raw);
+        readings.scaled = Stats::default();
+    }
+
+    /// A period ends. Returns whether the averages are not at rest yet.
+    pub(crate) fn estimate(&self, raw: Stats) -> bool {
+        let mut readings = self.0.lock();
+        let delta = raw.minus(readings.last);
+        let smooth = |shift: u32| {
+            move |average: u64, delta: u64| {
+                // Both stay far from the sign bit, so the shift rounds towards minus infinity.
+                let (average, sample) = (average as i64, (delta.min(1 << 50) << shift) as i64);
+                (average + ((sample - average) >> 2)) as u64
+            }
+        };
+        let (count, bytes) = (
+            readings.scaled.zip(delta, smooth(9)),
+            readings.scaled.zip(delta, smooth(4)),
+        );
+        readings.scaled = Stats {
+            in_bytes: bytes.in_bytes,
+            out_bytes: bytes.out_bytes,
+            ..count
+        };
+        readings.last = raw;
+        readings.estimated = true;
+        readings.scaled != Stats::default()
     }
 }
 
@@ -131,4 +217,78 @@ impl WorkerCounters {
 
 fn bump(counter: &AtomicU64, by: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(by), Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connections(connections: u64) -> Stats {
+        Stats {
+            connections,
+            ..Stats::default()
+        }
+    }
+
+    #[test]
+    fn rates_follow_the_worked_example() {
+        let meter = Meter::default();
+        let mut raw = Stats::default();
+        let mut shown = Vec::new();
+        for period in 0..14 {
+            if period < 8 {
+                raw.connections += 100;
+            }
+            meter.estimate(raw);
+            shown.push(meter.rates().connections);
+        }
+        assert_eq!(
+            shown,
+            [12, 22, 29, 34, 38, 41, 43, 45, 34, 25, 19, 14, 11, 8]
+        );
+
+        let meter = Meter::default();
+        let mut raw = Stats::default();
+        let mut shown = Vec::new();
+        for period in 0..7 {
+            if period < 4 {
+                raw.in_bytes += 20_000;
+            }
+            meter.estimate(raw);
+            shown.push(meter.rates().in_bytes);
+        }
+        assert_eq!(shown, [2500, 4375, 5781, 6836, 5127, 3845, 2884]);
+    }
+
+    #[test]
+    fn a_steady_half_shows_as_nothing_and_rates_come_to_rest() {
+        let meter = Meter::default();
+        for total in 1..100 {
+            meter.estimate(connections(total));
+        }
+        assert_eq!(meter.rates().connections, 0);
+        let left = (0..100)
+            .take_while(|_| meter.estimate(connections(99)))
+            .count();
+        assert!(left < 40, "{left}");
+    }
+
+    #[test]
+    fn zeroing_takes_the_last_estimation() {
+        let meter = Meter::default();
+        meter.estimate(connections(10));
+        meter.zero(connections(13));
+        assert_eq!(meter.read(connections(13)), connections(3));
+        assert_eq!(meter.rates(), Rates::default());
+        meter.estimate(connections(13));
+        assert_eq!(meter.rates().connections, (3 * 128 + 511) >> 10);
+
+        let alone = Meter::default();
+        alone.zero(connections(13));
+        assert_eq!(
+            alone.read(connections(14)),
+            connections(1),
+            "nobody estimates"
+        );
+    }
 }

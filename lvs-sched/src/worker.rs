@@ -1,23 +1,26 @@
-//! One data-path thread's half: its connections, and the way of a packet through them.
+//! One data-path thread's half: its connections, and what it does besides packets.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
 
-use crate::conn::state::{Path, State, TcpState};
-use crate::conn::table::{Address, Entry, Flow, FlowKey, Table, V4, V6};
-use crate::director::{FTP, FTP_DATA, Snapshot};
-use crate::persist::{NoTemplate, Template, TemplateKey, TemplateTarget, Want};
+use crate::conn::chunks::NONE;
+use crate::conn::state::{SctpState, State, TcpState};
+use crate::conn::table::{Address, Entry, Flow, FlowKey, NewEntry, Table, V4, V6};
+use crate::defence::{self, Random, Sampling};
+use crate::director::Snapshot;
+use crate::path::{Ends, PacketPath, info};
 use crate::real_server::Class;
-use crate::service::one_way;
 use crate::stats::WorkerCounters;
-use crate::time::{Nanos, nanos, seconds};
+use crate::sync::Feed;
+use crate::time::{NEVER, Nanos, nanos};
 use crate::{
-    Direction, Director, DropReason, ForwardMethod, Packet, Persistence, Protocol, RealServer,
-    Request, ServiceKey, TcpFlags, Verdict, VirtualService,
+    ConnectionEvent, Direction, Director, ForwardMethod, ImportError, ImportedConnection, Packet,
+    Protocol, TcpFlags, Verdict,
 };
 
 /// The connection table of one data-path thread.
@@ -25,13 +28,38 @@ use crate::{
 /// A packet of a known connection takes no lock: it touches its entry and its server's counters.
 /// All packets of a client must come to the same worker, in both directions.
 pub struct Worker {
-    director: Arc<Director>,
+    pub(crate) director: Arc<Director>,
     counters: Arc<WorkerCounters>,
     snapshot: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
-    v4: Table<V4>,
-    v6: Table<V6>,
+    pub(crate) v4: Table<V4>,
+    pub(crate) v6: Table<V6>,
+    pub(crate) feed: Feed,
     /// The latest time told; a caller's clock that steps back stands still here.
     latest: Nanos,
+    chores: Chores,
+    /// Keys and hashes of a batch.
+    prepared: Vec<Prepared>,
+}
+
+/// What is done in small steps besides packets.
+struct Chores {
+    /// When the next step is due.
+    next: Nanos,
+    /// The director's number of sweeps that were begun here.
+    sweeps: u64,
+    /// Where the present sweep is, if there is one: a place of the IPv4 table, then of the other.
+    sweep: Option<u32>,
+    sampling: Sampling,
+    random: Random,
+}
+
+/// Where a packet belongs.
+#[derive(Clone, Copy)]
+enum Prepared {
+    V4(FlowKey<V4>, u32),
+    V6(FlowKey<V6>, u32),
+    /// Addresses of different families.
+    Neither,
 }
 
 /// A connection, for listings.
@@ -54,6 +82,10 @@ pub struct ConnectionInfo {
     pub active: bool,
     /// Whether no reply was ever seen.
     pub no_output: bool,
+    /// Whether it waits for its client's first packet to learn the port; shown as port 0.
+    pub no_client_port: bool,
+    /// Whether it came by [`Worker::import_connection`].
+    pub synchronised: bool,
     /// Packets from the client.
     pub packets: u32,
     /// When it ends if nothing more is heard.
@@ -68,14 +100,23 @@ impl ConnectionInfo {
 }
 
 impl Worker {
-    pub(crate) fn new(director: Arc<Director>, counters: Arc<WorkerCounters>) -> Self {
+    pub(crate) fn new(director: Arc<Director>, counters: Arc<WorkerCounters>, seed: u64) -> Self {
         let hasher = director.hasher.clone();
         Self {
             counters,
             snapshot: Cache::new(Arc::clone(&director.snapshot)),
             v4: Table::new(hasher.clone()),
             v6: Table::new(hasher),
+            feed: Feed::default(),
             latest: 0,
+            chores: Chores {
+                next: NEVER,
+                sweeps: director.sweeps.load(Ordering::Acquire),
+                sweep: None,
+                sampling: Sampling::default(),
+                random: Random::new(seed),
+            },
+            prepared: Vec::new(),
             director,
         }
     }
@@ -84,28 +125,138 @@ impl Worker {
     /// first, so the answer does not depend on when [`handle_timeout`](Self::handle_timeout) was
     /// called.
     pub fn handle_packet(&mut self, now: Instant, packet: &Packet) -> Verdict {
-        let now = self.advance(now);
-        self.answer(now, packet)
+        self.handle(now, packet, None)
+    }
+
+    /// [`handle_packet`](Self::handle_packet) with what follows the transport header, for services
+    /// that have a [`PersistenceEngine`](crate::PersistenceEngine): without it, they drop packets
+    /// that belong to no connection.
+    pub fn handle_packet_with(&mut self, now: Instant, packet: &Packet, payload: &[u8]) -> Verdict {
+        self.handle(now, packet, Some(payload))
     }
 
     /// [`handle_packet`](Self::handle_packet) for several packets that came together. Appends one
     /// verdict each, in order.
+    ///
+    /// Faster than one by one in a large table: what the lookups will read is fetched for many
+    /// packets at once.
     pub fn handle_batch(&mut self, now: Instant, packets: &[Packet], verdicts: &mut Vec<Verdict>) {
         let now = self.advance(now);
-        verdicts.extend(packets.iter().map(|packet| self.answer(now, packet)));
+        let mut prepared = std::mem::take(&mut self.prepared);
+        for packets in packets.chunks(BATCH) {
+            prepared.clear();
+            prepared.extend(packets.iter().map(|packet| self.prepare(packet)));
+            self.fetch(packets, &prepared);
+            for (packet, prepared) in packets.iter().zip(&prepared) {
+                verdicts.push(self.answer(now, packet, None, prepared));
+            }
+        }
+        self.prepared = prepared;
     }
 
-    /// Ends connections whose time has come.
+    /// What to do with an ICMP error, by the header that it quotes: `quoted` has the addresses and
+    /// ports as they stand there, but `direction` and `length` are the error's own.
+    ///
+    /// An inbound error is about what a server sent to a client, an outbound one about what went to
+    /// a server. The connection's state and timer do not change. Only errors belong here: in IPv4
+    /// destination unreachable, source quench and time exceeded, in IPv6 types below 128.
+    /// [`Verdict::NotOurs`] if there is no connection, unless
+    /// [`Tunables::schedule_icmp`](crate::Tunables::schedule_icmp) is on.
+    pub fn handle_icmp(&mut self, now: Instant, quoted: &Packet) -> Verdict {
+        self.handle_quoted(now, quoted, false)
+    }
+
+    /// What to do with an ICMP error about a packet in a tunnel to a server, by the client's packet
+    /// that was inside. [`Verdict::Forward`] tells whose tunnel it was; nothing is ever scheduled.
+    pub fn handle_tunnel_icmp(&mut self, now: Instant, inner: &Packet) -> Verdict {
+        self.handle_quoted(now, inner, true)
+    }
+
+    /// What to do with an AH or ESP packet: it belongs to the UDP flow between ports 500 of the
+    /// same addresses, the key exchange, and never opens a connection.
+    pub fn handle_ipsec(
+        &mut self,
+        now: Instant,
+        direction: Direction,
+        source: IpAddr,
+        destination: IpAddr,
+        length: u32,
+    ) -> Verdict {
+        let now = self.advance(now);
+        let packet = Packet {
+            protocol: Protocol::Udp,
+            source: SocketAddr::new(source, ISAKMP),
+            destination: SocketAddr::new(destination, ISAKMP),
+            direction,
+            tcp_flags: TcpFlags::default(),
+            sctp: None,
+            length,
+            mark: 0,
+        };
+        let prepared = self.prepare(&packet);
+        let verdict = self.on_path(now, &packet, None, |path, tables| match prepared {
+            Prepared::V4(key, _) => path.ipsec(tables.0, &key),
+            Prepared::V6(key, _) => path.ipsec(tables.1, &key),
+            Prepared::Neither => Verdict::NotOurs,
+        });
+        self.counted(verdict)
+    }
+
+    /// Ends connections whose time has come, and does a step of what else is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.advance(now);
+        let now = self.advance(now);
+        self.work(now);
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout); `None` means never. May be earlier
     /// than the first end, never later.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.director
-            .epoch
-            .instant(self.v4.next().min(self.v6.next()))
+        let mut next = self.v4.next().min(self.v6.next()).min(self.chores.next);
+        let sweeps = self.director.sweeps.load(Ordering::Relaxed) != self.chores.sweeps;
+        let samples = self.chores.next == NEVER && self.thins();
+        if (sweeps || samples) && !self.is_empty() {
+            next = next.min(self.latest + defence::PAUSE);
+        }
+        self.director.epoch.instant(next)
+    }
+
+    /// Queues what happens to connections from now on, for [`poll_event`](Self::poll_event): at
+    /// most `capacity` events, those that do not fit are lost and counted. 0, the default, is off.
+    pub fn watch(&mut self, capacity: usize) {
+        self.feed.set_capacity(capacity);
+    }
+
+    /// The oldest event that was not taken yet.
+    pub fn poll_event(&mut self) -> Option<ConnectionEvent> {
+        self.feed.pop()
+    }
+
+    /// Events that did not fit.
+    pub fn lost_events(&self) -> u64 {
+        self.feed.lost()
+    }
+
+    /// Takes over a connection that another director told of. One with equal addresses is brought
+    /// up to date; one of the same client and service with another server is replaced.
+    ///
+    /// It is bound to the server here, if there is such a one. It is not counted as a connection in
+    /// the statistics.
+    ///
+    /// # Errors
+    /// [`ImportError`]
+    pub fn import_connection(
+        &mut self,
+        now: Instant,
+        connection: &ImportedConnection,
+    ) -> Result<(), ImportError> {
+        let now = self.advance(now);
+        let has_room = self.len() < self.director.max_connections;
+        let server = self.server_of(connection);
+        let mut ends = Ends::new(&self.director, &mut self.feed);
+        match connection.client {
+            SocketAddr::V4(_) => import(&mut self.v4, &mut ends, now, connection, server, has_room),
+            SocketAddr::V6(_) => import(&mut self.v6, &mut ends, now, connection, server, has_room),
+        }
     }
 
     /// Number of connections.
@@ -120,8 +271,9 @@ impl Worker {
 
     /// All connections, in no particular order.
     pub fn connections(&self) -> impl Iterator<Item = ConnectionInfo> {
-        let v4 = self.v4.iter().filter_map(|entry| self.info(entry));
-        v4.chain(self.v6.iter().filter_map(|entry| self.info(entry)))
+        let director = &*self.director;
+        let v4 = self.v4.iter().filter_map(|entry| info(director, entry));
+        v4.chain(self.v6.iter().filter_map(|entry| info(director, entry)))
     }
 
     /// The connection that a client's packet would meet.
@@ -137,87 +289,260 @@ impl Worker {
             client: SocketAddr,
             other: SocketAddr,
         ) -> Option<&Entry<A>> {
-            Some(table.entry(table.find(&key(protocol, client, other)?)?))
+            let key = key(protocol, client, other)?;
+            table.get(table.find(&key, table.hash(&key))?)
         }
         find(&self.v4, protocol, client, virtual_addr)
-            .and_then(|entry| self.info(entry))
+            .and_then(|entry| info(&self.director, entry))
             .or_else(|| {
-                find(&self.v6, protocol, client, virtual_addr).and_then(|entry| self.info(entry))
+                find(&self.v6, protocol, client, virtual_addr)
+                    .and_then(|entry| info(&self.director, entry))
             })
     }
 
-    fn advance(&mut self, now: Instant) -> Nanos {
+    pub(crate) fn advance(&mut self, now: Instant) -> Nanos {
         let now = self.director.epoch.nanos(now).max(self.latest);
         self.latest = now;
-        self.v4.expire(now, end);
-        self.v6.expire(now, end);
+        let mut ends = Ends::new(&self.director, &mut self.feed);
+        let ends = &mut ends;
+        expire(&mut self.v4, ends, now);
+        expire(&mut self.v6, ends, now);
         now
     }
 
-    fn answer(&mut self, now: Nanos, packet: &Packet) -> Verdict {
-        let verdict = self.decide(now, packet);
+    pub(crate) fn listen_timeout(&mut self) -> Nanos {
+        self.snapshot
+            .load()
+            .timings
+            .of(State::Tcp(TcpState::Listen))
+    }
+
+    fn handle(&mut self, now: Instant, packet: &Packet, payload: Option<&[u8]>) -> Verdict {
+        let now = self.advance(now);
+        let prepared = self.prepare(packet);
+        self.answer(now, packet, payload, &prepared)
+    }
+
+    fn prepare(&self, packet: &Packet) -> Prepared {
+        let (client, other) = match packet.direction {
+            Direction::Inbound => (packet.source, packet.destination),
+            Direction::Outbound => (packet.destination, packet.source),
+        };
+        self.prepare_flow(packet.protocol, client, other)
+    }
+
+    fn prepare_flow(&self, protocol: Protocol, client: SocketAddr, other: SocketAddr) -> Prepared {
+        if let Some(key) = key(protocol, client, other) {
+            Prepared::V4(key, self.v4.hash(&key))
+        } else if let Some(key) = key(protocol, client, other) {
+            Prepared::V6(key, self.v6.hash(&key))
+        } else {
+            Prepared::Neither
+        }
+    }
+
+    /// Reads what the lookups of a batch will read, first of the index, then of the entries, so that
+    /// the cache misses overlap. There is no prefetch without unsafe code, but a load whose result
+    /// nobody waits for is one.
+    fn fetch(&self, packets: &[Packet], prepared: &[Prepared]) {
+        let mut ids = [NONE; BATCH];
+        for ((id, packet), prepared) in ids.iter_mut().zip(packets).zip(prepared) {
+            *id = match prepared {
+                Prepared::V4(_, hash) => self.v4.touch(packet.direction, *hash),
+                Prepared::V6(_, hash) => self.v6.touch(packet.direction, *hash),
+                Prepared::Neither => NONE,
+            };
+        }
+        let mut sum = 0u32;
+        for (id, prepared) in ids.iter().zip(prepared) {
+            let packets = match prepared {
+                Prepared::V4(..) => self.v4.get(*id).map(|entry| entry.packets),
+                Prepared::V6(..) => self.v6.get(*id).map(|entry| entry.packets),
+                Prepared::Neither => None,
+            };
+            sum = sum.wrapping_add(packets.unwrap_or(0));
+        }
+        std::hint::black_box(sum);
+    }
+
+    fn answer(
+        &mut self,
+        now: Nanos,
+        packet: &Packet,
+        payload: Option<&[u8]>,
+        prepared: &Prepared,
+    ) -> Verdict {
+        let verdict = self.on_path(now, packet, payload, |path, tables| match prepared {
+            Prepared::V4(key, hash) => path.walk(tables.0, key, *hash),
+            Prepared::V6(key, hash) => path.walk(tables.1, key, *hash),
+            Prepared::Neither => Verdict::NotOurs,
+        });
+        self.counted(verdict)
+    }
+
+    fn handle_quoted(&mut self, now: Instant, quoted: &Packet, about_tunnel: bool) -> Verdict {
+        let now = self.advance(now);
+        // Inbound is about a server's packet, so the client is its destination; the others are about
+        // a client's.
+        let from_client = about_tunnel || quoted.direction == Direction::Outbound;
+        let (client, other) = if from_client {
+            (quoted.source, quoted.destination)
+        } else {
+            (quoted.destination, quoted.source)
+        };
+        let quoted = Packet {
+            direction: if about_tunnel {
+                Direction::Inbound
+            } else {
+                quoted.direction
+            },
+            ..*quoted
+        };
+        let prepared = self.prepare_flow(quoted.protocol, client, other);
+        let verdict = self.on_path(now, &quoted, None, |path, tables| match prepared {
+            Prepared::V4(key, _) => path.icmp(tables.0, &key, about_tunnel),
+            Prepared::V6(key, _) => path.icmp(tables.1, &key, about_tunnel),
+            Prepared::Neither => Verdict::NotOurs,
+        });
+        self.counted(verdict)
+    }
+
+    fn on_path(
+        &mut self,
+        now: Nanos,
+        packet: &Packet,
+        payload: Option<&[u8]>,
+        walk: impl FnOnce(&mut PacketPath<'_>, (&mut Table<V4>, &mut Table<V6>)) -> Verdict,
+    ) -> Verdict {
+        let has_room = self.len() < self.director.max_connections;
+        let mut path = PacketPath {
+            snapshot: self.snapshot.load(),
+            counters: &self.counters,
+            ends: Ends::new(&self.director, &mut self.feed),
+            packet,
+            payload,
+            now,
+            has_room,
+        };
+        walk(&mut path, (&mut self.v4, &mut self.v6))
+    }
+
+    fn counted(&self, verdict: Verdict) -> Verdict {
         if let Verdict::Drop(reason) = verdict {
             self.counters.count_drop(reason);
         }
         verdict
     }
 
-    fn decide(&mut self, now: Nanos, packet: &Packet) -> Verdict {
-        if packet.protocol == Protocol::Sctp {
-            return Verdict::NotOurs;
+    /// Whether `drop_entry` is active; the snapshot is not advanced.
+    fn thins(&self) -> bool {
+        self.director
+            .snapshot
+            .load()
+            .tunables
+            .drop_entry
+            .is_active()
+    }
+
+    /// A step of the sweep for connections of removed servers, and of the flood defence's sample.
+    fn work(&mut self, now: Nanos) {
+        let sweeps = self.director.sweeps.load(Ordering::Acquire);
+        if sweeps != self.chores.sweeps {
+            self.chores.sweeps = sweeps;
+            self.chores.sweep = Some(0);
         }
-        let has_room = self.len() < self.director.max_connections;
-        let path = PacketPath {
-            director: &self.director,
-            counters: &self.counters,
-            snapshot: self.snapshot.load(),
-            packet,
-            now,
-            has_room,
-        };
-        let (client, other) = match packet.direction {
-            Direction::Inbound => (packet.source, packet.destination),
-            Direction::Outbound => (packet.destination, packet.source),
-        };
-        if let Some(key) = key(packet.protocol, client, other) {
-            path.walk(&mut self.v4, &key)
-        } else if let Some(key) = key(packet.protocol, client, other) {
-            path.walk(&mut self.v6, &key)
+        let thins = self.thins();
+        if now < self.chores.next && self.chores.next != NEVER {
+            return;
+        }
+        let mut next = NEVER;
+        if let Some(place) = self.chores.sweep {
+            self.chores.sweep = self.sweep(now, place);
+            if self.chores.sweep.is_some() {
+                next = now + defence::PAUSE;
+            }
+        }
+        if thins && !self.is_empty() {
+            self.sample(now);
+            next = next.min(self.chores.sampling.next(now));
         } else {
-            Verdict::NotOurs
+            self.chores.sampling.stop();
+        }
+        self.chores.next = next;
+    }
+
+    fn sweep(&mut self, now: Nanos, place: u32) -> Option<u32> {
+        let (v4, v6) = (self.v4.places(), self.v6.places());
+        let to = place.saturating_add(defence::STEP).min(v4 + v6);
+        let mut ends = Ends::new(&self.director, &mut self.feed);
+        for place in place..to {
+            if place < v4 {
+                end_if(&mut self.v4, &mut ends, place, now, |_, entry| {
+                    entry.lost_its_server()
+                });
+            } else {
+                end_if(&mut self.v6, &mut ends, place - v4, now, |_, entry| {
+                    entry.lost_its_server()
+                });
+            }
+        }
+        (to < v4 + v6).then_some(to)
+    }
+
+    fn sample(&mut self, now: Nanos) {
+        let (v4, v6) = (self.v4.places(), self.v6.places());
+        let draws = self.chores.sampling.step(now, v4 + v6);
+        let snapshot = self.snapshot.load();
+        let mut ends = Ends::new(&self.director, &mut self.feed);
+        for _ in 0..draws {
+            let place = self.chores.random.below(v4 + v6);
+            if place < v4 {
+                end_if(&mut self.v4, &mut ends, place, now, |director, entry| {
+                    is_thinned(director, snapshot, entry, now)
+                });
+            } else {
+                end_if(
+                    &mut self.v6,
+                    &mut ends,
+                    place - v4,
+                    now,
+                    |director, entry| is_thinned(director, snapshot, entry, now),
+                );
+            }
         }
     }
 
-    fn info<A: Address>(&self, entry: &Entry<A>) -> Option<ConnectionInfo> {
-        let flow = &entry.flow;
-        Some(ConnectionInfo {
-            protocol: flow.protocol,
-            client: SocketAddr::new(flow.client.ip(), flow.client_port),
-            virtual_addr: SocketAddr::new(flow.vip.ip(), flow.vport),
-            destination: SocketAddr::new(flow.server.ip(), flow.server_port),
-            method: entry.method,
-            state: entry.state,
-            active: entry.active,
-            no_output: entry.no_output,
-            packets: entry.packets,
-            deadline: self.director.epoch.instant(entry.deadline)?,
-        })
+    fn server_of(&mut self, connection: &ImportedConnection) -> Option<Arc<crate::RealServer>> {
+        let ImportedConnection {
+            virtual_addr,
+            destination,
+            mark,
+            ..
+        } = *connection;
+        let protocol = connection.state.protocol();
+        let service = self.snapshot.load().find(protocol, virtual_addr, mark)?;
+        let any_port = SocketAddr::new(destination.ip(), 0);
+        service
+            .server(destination)
+            .or_else(|| service.server(any_port))
     }
 }
 
 impl Drop for Worker {
     /// Its connections end with it.
     fn drop(&mut self) {
-        let latest = self.latest;
-        let at = |deadline: Nanos| deadline.min(latest);
-        self.v4.drain(|entry| {
-            let deadline = at(entry.deadline);
-            end_at(entry, deadline);
-        });
-        self.v6.drain(|entry| {
-            let deadline = at(entry.deadline);
-            end_at(entry, deadline);
-        });
+        fn end<A: Address>(table: &mut Table<A>, latest: Nanos) {
+            table.drain(|gone| {
+                if let Some(server) = &gone.entry.server {
+                    server.unbind(gone.entry.class());
+                }
+                if let Some(template) = &gone.template {
+                    template.release(gone.entry.deadline().min(latest));
+                }
+            });
+        }
+        end(&mut self.v4, self.latest);
+        end(&mut self.v6, self.latest);
         self.director.retire_worker(&self.counters);
     }
 }
@@ -230,311 +555,115 @@ impl fmt::Debug for Worker {
     }
 }
 
-/// Everything that one packet needs besides the table of its family.
-struct PacketPath<'a> {
-    director: &'a Director,
-    counters: &'a WorkerCounters,
-    snapshot: &'a Snapshot,
-    packet: &'a Packet,
+fn expire<A: Address>(table: &mut Table<A>, ends: &mut Ends<'_>, now: Nanos) {
+    table.expire(now, |table, id| {
+        let deadline = table.entry(id).deadline();
+        ends.end(table, id, deadline, false);
+    });
+}
+
+/// Ends the connection in a place by force, if it controls nothing and `judge` says so.
+fn end_if<A: Address>(
+    table: &mut Table<A>,
+    ends: &mut Ends<'_>,
+    place: u32,
     now: Nanos,
+    judge: impl FnOnce(&Director, &Entry<A>) -> bool,
+) {
+    let director = ends.director;
+    if table
+        .get(place)
+        .is_some_and(|entry| table.controls(place) == 0 && judge(director, entry))
+    {
+        ends.end(table, place, now, true);
+    }
+}
+
+/// Whether `drop_entry` ends a connection that controls nothing.
+fn is_thinned<A: Address>(
+    director: &Director,
+    snapshot: &Snapshot,
+    entry: &Entry<A>,
+    now: Nanos,
+) -> bool {
+    match entry.state {
+        State::Tcp(TcpState::SynReceived | TcpState::SynAck)
+        | State::Sctp(SctpState::Init1 | SctpState::Init) => true,
+        State::Tcp(TcpState::Established) | State::Sctp(SctpState::Established) | State::Udp => {
+            let timeout = entry.timeout(snapshot.timings.of(entry.state));
+            let restarted = entry.deadline().saturating_sub(timeout);
+            director
+                .defence
+                .thins(entry.packets, now.saturating_sub(restarted))
+        }
+        State::Tcp(_) | State::Sctp(_) => false,
+    }
+}
+
+fn import<A: Address>(
+    table: &mut Table<A>,
+    ends: &mut Ends<'_>,
+    now: Nanos,
+    connection: &ImportedConnection,
+    server: Option<Arc<crate::RealServer>>,
     has_room: bool,
-}
-
-/// Where a new connection goes; it is bound and counted there.
-struct Choice {
-    server: Arc<RealServer>,
-    template: Option<Arc<Template>>,
-    /// The server's port for this connection.
-    port: u16,
-}
-
-impl PacketPath<'_> {
-    fn walk<A: Address>(&self, table: &mut Table<A>, key: &FlowKey<A>) -> Verdict {
-        match self.packet.direction {
-            Direction::Inbound => self.inbound(table, key),
-            Direction::Outbound => self.outbound(table, key),
-        }
-    }
-
-    fn inbound<A: Address>(&self, table: &mut Table<A>, key: &FlowKey<A>) -> Verdict {
-        let tunables = &self.snapshot.tunables;
-        let mut replaced = None;
-        if let Some(id) = table.find(key) {
-            let entry = table.entry(id);
-            let begins = self.packet.protocol == Protocol::Tcp
-                && self.packet.tcp_flags.contains(TcpFlags::SYN);
-            let reschedule = begins
-                && (tunables.expire_nodest_conn && entry.server.is_quiesced()
-                    || is_reusable(entry, tunables.conn_reuse_mode));
-            if !reschedule && entry.server.is_available() {
-                return self.forward(table, id);
+) -> Result<(), ImportError> {
+    let state = connection.state;
+    let key: FlowKey<A> = key(state.protocol(), connection.client, connection.virtual_addr)
+        .ok_or(ImportError::Family)?;
+    let address = A::from_ip(connection.destination.ip()).ok_or(ImportError::Family)?;
+    let deadline = now + nanos(connection.remaining);
+    let mut replaced = None;
+    if let Some(id) = table.find(&key, table.hash(&key)) {
+        let flow = &table.entry(id).flow;
+        if (flow.server, flow.server_port) == (address, connection.destination.port()) {
+            let entry = table.entry_mut(id);
+            entry.packets = connection.packets;
+            if entry.enter(state) {
+                ends.changed(table.entry(id));
             }
-            if !reschedule && !tunables.expire_nodest_conn {
-                return Verdict::Drop(DropReason::ServerRemoved);
-            }
-            replaced = Some(id);
+            table.set_deadline(id, deadline);
+            return Ok(());
         }
-        let scheduled = self.schedule(key, replaced.is_some());
-        // The old connection ends after the scheduler was asked and the new one was bound: it still
-        // counted there.
-        let outcome = scheduled.map(|entry| table.insert(entry));
-        if let Some(old) = replaced {
-            end_at(table.remove(old), self.now);
+        if !state.is_active() {
+            return Err(ImportError::Inactive);
         }
-        match outcome {
-            Ok(id) => self.forward(table, id),
-            Err(verdict) => verdict,
-        }
+        replaced = (table.controls(id) == 0).then_some(id);
     }
-
-    fn outbound<A: Address>(&self, table: &mut Table<A>, key: &FlowKey<A>) -> Verdict {
-        let Some(id) = table.find_reverse(key) else {
-            return Verdict::NotOurs;
-        };
-        let entry = table.entry_mut(id);
-        if entry.server.is_available() {
-            entry.server.counters().count_out(self.packet.length);
-            self.counters.count_out(self.packet.length);
-        }
-        let verdict = Verdict::Reply {
-            method: entry.method,
-            vip: SocketAddr::new(entry.flow.vip.ip(), entry.flow.vport),
-        };
-        self.update_state(table, id);
-        verdict
+    if !has_room && replaced.is_none() {
+        return Err(ImportError::TableFull);
     }
-
-    /// A client's packet of a connection.
-    fn forward<A: Address>(&self, table: &mut Table<A>, id: u32) -> Verdict {
-        let entry = table.entry_mut(id);
-        if entry.server.is_available() {
-            entry.server.counters().count_in(self.packet.length);
-            self.counters.count_in(self.packet.length);
-        }
-        entry.packets = entry.packets.wrapping_add(1);
-        let verdict = Verdict::Forward {
-            method: entry.method,
-            server: SocketAddr::new(entry.flow.server.ip(), entry.flow.server_port),
-        };
-        self.update_state(table, id);
-        verdict
+    if let Some(server) = &server {
+        server.bind(Class::Inactive);
     }
-
-    /// Applies the packet to the connection's state and restarts the timer.
-    fn update_state<A: Address>(&self, table: &mut Table<A>, id: u32) {
-        let entry = table.entry_mut(id);
-        let direction = self.packet.direction;
-        if direction == Direction::Outbound {
-            entry.no_output = false;
-        }
-        match entry.state {
-            State::Tcp(before) => {
-                let after =
-                    before.after(Path::new(direction, entry.no_output), self.packet.tcp_flags);
-                entry.enter(State::Tcp(after));
-                if after == TcpState::Established && before != after {
-                    entry.template.iter().for_each(|template| template.assure());
-                }
-            }
-            State::Udp => {
-                if direction == Direction::Outbound {
-                    entry.template.iter().for_each(|template| template.assure());
-                }
-            }
-        }
-        let deadline = self.now + self.snapshot.timings.of(entry.state);
-        table.set_deadline(id, deadline);
+    if let Some(old) = replaced {
+        ends.end(table, old, now, false);
     }
-
-    /// Decides on a packet without a connection: the new connection, bound and counted, or the
-    /// answer.
-    fn schedule<A: Address>(&self, key: &FlowKey<A>, replaces: bool) -> Result<Entry<A>, Verdict> {
-        let packet = self.packet;
-        if packet.protocol == Protocol::Tcp {
-            let opens =
-                packet.tcp_flags.contains(TcpFlags::SYN) || self.snapshot.tunables.sloppy_tcp;
-            if packet.tcp_flags.contains(TcpFlags::RST) || !opens {
-                return Err(Verdict::NotOurs);
-            }
-        }
-        let service = self.snapshot.find(packet).ok_or(Verdict::NotOurs)?;
-        if key.client_port == FTP_DATA {
-            return Err(Verdict::NotOurs);
-        }
-        if !self.has_room && !replaces {
-            return Err(Verdict::Drop(DropReason::TableFull));
-        }
-        let config = service.config();
-        let request = Request::new(packet.source, packet.destination).with_flags(config.flags);
-        let Choice {
-            server,
-            template,
-            port,
-        } = match &config.persistence {
-            Some(persistence) => self.schedule_persistent(service, persistence, &request)?,
-            None => {
-                let is_mark = matches!(service.key(), Some(ServiceKey::Mark { .. }));
-                if !is_mark && packet.destination.port() != service_port(service) {
-                    return Err(self.no_server(service));
-                }
-                let server = service
-                    .schedule_and_bind(&request, Class::Inactive)
-                    .ok_or_else(|| self.no_server(service))?;
-                let port = match server.addr().port() {
-                    0 => packet.destination.port(),
-                    port => port,
-                };
-                Choice {
-                    server,
-                    template: None,
-                    port,
-                }
-            }
-        };
-        self.counters.count_connection();
-        let Some(address) = A::from_ip(server.addr().ip()) else {
-            debug_assert!(false, "servers are of their service's family");
-            server.unbind(Class::Inactive);
-            return Err(Verdict::Reject);
-        };
-        let method = server.method();
-        if config.one_packet && packet.protocol == Protocol::Udp {
-            return Err(self.forward_one_packet(
-                &server,
-                template,
-                SocketAddr::new(server.addr().ip(), port),
-            ));
-        }
-        Ok(Entry {
-            flow: Flow {
-                client: key.client,
-                vip: key.other,
-                server: address,
-                client_port: key.client_port,
-                vport: key.other_port,
-                server_port: port,
-                protocol: key.protocol,
-            },
-            method,
-            state: match packet.protocol {
-                Protocol::Tcp => State::Tcp(TcpState::None),
-                Protocol::Udp | Protocol::Sctp => State::Udp,
-            },
-            active: false,
-            no_output: one_way(method),
-            packets: 0,
-            server,
-            template,
-            deadline: self.now + NEW_CONNECTION,
-            armed: 0,
-        })
-    }
-
-    /// Through a template: its server without asking about weight or overload, else the scheduler's
-    /// and a new template.
-    fn schedule_persistent(
-        &self,
-        service: &VirtualService,
-        persistence: &Persistence,
-        request: &Request,
-    ) -> Result<Choice, Verdict> {
-        let destination = self.packet.destination;
-        let at_service_port = destination.port() == service_port(service);
-        let (protocol, target) = match service.key() {
-            Some(ServiceKey::Mark { mark, .. }) if !at_service_port => {
-                (None, TemplateTarget::Mark(mark))
-            }
-            _ => {
-                let shown = if at_service_port && destination.port() != FTP {
-                    destination.port()
-                } else {
-                    0
-                };
-                (
-                    Some(self.packet.protocol),
-                    TemplateTarget::Address(SocketAddr::new(destination.ip(), shown)),
-                )
-            }
-        };
-        let want = Want {
-            key: TemplateKey {
-                protocol,
-                client: persistence.granularity.apply(request.client.ip()),
-                target,
-            },
-            timeout: nanos(persistence.timeout),
-            server_port: at_service_port && destination.port() != FTP,
-            expire_quiescent: self.snapshot.tunables.expire_quiescent_template,
-        };
-        let schedule = || service.schedule_and_bind(request, Class::Inactive);
-        let grant = self
-            .director
-            .templates
-            .take(self.now, &want, schedule)
-            .map_err(|reason| match reason {
-                NoTemplate::NoServer => self.no_server(service),
-                NoTemplate::Full => Verdict::Drop(DropReason::TableFull),
-            })?;
-        let server = Arc::clone(grant.template.server());
-        if !grant.bound {
-            server.bind(Class::Inactive);
-            server.counters().count_connection();
-        }
-        let port = match server.addr().port() {
-            port if at_service_port && port != 0 => port,
-            _ => destination.port(),
-        };
-        Ok(Choice {
-            server,
-            template: Some(grant.template),
-            port,
-        })
-    }
-
-    /// A connection of one packet is never in the table: bound, forwarded, unbound.
-    fn forward_one_packet(
-        &self,
-        server: &RealServer,
-        template: Option<Arc<Template>>,
-        to: SocketAddr,
-    ) -> Verdict {
-        if server.is_available() {
-            server.counters().count_in(self.packet.length);
-            self.counters.count_in(self.packet.length);
-        }
-        server.unbind(Class::Inactive);
-        template
-            .iter()
-            .for_each(|template| template.release(self.now));
-        Verdict::Forward {
-            method: server.method(),
-            server: to,
-        }
-    }
-
-    fn no_server(&self, service: &VirtualService) -> Verdict {
-        if service_port(service) == FTP && self.packet.destination.port() != FTP {
-            Verdict::NotOurs
-        } else {
-            Verdict::Reject
-        }
-    }
-}
-
-/// Whether a SYN begins a new connection on this entry. One that a template controls always keeps
-/// its server.
-fn is_reusable<A>(entry: &Entry<A>, mode: u32) -> bool {
-    mode != 0
-        && entry.template.is_none()
-        && match entry.state {
-            State::Tcp(TcpState::TimeWait | TcpState::Close) => true,
-            State::Tcp(TcpState::FinWait) => mode & 2 != 0 && entry.no_output,
-            State::Tcp(_) | State::Udp => false,
-        }
-}
-
-fn service_port(service: &VirtualService) -> u16 {
-    service.key().map_or(0, |key| key.port())
+    let method = server
+        .as_ref()
+        .map_or(connection.method, |server| server.method());
+    let id = table.insert(NewEntry {
+        flow: Flow {
+            client: key.client,
+            vip: key.other,
+            server: address,
+            client_port: key.client_port,
+            vport: key.other_port,
+            server_port: connection.destination.port(),
+        },
+        state: State::new(state.protocol()),
+        method,
+        server,
+        template: None,
+        control: NONE,
+        no_client_port: false,
+        synchronised: true,
+        packets: connection.packets,
+        deadline,
+    });
+    table.entry_mut(id).enter(state);
+    ends.created(table.entry(id));
+    Ok(())
 }
 
 fn key<A: Address>(
@@ -542,30 +671,18 @@ fn key<A: Address>(
     client: SocketAddr,
     other: SocketAddr,
 ) -> Option<FlowKey<A>> {
-    Some(FlowKey {
-        client: A::from_ip(client.ip())?,
-        other: A::from_ip(other.ip())?,
-        client_port: client.port(),
-        other_port: other.port(),
+    FlowKey::new(
         protocol,
-    })
+        (client.ip(), client.port()),
+        (other.ip(), other.port()),
+    )
 }
 
-/// A connection's end at its deadline.
-fn end<A: Address>(entry: Entry<A>) {
-    let deadline = entry.deadline;
-    end_at(entry, deadline);
-}
-
-fn end_at<A: Address>(entry: Entry<A>, at: Nanos) {
-    entry.server.unbind(entry.class());
-    if let Some(template) = entry.template {
-        template.release(at);
-    }
-}
-
-const NEW_CONNECTION: Nanos = seconds(3);
+/// Packets whose lookups overlap.
+const BATCH: usize = 32;
+/// Port of the key exchange that AH and ESP belong to.
+const ISAKMP: u16 = 500;
 
 #[cfg(test)]
 #[path = "worker_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -3,42 +3,43 @@
     reason = "most packets only bring a connection to a state"
 )]
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU32;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::conn::state::Path;
 use crate::{
-    DirectorConfig, Family, Granularity, SchedulerKind, ServerConfig, ServiceConfig, Stats,
-    Timeouts, Tunables, Weight,
+    Defence, DirectorConfig, DropReason, ExpectError, Family, Granularity, Persistence, RealServer,
+    SchedulerKind, ServerConfig, ServiceConfig, ServiceKey, Stats, TemplateTarget, Timeouts,
+    Tunables, Weight,
 };
 
 /// A director with one worker, one TCP service and a clock.
-struct Lan {
-    director: Arc<Director>,
-    worker: Worker,
-    start: Instant,
-    now: Instant,
-    key: ServiceKey,
+pub(crate) struct Lan {
+    pub(crate) director: Arc<Director>,
+    pub(crate) worker: Worker,
+    pub(crate) start: Instant,
+    pub(crate) now: Instant,
+    pub(crate) key: ServiceKey,
 }
 
-const S: TcpFlags = TcpFlags::SYN;
-const A: TcpFlags = TcpFlags::ACK;
-const F: TcpFlags = TcpFlags::FIN;
-const R: TcpFlags = TcpFlags::RST;
+pub(crate) const S: TcpFlags = TcpFlags::SYN;
+pub(crate) const A: TcpFlags = TcpFlags::ACK;
+pub(crate) const F: TcpFlags = TcpFlags::FIN;
+pub(crate) const R: TcpFlags = TcpFlags::RST;
 
 impl Lan {
-    fn new(protocol: Protocol, vport: u16, config: ServiceConfig) -> Self {
+    pub(crate) fn new(protocol: Protocol, vport: u16, config: ServiceConfig) -> Self {
         Self::with(DirectorConfig::new([1, 2, 3, 4]), protocol, vport, config)
     }
 
-    fn tcp() -> Self {
+    pub(crate) fn tcp() -> Self {
         Self::new(Protocol::Tcp, 80, rr())
     }
 
-    fn with(
+    pub(crate) fn with(
         config: DirectorConfig,
         protocol: Protocol,
         vport: u16,
@@ -61,7 +62,7 @@ impl Lan {
         }
     }
 
-    fn add(&self, last: u8, method: ForwardMethod) -> Arc<RealServer> {
+    pub(crate) fn add(&self, last: u8, method: ForwardMethod) -> Arc<RealServer> {
         self.director
             .add_server(
                 self.now,
@@ -75,14 +76,14 @@ impl Lan {
             .unwrap()
     }
 
-    fn remove(&self, last: u8) {
+    pub(crate) fn remove(&self, last: u8) {
         self.director
             .remove_server(self.now, &self.key, rip(last))
             .unwrap();
     }
 
     /// Lets all timers fire in order and stops at `seconds` after the start.
-    fn at(&mut self, seconds: f64) {
+    pub(crate) fn at(&mut self, seconds: f64) {
         let to = self.start + Duration::from_secs_f64(seconds);
         loop {
             let next = [self.worker.poll_timeout(), self.director.poll_timeout()]
@@ -95,54 +96,87 @@ impl Lan {
             self.worker.handle_timeout(next);
             self.director.handle_timeout(next);
         }
+        self.worker.handle_timeout(to);
+        self.director.handle_timeout(to);
         self.now = to;
     }
 
-    fn send(&mut self, client: SocketAddr, vport: u16, tcp_flags: TcpFlags) -> Verdict {
+    pub(crate) fn send(&mut self, client: SocketAddr, vport: u16, tcp_flags: TcpFlags) -> Verdict {
         let protocol = match self.key {
             ServiceKey::Address { protocol, .. } => protocol,
             ServiceKey::Mark { .. } => Protocol::Tcp,
         };
         let packet = Packet {
-            protocol,
-            source: client,
-            destination: vip(vport),
-            direction: Direction::Inbound,
             tcp_flags,
-            length: 100,
-            mark: 0,
+            ..inbound(protocol, client, vip(vport))
         };
-        self.worker.handle_packet(self.now, &packet)
+        self.handle(&packet)
     }
 
-    fn reply(&mut self, from: SocketAddr, client: SocketAddr, tcp_flags: TcpFlags) -> Verdict {
+    pub(crate) fn handle(&mut self, packet: &Packet) -> Verdict {
+        self.worker.handle_packet(self.now, packet)
+    }
+
+    pub(crate) fn tune(&self, change: impl FnOnce(&mut Tunables)) {
+        let mut tunables = self.director.tunables();
+        change(&mut tunables);
+        self.director.set_tunables(tunables);
+    }
+
+    pub(crate) fn reply(
+        &mut self,
+        from: SocketAddr,
+        client: SocketAddr,
+        tcp_flags: TcpFlags,
+    ) -> Verdict {
         let packet = Packet {
             protocol: Protocol::Tcp,
             source: from,
             destination: client,
             direction: Direction::Outbound,
             tcp_flags,
+            sctp: None,
             length: 40,
             mark: 0,
         };
         self.worker.handle_packet(self.now, &packet)
     }
 
-    fn state(&self, client: SocketAddr) -> &'static str {
+    pub(crate) fn state(&self, client: SocketAddr) -> &'static str {
         self.worker
             .connection(Protocol::Tcp, client, vip(80))
             .map_or("-", |info| info.state.name())
     }
 }
 
-fn rr() -> ServiceConfig {
+pub(crate) fn inbound(protocol: Protocol, source: SocketAddr, destination: SocketAddr) -> Packet {
+    Packet {
+        protocol,
+        source,
+        destination,
+        direction: Direction::Inbound,
+        tcp_flags: TcpFlags::default(),
+        sctp: None,
+        length: 100,
+        mark: 0,
+    }
+}
+
+pub(crate) fn outbound(protocol: Protocol, source: SocketAddr, destination: SocketAddr) -> Packet {
+    Packet {
+        direction: Direction::Outbound,
+        ..inbound(protocol, source, destination)
+    }
+}
+
+pub(crate) fn rr() -> ServiceConfig {
     ServiceConfig {
         scheduler: SchedulerKind::RoundRobin,
         ..ServiceConfig::default()
     }
 }
 
-fn persistent(seconds: u64, mask: [u8; 4]) -> ServiceConfig {
+pub(crate) fn persistent(seconds: u64, mask: [u8; 4]) -> ServiceConfig {
     let persistence = Persistence {
         timeout: Duration::from_secs(seconds),
         granularity: Granularity::Mask(mask.into()),
@@ -153,19 +187,19 @@ fn persistent(seconds: u64, mask: [u8; 4]) -> ServiceConfig {
     }
 }
 
-fn vip(vport: u16) -> SocketAddr {
+pub(crate) fn vip(vport: u16) -> SocketAddr {
     SocketAddr::from(([203, 0, 113, 10], vport))
 }
 
-fn rip(last: u8) -> SocketAddr {
+pub(crate) fn rip(last: u8) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, last], 8080))
 }
 
-fn client(last: u8, port: u16) -> SocketAddr {
+pub(crate) fn client(last: u8, port: u16) -> SocketAddr {
     SocketAddr::from(([198, 51, 100, last], port))
 }
 
-fn to(last: u8) -> Verdict {
+pub(crate) fn to(last: u8) -> Verdict {
     Verdict::Forward {
         method: ForwardMethod::DirectRoute,
         server: rip(last),
@@ -490,6 +524,7 @@ fn a_mark_service_comes_first() {
         destination: vip(5353),
         direction: Direction::Inbound,
         tcp_flags: TcpFlags::default(),
+        sctp: None,
         length: 100,
         mark: 7,
     };
@@ -602,15 +637,356 @@ fn a_worker_that_ends_gives_its_connections_back() {
     assert_eq!((server.active(), lan.director.stats().in_packets), (0, 1));
 }
 
+#[test]
+fn a_sweep_ends_connections_of_removed_servers_in_steps() {
+    let mut lan = Lan::new(Protocol::Tcp, 80, persistent(300, [255; 4]));
+    let first = lan.add(1, ForwardMethod::DirectRoute);
+    let second = lan.add(2, ForwardMethod::DirectRoute);
+    for number in 0..4_000u16 {
+        let [high, low] = number.to_be_bytes();
+        lan.send(SocketAddr::from(([10, 0, high, low], 4000)), 80, S);
+    }
+    assert_eq!((first.active(), second.active()), (2_000, 2_000));
+    assert_eq!((first.persistent(), second.persistent()), (2_000, 2_000));
+    lan.remove(2);
+    lan.worker.handle_timeout(lan.now);
+    assert_eq!(lan.worker.len(), 4_000, "off by default");
+    lan.add(2, ForwardMethod::DirectRoute);
+    lan.tune(|tunables| tunables.expire_nodest_conn = true);
+    lan.remove(2);
+    let mut steps = 0;
+    while second.active() > 0 {
+        let before = second.active();
+        let next = lan.worker.poll_timeout().unwrap();
+        assert!(next < lan.now + Duration::from_millis(10));
+        lan.worker.handle_timeout(next);
+        assert!(before - second.active() <= 1_024);
+        steps += 1;
+    }
+    assert!((2..=5).contains(&steps), "{steps}");
+    assert_eq!((first.active(), lan.worker.len()), (2_000, 2_000));
+    assert_eq!(
+        second.persistent(),
+        0,
+        "templates that are not assured go with their last connection"
+    );
+    lan.at(10.0);
+    assert!(lan.worker.poll_timeout().unwrap() > lan.now + Duration::from_secs(40));
+}
+
+#[test]
+fn assured_templates_survive_a_sweep() {
+    let mut lan = Lan::new(Protocol::Tcp, 80, persistent(300, [255; 4]));
+    let server = lan.add(1, ForwardMethod::DirectRoute);
+    lan.send(client(1, 4000), 80, S);
+    lan.send(client(1, 4000), 80, A);
+    lan.tune(|tunables| tunables.expire_nodest_conn = true);
+    lan.remove(1);
+    lan.at(1.0);
+    assert_eq!((lan.worker.len(), server.persistent()), (0, 1));
+}
+
+#[test]
+fn drop_entry_ends_half_open_connections_first() {
+    let mut lan = Lan::tcp();
+    lan.add(1, ForwardMethod::DirectRoute);
+    for port in 101..=500 {
+        lan.send(client(1, port), 80, S);
+        lan.send(client(2, port), 80, S);
+        lan.send(client(2, port), 80, A);
+    }
+    lan.tune(|tunables| tunables.drop_entry = Defence::Always);
+    let count = |lan: &Lan, name| {
+        lan.worker
+            .connections()
+            .filter(|connection| connection.state.name() == name)
+            .count()
+    };
+    // 25 draws a second, each of one place in 800.
+    lan.at(40.0);
+    let half_open = count(&lan, "SYN_RECV");
+    assert!((50..300).contains(&half_open), "{half_open}");
+    assert_eq!(
+        count(&lan, "ESTABLISHED"),
+        400,
+        "none is older than a minute"
+    );
+    lan.at(120.0);
+    let established = count(&lan, "ESTABLISHED");
+    assert!((150..400).contains(&established), "{established}");
+    lan.tune(|tunables| tunables.drop_entry = Defence::Off);
+    lan.at(200.0);
+    assert_eq!(count(&lan, "ESTABLISHED"), established);
+}
+
+#[test]
+fn drop_entry_ends_templates_that_nothing_assured() {
+    let mut lan = Lan::new(Protocol::Udp, 53, persistent(1_000, [255; 4]));
+    let server = lan.add(1, ForwardMethod::DirectRoute);
+    for last in 0..200 {
+        lan.send(client(last, 4000), 53, TcpFlags::default());
+    }
+    lan.director.set_timeouts(Timeouts {
+        udp: Duration::from_secs(1),
+        tcp: Duration::ZERO,
+        tcp_fin: Duration::ZERO,
+    });
+    lan.at(301.0);
+    assert_eq!((lan.worker.len(), server.persistent()), (0, 200));
+    lan.tune(|tunables| tunables.drop_entry = Defence::Always);
+    lan.at(331.0);
+    assert!(
+        (1..150).contains(&server.persistent()),
+        "{}",
+        server.persistent()
+    );
+}
+
+#[test]
+fn automatic_defences_follow_memory() {
+    let mut lan = Lan::tcp();
+    lan.add(1, ForwardMethod::DirectRoute);
+    lan.tune(|tunables| {
+        tunables.drop_packet = Defence::Automatic;
+        tunables.secure_tcp = Defence::Automatic;
+    });
+    lan.at(1.0);
+    assert_eq!(lan.director.tunables().drop_packet, Defence::Automatic);
+    assert_eq!(lan.send(client(1, 1), 80, S), to(1));
+    assert_eq!(lan.state(client(1, 1)), "SYN_RECV");
+    lan.director.handle_memory(lan.now, 0);
+    lan.at(2.0);
+    assert_eq!(
+        lan.director.tunables().drop_packet,
+        Defence::AutomaticActive
+    );
+    assert_eq!(
+        lan.send(client(1, 2), 80, S),
+        Verdict::Drop(DropReason::Defence)
+    );
+    assert_eq!(lan.send(client(1, 1), 80, S), to(1), "known ones pass");
+    assert_eq!(lan.state(client(1, 1)), "SYN_RECV");
+    lan.director.handle_memory(lan.now, 768);
+    lan.at(3.0);
+    let dropped = (100..112).filter(|port| lan.send(client(1, *port), 80, S) != to(1));
+    assert_eq!(dropped.collect::<Vec<_>>(), [103, 107, 111], "one in four");
+    assert_eq!(lan.state(client(1, 100)), "SYNACK");
+    lan.director.handle_memory(lan.now, 5_000);
+    lan.at(4.0);
+    assert_eq!(lan.director.tunables().secure_tcp, Defence::Automatic);
+    lan.tune(|tunables| {
+        tunables.drop_packet = Defence::Off;
+        tunables.secure_tcp = Defence::Off;
+    });
+    lan.at(500.0);
+    assert_eq!(lan.director.poll_timeout(), None);
+}
+
+#[test]
+fn rates_come_every_two_seconds_and_rest() {
+    let mut lan = Lan::tcp();
+    let server = lan.add(1, ForwardMethod::DirectRoute);
+    let service = lan.director.service(&lan.key).unwrap();
+    let mut shown = Vec::new();
+    for period in 0..14u16 {
+        if period < 8 {
+            for port in 0..100 {
+                lan.send(client(1 + period as u8, 1_000 + port), 80, S);
+            }
+        }
+        lan.at(f64::from(period) * 2.0 + 2.0);
+        shown.push(server.rates().connections);
+        assert_eq!(server.rates(), service.rates());
+        assert_eq!(server.rates(), lan.director.rates());
+    }
+    assert_eq!(
+        shown,
+        [12, 22, 29, 34, 38, 41, 43, 45, 34, 25, 19, 14, 11, 8]
+    );
+    // What comes after the last estimation stays after zeroing.
+    lan.send(client(99, 1), 80, S);
+    lan.director.zero();
+    assert_eq!(lan.director.stats().connections, 1);
+    assert_eq!(
+        (service.stats().connections, server.stats().connections),
+        (1, 1)
+    );
+    assert_eq!(server.rates(), Default::default());
+    lan.at(500.0);
+    assert_eq!(lan.director.poll_timeout(), None, "at rest");
+    lan.send(client(99, 2), 80, S);
+    let next = lan.director.poll_timeout().unwrap();
+    lan.director.handle_timeout(lan.now.max(next));
+    lan.at(502.0);
+    assert!(server.rates().in_bytes > 0);
+
+    lan.tune(|tunables| tunables.run_estimation = false);
+    let frozen = server.rates();
+    lan.at(600.0);
+    assert_eq!(server.rates(), frozen);
+}
+
+#[test]
+fn a_service_keeps_what_removed_servers_counted() {
+    let mut lan = Lan::tcp();
+    lan.add(1, ForwardMethod::DirectRoute);
+    lan.add(2, ForwardMethod::DirectRoute);
+    for port in 1..=10 {
+        lan.send(client(1, port), 80, S);
+    }
+    let service = lan.director.service(&lan.key).unwrap();
+    let before = service.stats();
+    assert_eq!(before.connections, 10);
+    lan.remove(1);
+    assert_eq!(service.stats(), before);
+    lan.send(client(1, 1), 80, A);
+    lan.send(client(1, 2), 80, A);
+    assert_eq!(
+        service.stats().in_packets,
+        11,
+        "only the server that is here"
+    );
+    lan.add(1, ForwardMethod::DirectRoute);
+    assert_eq!(service.stats().in_packets, 11);
+}
+
+#[test]
+fn imported_connections_are_bound_and_found() {
+    let mut lan = Lan::tcp();
+    let server = lan.add(1, ForwardMethod::Nat);
+    let c = client(1, 4000);
+    let mut imported = ImportedConnection {
+        client: c,
+        virtual_addr: vip(80),
+        destination: rip(1),
+        method: ForwardMethod::DirectRoute,
+        state: State::Tcp(TcpState::Established),
+        packets: 7,
+        remaining: Duration::from_secs(100),
+        mark: 0,
+    };
+    lan.worker.import_connection(lan.now, &imported).unwrap();
+    let info = lan.worker.connections().next().unwrap();
+    assert_eq!(
+        (info.method, info.packets, info.active, info.synchronised),
+        (ForwardMethod::Nat, 7, true, true)
+    );
+    assert_eq!((server.active(), lan.director.stats().connections), (1, 0));
+    assert!(matches!(lan.reply(rip(1), c, A), Verdict::Reply { .. }));
+
+    // Another server: only an active state replaces.
+    imported.destination = rip(9);
+    imported.state = State::Tcp(TcpState::Close);
+    assert_eq!(
+        lan.worker.import_connection(lan.now, &imported),
+        Err(ImportError::Inactive)
+    );
+    imported.state = State::Tcp(TcpState::SynReceived);
+    lan.worker.import_connection(lan.now, &imported).unwrap();
+    assert_eq!((server.active(), lan.worker.len()), (0, 1));
+    assert_eq!(
+        lan.send(c, 80, A),
+        Verdict::Forward {
+            method: ForwardMethod::DirectRoute,
+            server: rip(9)
+        },
+        "a server that is not known here"
+    );
+    // The same addresses: brought up to date.
+    imported.remaining = Duration::from_secs(5);
+    lan.worker.import_connection(lan.now, &imported).unwrap();
+    lan.at(4.9);
+    assert_eq!(lan.worker.len(), 1);
+    lan.at(5.0);
+    assert!(lan.worker.is_empty());
+    imported.destination = "[2001:db8::1]:80".parse().unwrap();
+    assert_eq!(
+        lan.worker.import_connection(lan.now, &imported),
+        Err(ImportError::Family)
+    );
+}
+
+#[test]
+fn the_feed_tells_what_happens_and_is_bounded() {
+    let mut lan = Lan::tcp();
+    lan.add(1, ForwardMethod::DirectRoute);
+    lan.send(client(1, 1), 80, S);
+    assert_eq!(lan.worker.poll_event(), None, "off by default");
+    lan.worker.watch(3);
+    let c = client(1, 2);
+    lan.send(c, 80, S);
+    lan.send(c, 80, A);
+    lan.send(c, 80, A);
+    lan.send(c, 80, R);
+    lan.at(10.0);
+    let mut seen = Vec::new();
+    while let Some(event) = lan.worker.poll_event() {
+        let (what, info) = match event {
+            ConnectionEvent::Created(info) => ("created", info),
+            ConnectionEvent::Changed(info) => ("changed", info),
+            ConnectionEvent::Ended(info) => ("ended", info),
+        };
+        assert_eq!(info.client, c);
+        seen.push((what, info.state.name()));
+    }
+    assert_eq!(
+        seen,
+        [
+            ("created", "SYN_RECV"),
+            ("changed", "ESTABLISHED"),
+            ("changed", "CLOSE")
+        ]
+    );
+    assert_eq!(lan.worker.lost_events(), 1);
+    lan.worker.watch(0);
+    lan.send(c, 80, S);
+    assert_eq!(lan.worker.poll_event(), None);
+}
+
+#[test]
+fn a_batch_is_answered_like_single_packets() {
+    let mut one = Lan::tcp();
+    let mut batch = Lan::tcp();
+    for lan in [&one, &batch] {
+        lan.add(1, ForwardMethod::Nat);
+        lan.add(2, ForwardMethod::DirectRoute);
+    }
+    let mut packets = Vec::new();
+    for number in 0..500u16 {
+        let c = client((number % 7) as u8, number % 50);
+        let flags = [S, A, F | A, R][usize::from(number / 100) % 4];
+        packets.push(Packet {
+            tcp_flags: flags,
+            ..inbound(Protocol::Tcp, c, vip(80))
+        });
+        packets.push(Packet {
+            tcp_flags: A,
+            ..outbound(Protocol::Tcp, rip(1), c)
+        });
+        packets.push(inbound(
+            Protocol::Tcp,
+            c,
+            "[2001:db8::1]:80".parse().unwrap(),
+        ));
+    }
+    let single: Vec<_> = packets.iter().map(|packet| one.handle(packet)).collect();
+    let mut batched = Vec::new();
+    batch.worker.handle_batch(batch.now, &packets, &mut batched);
+    assert_eq!(single, batched);
+}
+
 /// The same rules over plain vectors: everything is a scan, every deadline is looked at each time.
 #[derive(Default)]
 struct Model {
     now: u64,
     servers: Vec<ModelServer>,
     position: Option<u8>,
+    /// The oldest first.
     connections: Vec<ModelConnection>,
     templates: Vec<ModelTemplate>,
     persistent: Option<u64>,
+    tunables: Tunables,
+    sweeps: bool,
     serial: u64,
 }
 
@@ -624,14 +1000,20 @@ struct ModelServer {
 }
 
 struct ModelConnection {
+    serial: u64,
     client: SocketAddr,
+    vport: u16,
+    /// It waits for its client's port.
+    waits: bool,
     server: u8,
+    server_port: u16,
     nat: bool,
     no_output: bool,
     state: TcpState,
     active: bool,
     deadline: u64,
     template: Option<u64>,
+    control: Option<u64>,
 }
 
 struct ModelTemplate {
@@ -641,6 +1023,7 @@ struct ModelTemplate {
     timeout: u64,
     deadline: u64,
     retired: bool,
+    assured: bool,
 }
 
 impl Model {
@@ -679,30 +1062,55 @@ impl Model {
         }
     }
 
+    fn controls(&self, serial: u64) -> bool {
+        self.connections.iter().any(|c| c.control == Some(serial))
+    }
+
     fn advance(&mut self, to: u64) {
+        if std::mem::take(&mut self.sweeps) {
+            self.fire(self.now + 1);
+            let lost = |model: &mut Self| {
+                let gone: Vec<_> = model
+                    .servers
+                    .iter()
+                    .filter(|s| !s.listed)
+                    .map(|s| s.last)
+                    .collect();
+                let ends =
+                    |c: &ModelConnection| gone.contains(&c.server) && !model.controls(c.serial);
+                model.connections.iter().position(ends)
+            };
+            while let Some(index) = lost(self) {
+                self.end(index, true);
+            }
+        }
+        self.fire(to);
+    }
+
+    fn fire(&mut self, to: u64) {
         loop {
-            let connection = self
-                .connections
-                .iter()
-                .map(|c| c.deadline)
-                .min()
-                .unwrap_or(u64::MAX);
+            // What controls another one comes last among equals.
+            let connection = (0..self.connections.len()).min_by_key(|&index| {
+                let c = &self.connections[index];
+                (c.deadline, self.controls(c.serial))
+            });
+            let first = connection.map_or(u64::MAX, |index| self.connections[index].deadline);
             let template = self
                 .templates
                 .iter()
                 .map(|t| t.deadline)
                 .min()
                 .unwrap_or(u64::MAX);
-            if connection.min(template) > to {
+            if first.min(template) > to {
                 break;
             }
-            if connection <= template {
-                let index = self
-                    .connections
-                    .iter()
-                    .position(|c| c.deadline == connection)
-                    .unwrap();
-                self.end(index);
+            if first <= template {
+                let index = connection.unwrap();
+                if self.controls(self.connections[index].serial) {
+                    self.connections[index].deadline += 60_000;
+                } else {
+                    self.end(index, false);
+                }
             } else {
                 let index = self
                     .templates
@@ -722,9 +1130,28 @@ impl Model {
         self.now = to;
     }
 
-    fn end(&mut self, index: usize) {
-        let server = self.connections.remove(index).server;
-        self.judge(server, true);
+    fn end(&mut self, index: usize, forced: bool) {
+        let gone = self.connections.remove(index);
+        self.judge(gone.server, true);
+        if !forced {
+            return;
+        }
+        if let Some(serial) = gone.template
+            && !self.connections.iter().any(|c| c.template == Some(serial))
+            && let Some(index) = self
+                .templates
+                .iter()
+                .position(|t| t.serial == serial && !t.assured)
+        {
+            let server = self.templates.remove(index).server;
+            self.judge(server, true);
+        }
+        if let Some(serial) = gone.control
+            && !self.controls(serial)
+            && let Some(index) = self.connections.iter().position(|c| c.serial == serial)
+        {
+            self.end(index, true);
+        }
     }
 
     fn pick(&mut self) -> Option<u8> {
@@ -752,48 +1179,78 @@ impl Model {
 
     fn bind(&mut self, client: SocketAddr, server: u8, template: Option<u64>) {
         let nat = self.server(server).nat;
+        self.serial += 1;
         let connection = ModelConnection {
+            serial: self.serial,
             client,
+            vport: 80,
+            waits: false,
             server,
+            server_port: 8080,
             nat,
             no_output: !nat,
             state: TcpState::None,
             active: false,
             deadline: u64::MAX,
             template,
+            control: None,
         };
         self.connections.push(connection);
         self.judge(server, false);
     }
 
-    fn inbound(&mut self, client: SocketAddr, flags: TcpFlags) -> Verdict {
+    fn find(&self, client: SocketAddr, vport: u16) -> Option<usize> {
+        let own = |c: &ModelConnection| !c.waits && c.client == client && c.vport == vport;
+        let waiting =
+            |c: &ModelConnection| c.waits && c.client.ip() == client.ip() && c.vport == vport;
+        self.connections
+            .iter()
+            .rposition(own)
+            .or_else(|| self.connections.iter().rposition(waiting))
+    }
+
+    fn inbound(&mut self, client: SocketAddr, vport: u16, flags: TcpFlags) -> Verdict {
         let mut replaced = None;
-        if let Some(index) = self.connections.iter().position(|c| c.client == client) {
+        if let Some(index) = self.find(client, vport) {
             let c = &self.connections[index];
-            let over =
-                matches!(c.state, TcpState::TimeWait | TcpState::Close) && c.template.is_none();
-            let last = c.server;
-            if !(flags.contains(S) && over) {
-                if !self.server(last).listed {
+            let mode = self.tunables.conn_reuse_mode;
+            let over = match c.state {
+                TcpState::TimeWait | TcpState::Close => true,
+                TcpState::FinWait => mode & 2 != 0 && c.no_output,
+                _ => false,
+            };
+            let over = over && mode != 0 && c.template.is_none() && c.control.is_none();
+            let (last, serial) = (c.server, c.serial);
+            let expires = self.tunables.expire_nodest_conn;
+            let quiesced = expires && self.server(last).weight == 0;
+            if !(flags.contains(S) && (over || quiesced)) {
+                if self.server(last).listed {
+                    return self.step(index, Some(client.port()), flags);
+                }
+                if !expires {
                     return Verdict::Drop(DropReason::ServerRemoved);
                 }
-                return self.step(index, Direction::Inbound, flags);
             }
-            replaced = Some(index);
+            replaced = (!self.controls(serial)).then_some(serial);
         }
-        let verdict = self.schedule(client, flags);
+        let verdict = self.schedule(client, vport, flags);
         if let Some(old) = replaced {
-            self.end(old);
+            let index = self
+                .connections
+                .iter()
+                .position(|c| c.serial == old)
+                .unwrap();
+            self.end(index, false);
         }
         match verdict {
             Some(verdict) => verdict,
-            None => self.step(self.connections.len() - 1, Direction::Inbound, flags),
+            None => self.step(self.connections.len() - 1, Some(client.port()), flags),
         }
     }
 
     /// `None` after it added a connection at the end.
-    fn schedule(&mut self, client: SocketAddr, flags: TcpFlags) -> Option<Verdict> {
-        if flags.contains(R) || !flags.contains(S) {
+    fn schedule(&mut self, client: SocketAddr, vport: u16, flags: TcpFlags) -> Option<Verdict> {
+        if flags.contains(R) || !(flags.contains(S) || self.tunables.sloppy_tcp) || vport != 80 {
             return Some(Verdict::NotOurs);
         }
         let Some(timeout) = self.persistent else {
@@ -809,7 +1266,9 @@ impl Model {
             .position(|t| !t.retired && t.client == client.ip());
         let valid = found.filter(|&index| {
             let last = self.templates[index].server;
-            self.server(last).listed
+            let expires = self.tunables.expire_quiescent_template;
+            let server = self.server(last);
+            server.listed && !(expires && server.weight == 0)
         });
         if let (Some(index), None) = (found, valid) {
             self.templates[index].retired = true;
@@ -829,6 +1288,7 @@ impl Model {
                     timeout,
                     deadline: 0,
                     retired: false,
+                    assured: false,
                 });
                 self.templates.len() - 1
             }
@@ -840,39 +1300,105 @@ impl Model {
     }
 
     fn outbound(&mut self, last: u8, client: SocketAddr, flags: TcpFlags) -> Verdict {
-        match self
-            .connections
-            .iter()
-            .position(|c| c.nat && c.client == client && c.server == last)
-        {
-            Some(index) => self.step(index, Direction::Outbound, flags),
+        let fits = |c: &ModelConnection| {
+            c.nat && !c.waits && c.client == client && c.server == last && c.server_port == 8080
+        };
+        match self.connections.iter().rposition(fits) {
+            Some(index) => self.step(index, None, flags),
             None => Verdict::NotOurs,
         }
     }
 
-    fn step(&mut self, index: usize, direction: Direction, flags: TcpFlags) -> Verdict {
+    /// A packet from a client's port, or from the server.
+    fn step(&mut self, index: usize, from: Option<u16>, flags: TcpFlags) -> Verdict {
+        let secure = self.tunables.secure_tcp.is_active();
         let c = &mut self.connections[index];
+        let direction = match from {
+            Some(_) => Direction::Inbound,
+            None => Direction::Outbound,
+        };
         c.no_output &= direction == Direction::Inbound;
-        c.state = c.state.after(Path::new(direction, c.no_output), flags);
+        let before = c.state;
+        c.state = c
+            .state
+            .after(Path::new(direction, c.no_output), flags, secure);
         c.active = State::Tcp(c.state).is_active();
-        c.deadline = self.now
-            + crate::conn::state::Timings::new(&Timeouts::default()).of(State::Tcp(c.state))
-                / 1_000_000;
+        c.deadline = self.now + milliseconds(c.state);
         let method = if c.nat {
             ForwardMethod::Nat
         } else {
             ForwardMethod::DirectRoute
         };
-        match direction {
+        let verdict = match direction {
             Direction::Inbound => Verdict::Forward {
                 method,
-                server: rip(c.server),
+                server: SocketAddr::new(rip(c.server).ip(), c.server_port),
             },
             Direction::Outbound => Verdict::Reply {
                 method,
-                vip: vip(80),
+                vip: vip(c.vport),
             },
+        };
+        let assures = c.state != before && c.state == TcpState::Established;
+        let template = c.template.filter(|_| assures);
+        if let Some(port) = from
+            && c.waits
+        {
+            (c.waits, c.client) = (false, SocketAddr::new(c.client.ip(), port));
+            // It is the newest of its key now.
+            let c = self.connections.remove(index);
+            self.connections.push(c);
         }
+        let assured = self
+            .templates
+            .iter_mut()
+            .find(|t| Some(t.serial) == template);
+        assured.into_iter().for_each(|t| t.assured = true);
+        verdict
+    }
+
+    fn expect(
+        &mut self,
+        client: SocketAddr,
+        announced: SocketAddr,
+        last: u8,
+    ) -> Result<(), ExpectError> {
+        let control = self.find(client, 80).ok_or(ExpectError::NoControl)?;
+        let c = &self.connections[control];
+        if c.state != TcpState::Established {
+            return Err(ExpectError::NotEstablished);
+        }
+        if !c.nat {
+            return Err(ExpectError::Method);
+        }
+        let known = |c: &ModelConnection| {
+            c.waits
+                && c.client.ip() == client.ip()
+                && rip(c.server).ip() == announced.ip()
+                && c.server_port == announced.port()
+        };
+        if last != c.server || self.connections.iter().any(known) {
+            return Ok(());
+        }
+        self.serial += 1;
+        let data = ModelConnection {
+            serial: self.serial,
+            client: SocketAddr::new(client.ip(), 0),
+            vport: announced.port(),
+            waits: true,
+            server: last,
+            server_port: announced.port(),
+            nat: true,
+            no_output: false,
+            state: TcpState::Listen,
+            active: false,
+            deadline: self.now + milliseconds(TcpState::Listen),
+            template: None,
+            control: Some(c.serial),
+        };
+        self.connections.push(data);
+        self.judge(last, false);
+        Ok(())
     }
 
     fn remove(&mut self, last: u8) {
@@ -887,26 +1413,47 @@ impl Model {
             self.position = index.checked_sub(1).map(|index| list[index]);
         }
         self.server(last).listed = false;
+        self.sweeps |= self.tunables.expire_nodest_conn;
     }
 }
 
+fn milliseconds(state: TcpState) -> u64 {
+    let timings = crate::conn::state::Timings::new(&Timeouts::default());
+    timings.of(State::Tcp(state)) / 1_000_000
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn agrees_with_the_plain_model(
         persistent_seconds in prop::option::of(1u64..200),
-        steps in prop::collection::vec((0u8..12, 1u8..5, 1u8..6, 0usize..8, 0u64..130_000), 1..150),
+        tunables in (0u32..4, any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()),
+        steps in prop::collection::vec((0u8..14, 1u8..5, 1u8..6, 0usize..8, 0u64..130_000), 1..150),
     ) {
         let config = persistent_seconds.map_or_else(rr, |seconds| persistent(seconds, [255; 4]));
         let mut lan = Lan::new(Protocol::Tcp, 80, config);
         lan.director.epoch.nanos(lan.start);
-        let mut model = Model { persistent: persistent_seconds.map(|s| s * 1_000), ..Model::default() };
+        let (conn_reuse_mode, expire_nodest_conn, expire_quiescent_template, sloppy_tcp, secure) = tunables;
+        let tunables = Tunables {
+            conn_reuse_mode,
+            expire_nodest_conn,
+            expire_quiescent_template,
+            sloppy_tcp,
+            secure_tcp: if secure { Defence::Always } else { Defence::Off },
+            ..Tunables::default()
+        };
+        lan.director.set_tunables(tunables);
+        let mut model =
+            Model { persistent: persistent_seconds.map(|s| s * 1_000), tunables, ..Model::default() };
         let flags = [S, S | A, A, A, F | A, R, S, TcpFlags::PSH];
         for (what, last, port, choice, pause) in steps {
             let client = client(last, u16::from(port));
             match what {
-                0..=3 => prop_assert_eq!(lan.send(client, 80, flags[choice]), model.inbound(client, flags[choice])),
+                0..=3 => {
+                    let verdict = lan.send(client, 80, flags[choice]);
+                    prop_assert_eq!(verdict, model.inbound(client, 80, flags[choice]));
+                }
                 4..=5 => {
                     let verdict = lan.reply(rip(port), client, flags[choice]);
                     prop_assert_eq!(verdict, model.outbound(port, client, flags[choice]));
@@ -918,6 +1465,19 @@ proptest! {
                     lan.at(to as f64 / 1_000.0);
                     lan.now = lan.start + Duration::from_millis(to);
                     model.advance(to);
+                }
+                12 => {
+                    // The server of the control connection announces a port.
+                    let of = lan.worker.connection(Protocol::Tcp, client, vip(80));
+                    let Some(IpAddr::V4(ip)) = of.map(|info| info.destination.ip()) else { continue };
+                    let announced = SocketAddr::new(ip.into(), 5_000 + choice as u16 % 3);
+                    let ours = lan.worker.expect_passive(lan.now, client, vip(80), announced).map(drop);
+                    prop_assert_eq!(ours, model.expect(client, announced, ip.octets()[3]));
+                }
+                13 => {
+                    let vport = 5_000 + choice as u16 % 3;
+                    let flags = flags[pause as usize % 8];
+                    prop_assert_eq!(lan.send(client, vport, flags), model.inbound(client, vport, flags));
                 }
                 _ => {
                     let (weight, upper, nat) = (u32::from(choice != 0), [0, 0, 2, 3][choice % 4], choice >= 4);
@@ -952,14 +1512,18 @@ proptest! {
                 prop_assert_eq!(counts, model.counts(last), "server {}", last);
                 prop_assert_eq!(server.is_overloaded(), model.server(last).overloaded, "server {}", last);
             }
-            let ours: BTreeSet<_> = lan.worker.connections()
-                .map(|c| (c.client, c.state.name(), c.deadline.duration_since(lan.start).as_millis() as u64)).collect();
-            let theirs: BTreeSet<_> =
-                model.connections.iter().map(|c| (c.client, State::Tcp(c.state).name(), c.deadline)).collect();
+            let since = |at: Instant| at.duration_since(lan.start).as_millis() as u64;
+            let mut ours: Vec<_> = lan.worker.connections()
+                .map(|c| (c.client, c.virtual_addr.port(), c.state.name(), since(c.deadline))).collect();
+            let mut theirs: Vec<_> = model.connections.iter()
+                .map(|c| (c.client, c.vport, State::Tcp(c.state).name(), c.deadline)).collect();
+            ours.sort_unstable();
+            theirs.sort_unstable();
             prop_assert_eq!(ours, theirs);
             let mut ours: Vec<_> = lan.director.templates().iter()
-                .map(|t| (t.client, t.retired, t.deadline.duration_since(lan.start).as_millis() as u64)).collect();
-            let mut theirs: Vec<_> = model.templates.iter().map(|t| (t.client, t.retired, t.deadline)).collect();
+                .map(|t| (t.client, t.retired, t.assured, since(t.deadline))).collect();
+            let mut theirs: Vec<_> =
+                model.templates.iter().map(|t| (t.client, t.retired, t.assured, t.deadline)).collect();
             ours.sort_unstable();
             theirs.sort_unstable();
             prop_assert_eq!(ours, theirs);

@@ -52,6 +52,7 @@ fn counts_end_at_zero_when_everything_expired() {
                             destination: vip,
                             direction: Direction::Inbound,
                             tcp_flags,
+                            sctp: None,
                             length: 60,
                             mark: 0,
                         };

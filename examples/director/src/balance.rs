@@ -64,6 +64,7 @@ fn packet(info: &PacketInfo) -> sched::Packet {
             balancer::Direction::Outbound => sched::Direction::Outbound,
         },
         tcp_flags: TcpFlags::from_bits(info.tcp_flags),
+        sctp: None,
         length: info.length,
         mark: info.mark,
     }
@@ -76,6 +77,8 @@ fn verdict(verdict: &sched::Verdict) -> balancer::Verdict {
             ForwardMethod::DirectRoute | ForwardMethod::Local => {
                 balancer::Verdict::Forward(balancer::Method::DirectRoute { rip: server.ip() })
             }
+            // The host routes it to where it was sent.
+            ForwardMethod::Bypass => balancer::Verdict::NotOurs,
             // The plan gives no server these methods.
             ForwardMethod::Tunnel | ForwardMethod::FullNat => {
                 balancer::Verdict::Drop(METHOD_NOT_BUILT)

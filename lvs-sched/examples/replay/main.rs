@@ -4,7 +4,7 @@
 //! cargo run --release -p lvs-sched --example replay -- ../shared/traces/ipvs/*.jsonl
 //! ```
 //!
-//! Prints one line a file: `NAME: ok`, the first step that differs, or `NAME: skipped` for schedulers that are not built. The
+//! Prints one line a file: `NAME: ok`, the first step that differs, or `NAME: skipped` for schedulers that are not known. The
 //! last line is `N passed, N failed, N skipped`; the exit status is 1 if a file failed.
 
 mod trace;

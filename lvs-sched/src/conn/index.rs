@@ -1,15 +1,41 @@
-//! Open-addressing hash index from 32-bit hashes to slab ids.
+//! Open-addressing hash index from 32-bit hashes to slab ids, in segments.
 //!
 //! Eight bytes a slot and nothing else: hash and id, so that a probe touches one cache line and
 //! growing needs no key. The keys live in the slab, the caller compares them. Linear probing with
 //! backward-shift deletion leaves no tombstones.
+//!
+//! The high bits of a hash choose a segment through a directory, the low bits the place in it. A
+//! full segment is split in two by the next bit (extendible hashing), so no insert ever moves more
+//! than one segment of 16 KiB, however large the index is.
 
 /// The index.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Index {
-    /// 0 is empty, else the hash in the high half and id + 1 in the low half.
-    slots: Vec<u64>,
+    /// 2^`depth` numbers of segments, by the high bits of a hash.
+    directory: Vec<u32>,
+    segments: Vec<Segment>,
+    depth: u32,
     len: usize,
+}
+
+#[derive(Debug)]
+struct Segment {
+    /// 0 is empty, else the hash in the high half and id + 1 in the low half.
+    slots: Box<[u64]>,
+    len: u32,
+    /// How many high bits all its hashes share.
+    depth: u32,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self {
+            directory: vec![0],
+            segments: vec![Segment::new(16, 0)],
+            depth: 0,
+            len: 0,
+        }
+    }
 }
 
 impl Index {
@@ -20,7 +46,104 @@ impl Index {
 
     /// The id with this hash for which `equal` holds.
     pub(crate) fn find(&self, hash: u32, equal: impl Fn(u32) -> bool) -> Option<u32> {
-        let mut position = self.home(hash)?;
+        self.segments[self.segment(hash)].find(hash, equal)
+    }
+
+    /// Reads where a search for `hash` will begin, and the id there if its hash fits. A search
+    /// later finds the line in the cache.
+    pub(crate) fn touch(&self, hash: u32) -> Option<u32> {
+        let segment = &self.segments[self.segment(hash)];
+        let slot = segment.slots[segment.home(hash)];
+        ((slot >> 32) as u32 == hash && slot != 0).then(|| id_of(slot))
+    }
+
+    /// Adds an id whose key is not in the index.
+    pub(crate) fn insert(&mut self, hash: u32, id: u32) {
+        let mut number = self.segment(hash);
+        while self.segments[number].is_full() {
+            self.grow(number);
+            number = self.segment(hash);
+        }
+        self.segments[number].put(slot(hash, id));
+        self.segments[number].len += 1;
+        self.len += 1;
+    }
+
+    /// Lets the key of `old` lead to `new`.
+    pub(crate) fn replace(&mut self, hash: u32, old: u32, new: u32) {
+        let number = self.segment(hash);
+        let segment = &mut self.segments[number];
+        if let Some(position) = segment.position(hash, old) {
+            segment.slots[position] = slot(hash, new);
+        }
+    }
+
+    pub(crate) fn remove(&mut self, hash: u32, id: u32) {
+        let number = self.segment(hash);
+        if self.segments[number].remove(hash, id) {
+            self.len -= 1;
+        }
+    }
+
+    fn segment(&self, hash: u32) -> usize {
+        // A shift by 32 in two steps, for the directory of one.
+        self.directory[(hash >> 1 >> (31 - self.depth)) as usize] as usize
+    }
+
+    fn grow(&mut self, number: usize) {
+        let new = self.segments.len() as u32;
+        let segment = &mut self.segments[number];
+        if segment.slots.len() < SEGMENT || segment.depth == MAX_DEPTH {
+            segment.double();
+            return;
+        }
+        if segment.depth == self.depth {
+            let mut directory = Vec::with_capacity(self.directory.len() * 2);
+            for &number in &self.directory {
+                directory.push(number);
+                directory.push(number);
+            }
+            self.directory = directory;
+            self.depth += 1;
+        }
+        let depth = segment.depth + 1;
+        let old = std::mem::replace(segment, Segment::new(SEGMENT, depth));
+        let mut second = Segment::new(SEGMENT, depth);
+        let mut prefix = 0;
+        for &slot in old.slots.iter().filter(|&&slot| slot != 0) {
+            let hash = (slot >> 32) as u32;
+            prefix = hash >> (32 - depth) >> 1;
+            let half = if hash >> (32 - depth) & 1 == 0 {
+                &mut self.segments[number]
+            } else {
+                &mut second
+            };
+            half.put(slot);
+            half.len += 1;
+        }
+        self.segments.push(second);
+        // The directory's entries for the prefix and a one.
+        let width = 1 << (self.depth - depth);
+        let first = ((prefix as usize) << 1 | 1) * width;
+        self.directory[first..first + width].fill(new);
+    }
+}
+
+impl Segment {
+    fn new(size: usize, depth: u32) -> Self {
+        Self {
+            slots: vec![0; size].into_boxed_slice(),
+            len: 0,
+            depth,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.len as usize * 8 >= self.slots.len() * 7
+    }
+
+    fn find(&self, hash: u32, equal: impl Fn(u32) -> bool) -> Option<u32> {
+        let mut position = self.home(hash);
         loop {
             let slot = self.slots[position];
             if slot == 0 {
@@ -33,25 +156,9 @@ impl Index {
         }
     }
 
-    /// Adds an id whose key is not in the index.
-    pub(crate) fn insert(&mut self, hash: u32, id: u32) {
-        if (self.len + 1) * 4 > self.slots.len() * 3 {
-            self.grow();
-        }
-        self.put(slot(hash, id));
-        self.len += 1;
-    }
-
-    /// Lets the key of `old` lead to `new`.
-    pub(crate) fn replace(&mut self, hash: u32, old: u32, new: u32) {
-        if let Some(position) = self.position(hash, old) {
-            self.slots[position] = slot(hash, new);
-        }
-    }
-
-    pub(crate) fn remove(&mut self, hash: u32, id: u32) {
+    fn remove(&mut self, hash: u32, id: u32) -> bool {
         let Some(mut hole) = self.position(hash, id) else {
-            return;
+            return false;
         };
         let mask = self.slots.len() - 1;
         let mut position = hole;
@@ -70,11 +177,12 @@ impl Index {
         }
         self.slots[hole] = 0;
         self.len -= 1;
+        true
     }
 
     fn position(&self, hash: u32, id: u32) -> Option<usize> {
         let wanted = slot(hash, id);
-        let mut position = self.home(hash)?;
+        let mut position = self.home(hash);
         while self.slots[position] != wanted {
             if self.slots[position] == 0 {
                 debug_assert!(false, "the index lost an entry");
@@ -85,8 +193,8 @@ impl Index {
         Some(position)
     }
 
-    fn home(&self, hash: u32) -> Option<usize> {
-        (!self.slots.is_empty()).then(|| hash as usize & (self.slots.len() - 1))
+    fn home(&self, hash: u32) -> usize {
+        hash as usize & (self.slots.len() - 1)
     }
 
     fn after(&self, position: usize) -> usize {
@@ -94,20 +202,19 @@ impl Index {
     }
 
     fn put(&mut self, slot: u64) {
-        let mask = self.slots.len() - 1;
-        let mut position = (slot >> 32) as usize & mask;
+        let mut position = self.home((slot >> 32) as u32);
         while self.slots[position] != 0 {
-            position = (position + 1) & mask;
+            position = self.after(position);
         }
         self.slots[position] = slot;
     }
 
-    fn grow(&mut self) {
-        let size = (self.slots.len() * 2).max(64);
-        let old = std::mem::replace(&mut self.slots, vec![0; size]);
-        old.into_iter()
-            .filter(|&slot| slot != 0)
-            .for_each(|slot| self.put(slot));
+    fn double(&mut self) {
+        let size = self.slots.len() * 2;
+        let old = std::mem::replace(&mut self.slots, vec![0; size].into_boxed_slice());
+        old.iter()
+            .filter(|&&slot| slot != 0)
+            .for_each(|&slot| self.put(slot));
     }
 }
 
@@ -119,6 +226,10 @@ fn id_of(slot: u64) -> u32 {
     (slot as u32).wrapping_sub(1)
 }
 
+const SEGMENT: usize = 2048;
+/// With keyed hashes no segment gets here; should one, it grows by itself.
+const MAX_DEPTH: u32 = 20;
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
@@ -126,6 +237,34 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn segments_split_and_keep_everything() {
+        // Spread by a multiplication, and all in one segment by their high bits.
+        for spread in [0x9E37_79B1u32, 1] {
+            let mut index = Index::default();
+            let hash = |id: u32| id.wrapping_mul(spread);
+            for id in 0..40_000 {
+                index.insert(hash(id), id);
+            }
+            for id in 0..40_000 {
+                assert_eq!(index.find(hash(id), |found| found == id), Some(id));
+                assert!(
+                    index
+                        .touch(hash(id))
+                        .is_none_or(|found| hash(found) == hash(id))
+                );
+            }
+            for id in (0..40_000).step_by(3) {
+                index.remove(hash(id), id);
+            }
+            for id in 0..40_000 {
+                let found = index.find(hash(id), |found| found == id);
+                assert_eq!(found, (id % 3 != 0).then_some(id));
+            }
+            assert_eq!(index.len(), 40_000 - 13_334);
+        }
+    }
 
     proptest! {
         #[test]

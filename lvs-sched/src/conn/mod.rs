@@ -1,5 +1,6 @@
 //! Connections: states, table, and the index of their deadlines.
 
+pub(crate) mod chunks;
 pub(crate) mod index;
 pub(crate) mod state;
 pub(crate) mod table;

@@ -3,11 +3,12 @@
 //! Seven levels of 64 slots, a tick of 2^20 ns (about 1 ms) at the lowest: every time within 146
 //! years has a slot. Arming, cancelling and each of the at most seven moves of an entry are O(1);
 //! nothing is ever scanned but the slot that is due, and bitmaps find it. Entries are linked by
-//! index, so the wheel allocates only when the ids grow.
+//! index in ten bytes each, so the wheel allocates only when the ids grow, and never moves a link.
 //!
 //! The wheel is a hint, never the truth: it is told the real deadline again when a slot comes up. A
 //! deadline that moved later costs nothing until then.
 
+use super::chunks::{Chunks, NONE};
 use crate::time::{NEVER, Nanos};
 
 /// The wheel. Ids are positions in the caller's slab.
@@ -15,7 +16,9 @@ use crate::time::{NEVER, Nanos};
 pub(crate) struct Wheel {
     heads: Box<[u32; LEVELS * SLOTS]>,
     occupied: [u64; LEVELS],
-    links: Vec<Link>,
+    links: Chunks<Link>,
+    /// The slot of each id, or `UNLINKED`; apart from the links, which it would pad.
+    places: Chunks<u16>,
     /// The tick up to which everything was handled.
     elapsed: u64,
     /// Not later than the earliest deadline; `NEVER` when empty.
@@ -26,7 +29,6 @@ pub(crate) struct Wheel {
 struct Link {
     previous: u32,
     next: u32,
-    slot: u16,
 }
 
 impl Default for Wheel {
@@ -34,7 +36,8 @@ impl Default for Wheel {
         Self {
             heads: Box::new([NONE; LEVELS * SLOTS]),
             occupied: [0; LEVELS],
-            links: Vec::new(),
+            links: Chunks::default(),
+            places: Chunks::default(),
             elapsed: 0,
             next: NEVER,
         }
@@ -53,31 +56,38 @@ impl Wheel {
         self.next = self.next.min(at);
     }
 
+    /// `id`, which is armed, will be due earlier than it was.
+    pub(crate) fn lower(&mut self, id: u32, at: Nanos) {
+        let place = self.place_of(id);
+        debug_assert_ne!(place, UNLINKED, "lowered but not armed");
+        if place == UNLINKED || at / TICK < self.start_of(usize::from(place)) {
+            self.cancel(id);
+            self.place(id, at);
+        }
+        self.next = self.next.min(at);
+    }
+
     /// Disarms `id` if it is armed.
     pub(crate) fn cancel(&mut self, id: u32) {
-        let Some(&Link {
-            previous,
-            next,
-            slot,
-        }) = self.links.get(id as usize)
-        else {
+        let slot = self.place_of(id);
+        let Some(&Link { previous, next }) = self.links.get(id) else {
             return;
         };
         if slot == UNLINKED {
             return;
         }
-        if next != NONE {
-            self.links[next as usize].previous = previous;
+        if let Some(link) = self.links.get_mut(next) {
+            link.previous = previous;
         }
-        if previous != NONE {
-            self.links[previous as usize].next = next;
+        if let Some(link) = self.links.get_mut(previous) {
+            link.next = next;
         } else {
             self.heads[usize::from(slot)] = next;
             if next == NONE {
                 self.occupied[usize::from(slot) / SLOTS] &= !(1 << (usize::from(slot) % SLOTS));
             }
         }
-        self.links[id as usize].slot = UNLINKED;
+        self.unlink(id);
         if self.occupied == [0; LEVELS] {
             self.next = NEVER;
         }
@@ -104,8 +114,8 @@ impl Wheel {
             let mut id = std::mem::replace(&mut self.heads[slot], NONE);
             self.occupied[slot / SLOTS] &= !(1 << (slot % SLOTS));
             while id != NONE {
-                let following = self.links[id as usize].next;
-                self.links[id as usize].slot = UNLINKED;
+                let following = self.following(id);
+                self.unlink(id);
                 let at = deadline(id);
                 if at <= now {
                     due.push(id);
@@ -130,30 +140,32 @@ impl Wheel {
     }
 
     fn place(&mut self, id: u32, at: Nanos) {
-        let tick = (at / TICK).max(self.elapsed);
+        // What lies beyond the last slot comes up there and is put off.
+        let tick = (at / TICK).min((1 << (6 * LEVELS)) - 1).max(self.elapsed);
         let level = ((63 - ((self.elapsed ^ tick) | 63).leading_zeros()) / 6) as usize;
         let index = (tick >> (6 * level)) as usize % SLOTS;
         let slot = level * SLOTS + index;
-        if self.links.len() <= id as usize {
-            self.links.resize(
-                id as usize + 1,
-                Link {
-                    previous: NONE,
-                    next: NONE,
-                    slot: UNLINKED,
-                },
-            );
+        while self.links.len() <= id {
+            self.links.push(Link {
+                previous: NONE,
+                next: NONE,
+            });
+            self.places.push(UNLINKED);
         }
+        debug_assert_eq!(self.place_of(id), UNLINKED, "armed twice");
         let next = std::mem::replace(&mut self.heads[slot], id);
-        if next != NONE {
-            self.links[next as usize].previous = id;
+        if let Some(link) = self.links.get_mut(next) {
+            link.previous = id;
         }
-        debug_assert_eq!(self.links[id as usize].slot, UNLINKED, "armed twice");
-        self.links[id as usize] = Link {
-            previous: NONE,
-            next,
-            slot: slot as u16,
-        };
+        if let Some(link) = self.links.get_mut(id) {
+            *link = Link {
+                previous: NONE,
+                next,
+            };
+        }
+        if let Some(place) = self.places.get_mut(id) {
+            *place = slot as u16;
+        }
         self.occupied[level] |= 1 << index;
     }
 
@@ -167,8 +179,29 @@ impl Wheel {
             present + ahead < SLOTS as u32,
             "a slot lies behind the present"
         );
-        let start = ((self.elapsed >> shift) + u64::from(ahead)) << shift;
-        Some((level * SLOTS + ((present + ahead) as usize % SLOTS), start))
+        let slot = level * SLOTS + ((present + ahead) as usize % SLOTS);
+        Some((slot, self.start_of(slot)))
+    }
+
+    /// The tick at which an occupied slot comes up.
+    fn start_of(&self, slot: usize) -> u64 {
+        let shift = 6 * (slot / SLOTS) as u32;
+        let round = self.elapsed >> shift & !(SLOTS as u64 - 1);
+        (round | (slot % SLOTS) as u64) << shift
+    }
+
+    fn place_of(&self, id: u32) -> u16 {
+        self.places.get(id).copied().unwrap_or(UNLINKED)
+    }
+
+    fn unlink(&mut self, id: u32) {
+        if let Some(place) = self.places.get_mut(id) {
+            *place = UNLINKED;
+        }
+    }
+
+    fn following(&self, id: u32) -> u32 {
+        self.links.get(id).map_or(NONE, |link| link.next)
     }
 
     fn earliest_in(&self, slot: usize, mut deadline: impl FnMut(u32) -> Nanos) -> Nanos {
@@ -176,7 +209,7 @@ impl Wheel {
         let mut earliest = NEVER;
         while id != NONE {
             earliest = earliest.min(deadline(id));
-            id = self.links[id as usize].next;
+            id = self.following(id);
         }
         earliest
     }
@@ -185,7 +218,6 @@ impl Wheel {
 const LEVELS: usize = 7;
 const SLOTS: usize = 64;
 const TICK: Nanos = 1 << 20;
-const NONE: u32 = u32::MAX;
 const UNLINKED: u16 = u16::MAX;
 
 #[cfg(test)]
@@ -207,9 +239,11 @@ mod tests {
                     0 | 1 => {
                         // Later deadlines are only noted, earlier ones re-armed, as the table does.
                         deadlines[slot] = at;
-                        if at < armed[slot] {
-                            wheel.cancel(id);
+                        if armed[slot] == NEVER {
                             wheel.arm(id, at);
+                            armed[slot] = at;
+                        } else if at < armed[slot] {
+                            wheel.lower(id, at);
                             armed[slot] = at;
                         }
                     }

@@ -3,19 +3,55 @@
 //! Each built-in is one file and one [`Scheduler`]. A program's own scheduler implements the same
 //! trait and goes into [`VirtualService::with_scheduler`](crate::VirtualService::with_scheduler).
 
+mod cursor;
+mod dh;
+mod fo;
+mod hash;
+mod kind;
+mod lblc;
+mod lblcr;
+mod lc;
+mod locality;
+mod maglev;
+mod marks;
+mod mh;
+mod nq;
+mod ovf;
+mod ranked;
 mod rr;
+mod sed;
+mod sh;
+mod twos;
 mod wlc;
 mod wrr;
+
+#[cfg(test)]
+mod ranked_tests;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Deref;
-use std::str::FromStr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+pub use dh::DestinationHash;
+pub use fo::Failover;
+pub use kind::{ParseSchedulerError, SchedulerKind, Seeds};
+pub use lblc::LocalityLeastConnection;
+pub use lblcr::ReplicatedLocality;
+pub use lc::LeastConnection;
+pub use maglev::{InvalidSlots, Maglev};
+pub use mh::MaglevHash;
+pub use nq::NeverQueue;
+pub use ovf::Overflow;
 pub use rr::RoundRobin;
+pub use sed::ShortestExpectedDelay;
+pub use sh::SourceHash;
+pub use twos::TwoChoices;
 pub use wlc::WeightedLeastConnection;
 pub use wrr::WeightedRoundRobin;
+
+pub(crate) use marks::Marks;
 
 use crate::{RealServer, SchedulerFlags};
 
@@ -43,14 +79,48 @@ pub trait Scheduler: Send + fmt::Debug {
         let _ = (servers, index);
     }
 
-    /// `servers[index]` was edited, perhaps without a difference.
+    /// `servers[index]` was edited or its health changed, perhaps without a difference.
     fn server_changed(&mut self, servers: &Servers, index: usize) {
         let _ = (servers, index);
     }
+
+    /// The half that picks from this list without the service's lock, if the scheduler has one.
+    ///
+    /// Asked again after each change. From here to the next call of any other method picks go
+    /// there, so a scheduler with a memory must take it back then (see [`SharedPick::pick`]).
+    fn share(&mut self, servers: &Servers) -> Option<Arc<dyn SharedPick>> {
+        let _ = servers;
+        None
+    }
+
+    /// Time has come to forget what is too old; the director calls it now and then.
+    fn handle_timeout(&mut self, now: Instant) {
+        let _ = now;
+    }
+
+    /// A number that is equal where the same clients go to the same servers, if the scheduler is a
+    /// pure function of its servers and can prove it.
+    fn fingerprint(&mut self, servers: &Servers) -> Option<u64> {
+        let _ = servers;
+        None
+    }
 }
 
+/// Picks without a lock, from several threads at once.
+pub trait SharedPick: Send + Sync + fmt::Debug {
+    /// Like [`Scheduler::pick`]; `servers` is always the list that it was made for.
+    ///
+    /// # Errors
+    /// [`Superseded`] if a change took its memory away. The caller asks the successor.
+    fn pick(&self, servers: &Servers, request: &Request) -> Result<Option<usize>, Superseded>;
+}
+
+/// The list has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Superseded;
+
 /// A service's servers in list order: the newest first. All scans and ties follow this order.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Servers {
     list: Vec<Arc<RealServer>>,
 }
@@ -82,21 +152,27 @@ impl Deref for Servers {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Request {
-    /// The client.
+    /// The client. For a header inside an ICMP error too, which travels the other way.
     pub client: SocketAddr,
-    /// Where the client sent the packet.
+    /// Where the packet, or the header inside an ICMP error, goes.
     pub destination: SocketAddr,
     /// The service's scheduler flags.
     pub flags: SchedulerFlags,
+    /// The time, if the caller has one. Without it caches do not age.
+    pub now: Option<Instant>,
+    /// Age at which a cache's entries are too old (`lblc_expiration`, `lblcr_expiration`).
+    pub cache_life: Duration,
 }
 
 impl Request {
-    /// A request without flags.
+    /// A request without flags and time.
     pub fn new(client: SocketAddr, destination: SocketAddr) -> Self {
         Self {
             client,
             destination,
             flags: SchedulerFlags::default(),
+            now: None,
+            cache_life: CACHE_LIFE,
         }
     }
 
@@ -106,98 +182,40 @@ impl Request {
         self.flags = flags;
         self
     }
-}
 
-/// The built-in schedulers, written by their short names.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum SchedulerKind {
-    /// `rr`
-    RoundRobin,
-    /// `wrr`
-    WeightedRoundRobin,
-    /// `wlc`, the default.
-    #[default]
-    WeightedLeastConnection,
-}
-
-impl SchedulerKind {
-    /// All kinds that are built in.
-    pub const ALL: [Self; 3] = [
-        Self::RoundRobin,
-        Self::WeightedRoundRobin,
-        Self::WeightedLeastConnection,
-    ];
-
-    /// The short name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::RoundRobin => "rr",
-            Self::WeightedRoundRobin => "wrr",
-            Self::WeightedLeastConnection => "wlc",
-        }
+    /// At this time.
+    #[must_use]
+    pub fn at(mut self, now: impl Into<Option<Instant>>) -> Self {
+        self.now = now.into();
+        self
     }
 
-    /// A fresh scheduler of this kind.
-    pub fn build(self) -> Box<dyn Scheduler> {
-        match self {
-            Self::RoundRobin => Box::new(RoundRobin::default()),
-            Self::WeightedRoundRobin => Box::new(WeightedRoundRobin::default()),
-            Self::WeightedLeastConnection => Box::new(WeightedLeastConnection),
+    /// With another life of cache entries than a day.
+    #[must_use]
+    pub fn with_cache_life(mut self, life: Duration) -> Self {
+        self.cache_life = life;
+        self
+    }
+
+    /// What source hashing adds to the client's address.
+    fn port(&self) -> u16 {
+        if self.flags.contains(SchedulerFlags::PORT) {
+            self.client.port()
+        } else {
+            0
         }
     }
 }
 
-impl fmt::Display for SchedulerKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for SchedulerKind {
-    type Err = ParseSchedulerError;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        if let Some(kind) = Self::ALL.into_iter().find(|kind| kind.name() == name) {
-            return Ok(kind);
-        }
-        match NOT_BUILT.into_iter().find(|known| *known == name) {
-            Some(known) => Err(ParseSchedulerError::NotBuilt(known)),
-            None => Err(ParseSchedulerError::Unknown(name.to_owned())),
-        }
-    }
-}
-
-/// Why a scheduler name was not accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ParseSchedulerError {
-    /// No LVS scheduler has this name.
-    Unknown(String),
-    /// An LVS scheduler that this version does not have.
-    NotBuilt(&'static str),
-}
-
-impl fmt::Display for ParseSchedulerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unknown(name) => write!(f, "unknown scheduler {name:?}"),
-            Self::NotBuilt(name) => write!(f, "scheduler {name} is not built in"),
-        }
-    }
-}
-
-impl std::error::Error for ParseSchedulerError {}
-
-const NOT_BUILT: [&str; 11] = [
-    "lc", "sed", "nq", "fo", "ovf", "twos", "dh", "sh", "mh", "lblc", "lblcr",
-];
+const CACHE_LIFE: Duration = Duration::from_secs(86_400);
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::net::IpAddr;
+
     use super::*;
     use crate::real_server::Class;
-    use crate::{ServerConfig, ServiceConfig, VirtualService, Weight};
+    use crate::{Flow, ServerConfig, ServiceConfig, VirtualService, Weight};
 
     /// A service whose servers are named A, B, C … and found by name.
     pub(crate) struct Pool {
@@ -235,13 +253,13 @@ pub(crate) mod tests {
         }
 
         pub(crate) fn edit(&self, name: char, weight: u32) {
-            self.service
-                .edit_server(addr(name), weighing(weight))
-                .unwrap();
+            let addr = self.server(name).addr();
+            self.service.edit_server(addr, weighing(weight)).unwrap();
         }
 
         pub(crate) fn server(&self, name: char) -> Arc<RealServer> {
-            self.service.server(addr(name)).unwrap()
+            let mut servers = self.service.servers().into_iter();
+            servers.find(|server| name_of(server) == name).unwrap()
         }
 
         /// Sets the overload flag by an upper threshold of 1 and one connection; `false` clears it
@@ -267,9 +285,91 @@ pub(crate) mod tests {
         }
 
         pub(crate) fn pick(&self) -> char {
-            self.service
-                .schedule(&request())
-                .map_or('-', |server| name_of(&server))
+            self.name(self.service.schedule(&request()))
+        }
+
+        pub(crate) fn servers(&self) -> Servers {
+            Servers {
+                list: self.service.servers(),
+            }
+        }
+
+        pub(crate) fn remove(&self, name: char) {
+            let addr = self.server(name).addr();
+            self.service.remove_server(addr).unwrap();
+        }
+
+        pub(crate) fn set_flags(&self, flags: SchedulerFlags) {
+            let config = ServiceConfig {
+                flags,
+                ..self.service.config()
+            };
+            self.service.edit(config).unwrap();
+        }
+
+        /// Sets the upper threshold.
+        pub(crate) fn limit(&self, name: char, upper_threshold: u32) {
+            let config = ServerConfig {
+                upper_threshold,
+                ..self.server(name).config()
+            };
+            let addr = self.server(name).addr();
+            self.service.edit_server(addr, config).unwrap();
+        }
+
+        /// The pick with these active and inactive connections at A, B and C.
+        pub(crate) fn loaded(&self, loads: [(u32, u32); 3]) -> char {
+            for (name, (active, inactive)) in ['A', 'B', 'C'].into_iter().zip(loads) {
+                self.load(name, active, inactive);
+            }
+            self.pick()
+        }
+
+        /// Makes A, B and C have this many active connections.
+        pub(crate) fn set_active(&self, active: [u32; 3]) {
+            for (name, active) in ['A', 'B', 'C'].into_iter().zip(active) {
+                let server = self.server(name);
+                while server.active() > active {
+                    server.unbind(Class::Active);
+                }
+                while server.active() < active {
+                    server.bind(Class::Active);
+                }
+            }
+        }
+
+        pub(crate) fn pick_to(&self, destination: &str) -> char {
+            let to = SocketAddr::new(destination.parse().unwrap(), 80);
+            let flow = Flow::new(request().client).to(to);
+            self.name(self.service.pick(flow))
+        }
+
+        pub(crate) fn pick_timed(
+            &self,
+            destination: &str,
+            now: std::time::Instant,
+            life: Duration,
+        ) -> char {
+            let to = SocketAddr::new(destination.parse().unwrap(), 80);
+            let request = Request::new(request().client, to)
+                .at(now)
+                .with_cache_life(life);
+            self.name(self.service.schedule(&request))
+        }
+
+        pub(crate) fn addr_for(&self, client: &str) -> Option<SocketAddr> {
+            let flow = Flow::new(SocketAddr::new(client.parse().unwrap(), 4000));
+            self.service.pick(flow).map(|server| server.addr())
+        }
+
+        pub(crate) fn picks_from(&self, clients: &[&str], port: u16) -> String {
+            let flow = |client: &&str| Flow::new(SocketAddr::new(client.parse().unwrap(), port));
+            let picks = clients.iter().map(|client| self.service.pick(flow(client)));
+            picks.map(|server| self.name(server)).collect()
+        }
+
+        fn name(&self, server: Option<Arc<RealServer>>) -> char {
+            server.map_or('-', |server| name_of(&server))
         }
 
         /// Picks without binding.
@@ -279,14 +379,15 @@ pub(crate) mod tests {
 
         /// Each pick adds an active connection.
         pub(crate) fn binds(&self, count: usize) -> String {
-            let picks = (0..count).map(|_| self.service.lease(request().client).unwrap());
-            picks
-                .map(|lease| {
+            let pick = |_| match self.service.connect(request().client) {
+                Ok(lease) => {
                     let name = name_of(lease.server());
                     std::mem::forget(lease);
                     name
-                })
-                .collect()
+                }
+                Err(_) => '-',
+            };
+            (0..count).map(pick).collect()
         }
     }
 
@@ -308,33 +409,126 @@ pub(crate) mod tests {
         )
     }
 
+    /// Servers in list order by address; those on 10.0.0.1 and so on, or fd00::1 and so on, are A
+    /// and so on.
+    pub(crate) fn named_pool(kind: SchedulerKind, servers: &[(&str, u32)]) -> Pool {
+        let pool = Pool::adding(kind, &[]);
+        for (addr, weight) in servers.iter().rev() {
+            pool.service
+                .add_server(addr.parse().unwrap(), weighing(*weight))
+                .unwrap();
+        }
+        pool
+    }
+
     fn name_of(server: &RealServer) -> char {
-        match server.addr() {
-            SocketAddr::V4(addr) => char::from(addr.ip().octets()[3]),
-            SocketAddr::V6(_) => '?',
+        let last = match server.addr().ip() {
+            IpAddr::V4(addr) => addr.octets()[3],
+            IpAddr::V6(addr) => addr.octets()[15],
+        };
+        char::from(if last < b'A' { last + b'A' - 1 } else { last })
+    }
+
+    fn all_kinds() -> impl Iterator<Item = SchedulerKind> {
+        SchedulerKind::ALL.into_iter()
+    }
+
+    #[test]
+    fn no_usable_server_is_an_answer() {
+        type Trouble = fn(&Pool);
+        let troubles: [(&str, Trouble); 5] = [
+            ("empty", |pool| {
+                "ABC".chars().for_each(|name| pool.remove(name));
+            }),
+            ("quiesced", |pool| {
+                "ABC".chars().for_each(|name| pool.edit(name, 0));
+            }),
+            ("overloaded", |pool| {
+                "ABC".chars().for_each(|name| pool.overload(name, true));
+            }),
+            ("unhealthy", |pool| {
+                for name in "ABC".chars() {
+                    pool.service.set_healthy(addr(name), false).unwrap();
+                }
+            }),
+            ("a mixture", |pool| {
+                pool.edit('A', 0);
+                pool.overload('B', true);
+                pool.service.set_healthy(addr('C'), false).unwrap();
+            }),
+        ];
+        let flags = [
+            SchedulerFlags::default(),
+            SchedulerFlags::FALLBACK.union(SchedulerFlags::PORT),
+        ];
+        for kind in all_kinds() {
+            assert_eq!(Pool::adding(kind, &[]).picks(3), "---", "{kind}");
+            assert_eq!(Pool::filled(kind, &[]).picks(3), "---", "{kind}");
+            let zeros = [('A', 0), ('B', 0)];
+            assert_eq!(Pool::adding(kind, &zeros).picks(3), "---", "{kind}");
+            assert_eq!(Pool::filled(kind, &zeros).picks(3), "---", "{kind}");
+            for (name, trouble) in troubles {
+                for flags in flags {
+                    let pool = Pool::filled(kind, &[('A', 1), ('B', 2), ('C', 3)]);
+                    pool.set_flags(flags);
+                    // What lblc remembers it uses though it is overloaded.
+                    if kind != SchedulerKind::None && kind != SchedulerKind::LocalityLeastConnection
+                    {
+                        assert_ne!(pool.picks(9), "---------", "{kind}");
+                    }
+                    trouble(&pool);
+                    assert_eq!(pool.picks(3), "---", "{kind}, {name}, {flags:?}");
+                    assert!(pool.service.connect(request().client).is_err());
+                    let addrs = "ABC".chars().map(addr);
+                    addrs.for_each(|addr| drop(pool.service.remove_server(addr)));
+                    assert_eq!(pool.pick(), '-', "{kind}, {name}, then empty");
+                }
+            }
         }
     }
 
     #[test]
-    fn names_parse_and_print() {
-        for kind in SchedulerKind::ALL {
-            assert_eq!(kind.to_string().parse(), Ok(kind));
+    fn health_is_seen_by_each_scheduler_and_leaves_the_weight() {
+        for kind in all_kinds().filter(|kind| *kind != SchedulerKind::None) {
+            let pool = Pool::filled(kind, &[('A', 1), ('B', 0)]);
+            pool.set_flags(SchedulerFlags::FALLBACK);
+            let usual = (0..200)
+                .map(|i| pool.addr_for(&format!("10.0.0.{i}")))
+                .filter(|addr| addr.is_some())
+                .count();
+            assert!(usual > 50, "{kind}");
+            pool.service.set_healthy(addr('A'), false).unwrap();
+            let server = pool.server('A');
+            assert_eq!((server.weight().get(), server.is_usable()), (1, false));
+            assert!((0..50).all(|i| pool.addr_for(&format!("10.0.0.{i}")).is_none()));
+            pool.edit('A', 5);
+            assert!((0..50).all(|i| pool.addr_for(&format!("10.0.0.{i}")).is_none()));
+            pool.service.set_healthy(addr('A'), true).unwrap();
+            assert!((0..50).any(|i| pool.addr_for(&format!("10.0.0.{i}")).is_some()));
         }
-        assert_eq!(
-            "sh".parse::<SchedulerKind>(),
-            Err(ParseSchedulerError::NotBuilt("sh"))
-        );
-        assert_eq!(
-            "foo".parse::<SchedulerKind>(),
-            Err(ParseSchedulerError::Unknown("foo".into()))
-        );
     }
 
     #[test]
-    fn an_empty_pool_has_no_server() {
-        for kind in SchedulerKind::ALL {
-            assert_eq!(Pool::adding(kind, &[]).pick(), '-');
-            assert_eq!(Pool::filled(kind, &[('A', 0), ('B', 0)]).picks(2), "--");
+    fn a_kind_with_a_limit_is_refused_and_leaves_none() {
+        let pool = Pool::adding(SchedulerKind::RoundRobin, &[]);
+        for i in 0..=MaglevHash::CELLS {
+            let addr = SocketAddr::from(([10, 1, (i / 250) as u8, (i % 250) as u8], 80));
+            pool.service.add_server(addr, weighing(1)).unwrap();
         }
+        let wanted = ServiceConfig {
+            scheduler: SchedulerKind::MaglevHash,
+            flags: SchedulerFlags::PORT,
+            ..ServiceConfig::default()
+        };
+        assert_eq!(
+            pool.service.edit(wanted),
+            Err(crate::ServiceError::TooManyServers)
+        );
+        let config = pool.service.config();
+        assert_eq!(
+            (config.scheduler, config.flags),
+            (SchedulerKind::None, SchedulerFlags::default())
+        );
+        assert_eq!(pool.pick(), '-');
     }
 }

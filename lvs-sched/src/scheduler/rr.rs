@@ -1,4 +1,7 @@
-use super::{Request, Scheduler, Servers};
+use std::sync::Arc;
+
+use super::cursor::{Cursor, Place};
+use super::{Request, Scheduler, Servers, SharedPick, Superseded};
 
 /// `rr`, round robin.
 ///
@@ -10,19 +13,23 @@ use super::{Request, Scheduler, Servers};
 pub struct RoundRobin {
     /// The server chosen last; `None` is "before the first".
     position: Option<usize>,
+    /// Where the position lives while picks need no lock.
+    shared: Option<Arc<Shared>>,
 }
+
+#[derive(Debug)]
+struct Shared(Cursor);
 
 impl Scheduler for RoundRobin {
     fn pick(&mut self, servers: &Servers, _: &Request) -> Option<usize> {
-        let start = self.position.map_or(0, |position| position + 1);
-        let picked = (start..servers.len())
-            .chain(0..start)
-            .find(|&index| servers[index].is_usable())?;
+        self.settle();
+        let picked = next(servers, self.position)?;
         self.position = Some(picked);
         Some(picked)
     }
 
     fn server_added(&mut self, _: &Servers, index: usize) {
+        self.settle();
         if let Some(position) = &mut self.position
             && index <= *position
         {
@@ -31,12 +38,52 @@ impl Scheduler for RoundRobin {
     }
 
     fn server_removed(&mut self, _: &Servers, index: usize) {
+        self.settle();
         if let Some(position) = self.position
             && index <= position
         {
             self.position = position.checked_sub(1);
         }
     }
+
+    fn share(&mut self, _: &Servers) -> Option<Arc<dyn SharedPick>> {
+        self.settle();
+        let shared = Arc::new(Shared(Cursor::new(Place {
+            position: self.position.map(|position| position as u32),
+            level: 0,
+        })));
+        self.shared = Some(Arc::clone(&shared));
+        Some(shared)
+    }
+}
+
+impl RoundRobin {
+    fn settle(&mut self) {
+        if let Some(shared) = self.shared.take() {
+            self.position = shared.0.freeze().position.map(|position| position as usize);
+        }
+    }
+}
+
+impl SharedPick for Shared {
+    fn pick(&self, servers: &Servers, _: &Request) -> Result<Option<usize>, Superseded> {
+        self.0.advance(|place| {
+            match next(servers, place.position.map(|position| position as usize)) {
+                Some(picked) => {
+                    let position = Some(picked as u32);
+                    (Place { position, ..place }, Some(picked))
+                }
+                None => (place, None),
+            }
+        })
+    }
+}
+
+fn next(servers: &Servers, position: Option<usize>) -> Option<usize> {
+    let start = position.map_or(0, |position| position + 1);
+    (start..servers.len())
+        .chain(0..start.min(servers.len()))
+        .find(|&index| servers[index].is_usable())
 }
 
 #[cfg(test)]

@@ -1,31 +1,23 @@
-use super::{Request, Scheduler, Servers};
+use super::ranked::{Ranked, Ratio, Rule, ranked_scheduler};
+use crate::real_server::Load;
 
 /// `wlc`, weighted least connection.
 ///
 /// Takes the usable server with the smallest `cost / weight`, where [cost](crate::RealServer::cost)
 /// is `active × 256 + inactive`; among equals the first in list order. Compared by
-/// cross-multiplication, never divided.
+/// cross-multiplication, never divided. A pick costs O(log n) for each server whose counts changed
+/// since the last one.
 #[derive(Debug, Default)]
-pub struct WeightedLeastConnection;
+pub struct WeightedLeastConnection(Ranked<Rank>);
 
-impl Scheduler for WeightedLeastConnection {
-    fn pick(&mut self, servers: &Servers, _: &Request) -> Option<usize> {
-        let mut best: Option<(usize, u64, u64)> = None;
-        for (index, server) in servers.iter().enumerate() {
-            if !server.is_usable() {
-                continue;
-            }
-            let (cost, weight) = (server.cost(), u64::from(server.weight().get()));
-            // A cost stays below 2^40 and a weight below 2^31: the products need more than 64 bits.
-            let better = best.is_none_or(|(_, best_cost, best_weight)| {
-                u128::from(cost) * u128::from(best_weight)
-                    < u128::from(best_cost) * u128::from(weight)
-            });
-            if better {
-                best = Some((index, cost, weight));
-            }
-        }
-        best.map(|(index, ..)| index)
+ranked_scheduler!(WeightedLeastConnection);
+
+#[derive(Debug)]
+struct Rank;
+
+impl Rule for Rank {
+    fn rank(load: Load, weight: u32) -> Ratio {
+        Ratio::new(load.cost(), weight)
     }
 }
 

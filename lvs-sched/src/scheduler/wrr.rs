@@ -1,4 +1,7 @@
-use super::{Request, Scheduler, Servers};
+use std::sync::Arc;
+
+use super::cursor::{Cursor, Place};
+use super::{Request, Scheduler, Servers, SharedPick, Superseded};
 
 /// `wrr`, weighted round robin.
 ///
@@ -10,59 +13,55 @@ use super::{Request, Scheduler, Servers};
 /// Any change of the list restarts the walk at the front but keeps the level (rounded to the new
 /// step, capped at the new top). Servers that are added one by one therefore start at level 1, not
 /// at the top.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct WeightedRoundRobin {
-    /// The server chosen last; `None` is "before the first".
-    position: Option<usize>,
+    cycle: Cycle,
+    place: Place,
+    /// Where the place lives while picks need no lock.
+    shared: Option<Arc<Shared>>,
+}
+
+/// The levels of a list.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cycle {
     step: u32,
     top: u32,
-    level: u32,
+}
+
+#[derive(Debug)]
+struct Shared {
+    cycle: Cycle,
+    cursor: Cursor,
+}
+
+impl Default for WeightedRoundRobin {
+    fn default() -> Self {
+        Self {
+            cycle: Cycle::default(),
+            place: Place {
+                position: None,
+                level: 0,
+            },
+            shared: None,
+        }
+    }
 }
 
 impl Scheduler for WeightedRoundRobin {
     fn pick(&mut self, servers: &Servers, _: &Request) -> Option<usize> {
-        if self.top == 0 {
-            return None;
-        }
-        // The walk gives up when the lowest level was tested to its end. Begun inside the lowest
-        // level it may pass the top once more, and then ends where it began.
-        let start = self.position;
-        let began_lowest = start.is_some() && self.level <= self.step;
-        let mut restarted = false;
-        let mut next = start.map_or(0, |position| position + 1);
-        loop {
-            if next >= servers.len() {
-                next = 0;
-                if self.level > self.step {
-                    self.level -= self.step;
-                } else {
-                    self.level = self.top;
-                    if restarted || !began_lowest {
-                        self.position = None;
-                        return None;
-                    }
-                    restarted = true;
-                }
-                if servers.is_empty() {
-                    return None;
-                }
-            }
-            let server = &servers[next];
-            if !server.is_overloaded() && server.weight().get() >= self.level {
-                self.position = Some(next);
-                return Some(next);
-            }
-            if restarted && self.level <= self.step && Some(next) == start {
-                return None;
-            }
-            next += 1;
-        }
+        self.settle();
+        let (place, picked) = self.cycle.walk(servers, self.place);
+        self.place = place;
+        picked
     }
 
     fn attached(&mut self, servers: &Servers) {
-        self.position = None;
-        self.measure(servers);
-        self.level = self.top;
+        self.settle();
+        self.cycle = Cycle::of(servers);
+        self.place = Place {
+            position: None,
+            level: self.cycle.top,
+        };
     }
 
     fn server_added(&mut self, servers: &Servers, _: usize) {
@@ -76,24 +75,104 @@ impl Scheduler for WeightedRoundRobin {
     fn server_changed(&mut self, servers: &Servers, _: usize) {
         self.restart(servers);
     }
+
+    fn share(&mut self, _: &Servers) -> Option<Arc<dyn SharedPick>> {
+        self.settle();
+        let shared = Arc::new(Shared {
+            cycle: self.cycle,
+            cursor: Cursor::new(self.place),
+        });
+        self.shared = Some(Arc::clone(&shared));
+        Some(shared)
+    }
 }
 
 impl WeightedRoundRobin {
-    fn measure(&mut self, servers: &Servers) {
-        let weights = || servers.iter().map(|server| server.weight().get());
-        self.step = weights().fold(0, gcd).max(1);
-        self.top = weights().max().unwrap_or(0).saturating_sub(self.step - 1);
+    fn settle(&mut self) {
+        if let Some(shared) = self.shared.take() {
+            self.place = shared.cursor.freeze();
+        }
     }
 
     fn restart(&mut self, servers: &Servers) {
-        self.position = None;
-        self.measure(servers);
-        if self.level > self.top || self.level == 0 {
-            self.level = self.top;
-        } else if self.step > 1 {
-            self.level = self.level / self.step * self.step + 1;
+        self.settle();
+        self.cycle = Cycle::of(servers);
+        let Cycle { step, top } = self.cycle;
+        let level = match self.place.level {
+            level if level > top || level == 0 => top,
+            level if step > 1 => level / step * step + 1,
+            level => level,
+        };
+        self.place = Place {
+            position: None,
+            level,
+        };
+    }
+}
+
+impl SharedPick for Shared {
+    fn pick(&self, servers: &Servers, _: &Request) -> Result<Option<usize>, Superseded> {
+        self.cursor.advance(|place| self.cycle.walk(servers, place))
+    }
+}
+
+impl Cycle {
+    fn of(servers: &Servers) -> Self {
+        let weights = || servers.iter().map(|server| server.effective_weight().get());
+        let step = weights().fold(0, gcd).max(1);
+        let top = weights().max().unwrap_or(0).saturating_sub(step - 1);
+        Self { step, top }
+    }
+
+    /// The next place and server.
+    fn walk(self, servers: &Servers, mut place: Place) -> (Place, Option<usize>) {
+        if self.top == 0 || servers.is_empty() {
+            return (place, None);
+        }
+        // The walk gives up when the lowest level was tested to its end. Begun inside the lowest
+        // level it may pass the top once more, and then ends where it began.
+        let start = place.position.map(|position| position as usize);
+        let began_lowest = start.is_some() && place.level <= self.step;
+        let mut restarted = false;
+        let mut largest = None;
+        let mut next = start.map_or(0, |position| position + 1);
+        loop {
+            if next >= servers.len() {
+                next = 0;
+                if place.level > self.step {
+                    place.level -= self.step;
+                } else {
+                    place.level = self.top;
+                    if restarted || !began_lowest {
+                        place.position = None;
+                        return (place, None);
+                    }
+                    restarted = true;
+                }
+                // Levels that nobody reaches are passed over at once: there may be 2^31 of them.
+                let largest = *largest.get_or_insert_with(|| largest_weight(servers));
+                let empty = place.level.saturating_sub(largest).div_ceil(self.step);
+                place.level -= self.step * empty.min((place.level - 1) / self.step);
+            }
+            let server = &servers[next];
+            if server.effective_weight().get() >= place.level && !server.is_overloaded() {
+                place.position = Some(next as u32);
+                return (place, Some(next));
+            }
+            if restarted && place.level <= self.step && Some(next) == start {
+                return (place, None);
+            }
+            next += 1;
         }
     }
+}
+
+/// Of the servers that are not overloaded.
+fn largest_weight(servers: &Servers) -> u32 {
+    let able = servers.iter().filter(|server| !server.is_overloaded());
+    able.map(|server| server.effective_weight().get())
+        .max()
+        .unwrap_or(0)
 }
 
 fn gcd(mut a: u32, mut b: u32) -> u32 {
@@ -190,5 +269,14 @@ mod tests {
         pool.overload('A', false);
         pool.overload('B', false);
         assert_eq!(pool.picks(4), "BAAB");
+    }
+
+    #[test]
+    fn unreachable_levels_cost_nothing() {
+        let pool = filled(&[('A', i32::MAX as u32), ('B', 1)]);
+        pool.overload('A', true);
+        assert_eq!(pool.picks(3), "BBB");
+        pool.overload('B', true);
+        assert_eq!(pool.picks(2), "--");
     }
 }

@@ -125,7 +125,8 @@ fn destination(server: &RealServer, tunnel: Option<TunnelInfo>) -> DestinationIn
             ForwardMethod::DirectRoute => Method::DirectRoute,
             ForwardMethod::Tunnel => Method::Tunnel,
             ForwardMethod::FullNat => Method::FullNat,
-            ForwardMethod::Local => Method::Local,
+            // No server is bypassed; only connections without a server are.
+            ForwardMethod::Local | ForwardMethod::Bypass => Method::Local,
         },
         weight: server.weight().get(),
         active: server.active(),
