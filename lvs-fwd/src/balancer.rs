@@ -98,4 +98,11 @@ pub enum Method {
         /// The real server.
         rip: IpAddr,
     },
+    /// It goes unchanged inside a packet to the real server; replies go straight to the client.
+    #[doc(alias = "tunneling")]
+    #[doc(alias = "ipip")]
+    Tunnel {
+        /// The real server.
+        rip: IpAddr,
+    },
 }

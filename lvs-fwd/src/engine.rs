@@ -99,7 +99,7 @@ impl Engine {
             batch: Vec::new(),
             packets: Vec::new(),
             verdicts: Vec::new(),
-            core: Core::new(config.holding),
+            core: Core::new(config),
         }
     }
 

@@ -31,7 +31,7 @@ pub enum DropReason {
     /// Hops used up; the sender is told.
     TimeExceeded,
     /// Does not fit the link and must not be fragmented; the sender is told. Also a super-packet whose
-    /// datagrams don't fit.
+    /// datagrams don't fit, and what is too long for a tunnel.
     TooBig,
     /// Held for a neighbour, and pushed out by later frames.
     HoldOverflow,
@@ -41,11 +41,13 @@ pub enum DropReason {
     HandoffOverflow,
     /// For the host, but there is no way into it.
     NoHost,
+    /// To be sent through a tunnel, and no interface has an address to send it from.
+    NoSource,
 }
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Malformed,
         Self::MartianSource,
         Self::Balancer,
@@ -63,6 +65,7 @@ impl DropReason {
         Self::NeighbourFailed,
         Self::HandoffOverflow,
         Self::NoHost,
+        Self::NoSource,
     ];
 
     /// A name for logs and listings.
@@ -85,6 +88,7 @@ impl DropReason {
             Self::NeighbourFailed => "neighbour-failed",
             Self::HandoffOverflow => "handoff-overflow",
             Self::NoHost => "no-host",
+            Self::NoSource => "no-source",
         }
     }
 }
@@ -151,6 +155,10 @@ pub enum Event {
     Routed,
     /// Packets cut into fragments.
     Fragmented,
+    /// Super-packets cut into segments.
+    Segmented,
+    /// Packets wrapped for a tunnel.
+    Encapsulated,
     /// ICMP errors sent.
     IcmpSent,
     /// TCP resets sent in the host's place.
@@ -161,7 +169,7 @@ pub enum Event {
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Received,
         Self::Inbound,
         Self::Outbound,
@@ -173,6 +181,8 @@ impl Event {
         Self::Released,
         Self::Routed,
         Self::Fragmented,
+        Self::Segmented,
+        Self::Encapsulated,
         Self::IcmpSent,
         Self::ResetSent,
         Self::IcmpSuppressed,

@@ -29,6 +29,26 @@ pub struct View {
     pub local: Arc<LocalAddresses>,
     /// Whether nothing can be given to the host. What is claimed and of no connection is then refused in its place.
     pub hostless: bool,
+    /// How tunnels treat large packets.
+    pub tunnels: TunnelOptions,
+}
+
+/// How tunnels treat packets that are too large for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TunnelOptions {
+    /// On: the outer packet must not be fragmented where the one inside must not, and its sender is told when it does
+    /// not fit. Off: outer packets may always be fragmented.
+    #[doc(alias = "pmtu_disc")]
+    pub path_mtu_discovery: bool,
+}
+
+impl Default for TunnelOptions {
+    /// With path MTU discovery.
+    fn default() -> Self {
+        Self {
+            path_mtu_discovery: true,
+        }
+    }
 }
 
 impl View {

@@ -76,10 +76,11 @@ fn verdict(verdict: &sched::Verdict) -> balancer::Verdict {
             ForwardMethod::DirectRoute | ForwardMethod::Local => {
                 balancer::Verdict::Forward(balancer::Method::DirectRoute { rip: server.ip() })
             }
-            // The plan gives no server these methods.
-            ForwardMethod::Tunnel | ForwardMethod::FullNat => {
-                balancer::Verdict::Drop(METHOD_NOT_BUILT)
+            ForwardMethod::Tunnel => {
+                balancer::Verdict::Forward(balancer::Method::Tunnel { rip: server.ip() })
             }
+            // The plan gives no server this method.
+            ForwardMethod::FullNat => balancer::Verdict::Drop(METHOD_NOT_BUILT),
         },
         sched::Verdict::Reply { method, vip } => match method {
             ForwardMethod::Nat => balancer::Verdict::Reply { source: vip },

@@ -1,6 +1,8 @@
 //! Packet tables: a frame in, its destiny and its bytes out. Frames are built and judged by etherparse and
 //! pnet, not by the code under test.
 
+mod tunnel;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -18,7 +20,7 @@ use crate::rewrite::nat as nat_rewrite;
 use crate::route::{
     Neighbour, NeighbourState, NeighbourTable, NextHop, Prefix, Route, RouteKind, RouteTable,
 };
-use crate::view::{ClaimSet, LocalAddresses, Port};
+use crate::view::{ClaimSet, LocalAddresses, Port, TunnelOptions};
 
 const OUTSIDE: PortId = PortId(0);
 const INSIDE: PortId = PortId(1);
@@ -117,6 +119,7 @@ fn view() -> View {
         ]),
         local: Arc::new(local),
         hostless: false,
+        tunnels: TunnelOptions::default(),
     }
 }
 
@@ -1168,7 +1171,7 @@ proptest! {
         offset in 0u16..100,
         gso in prop::option::of((0usize..4, any::<u16>(), any::<u16>())),
         partial in any::<bool>(),
-        choice in 0usize..8,
+        choice in 0usize..10,
         from_host in any::<bool>(),
     ) {
         // Make it look more and more like a claimed packet.
@@ -1213,6 +1216,8 @@ proptest! {
             nat(1, 8080),
             nat(13, 8080),
             dr(12),
+            Verdict::Forward(Method::Tunnel { rip: [10, 0, 0, 11].into() }),
+            Verdict::Forward(Method::Tunnel { rip: [10, 0, 0, 13].into() }),
             un_nat(),
             Verdict::NotOurs,
             Verdict::Reject,
@@ -1224,7 +1229,7 @@ proptest! {
             .ports
             .iter()
             .cloned()
-            .map(|port| Port { mtu: u32::from(start) % 100, ..port })
+            .map(|port| Port { mtu: u32::from(start) % 200, ..port })
             .collect();
         if from_host {
             frame.trim_front(14);

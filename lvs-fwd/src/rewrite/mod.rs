@@ -7,3 +7,5 @@
 pub mod dr;
 pub mod fragment;
 pub mod nat;
+pub mod segment;
+pub mod tun;
