@@ -5,8 +5,8 @@
 //! unfinished checksums arrive whole, and slots are large enough for them. V2 and not V3, because V3 hands
 //! over whole blocks and a quiet link would wait for the block timeout.
 //!
-//! **Send.** `sendmmsg` with two parts, virtio header and frame, the latter still in the receive slot that it
-//! arrived in. The kernel copies once, into its socket buffer. A TX ring would not save that copy for large
+//! **Send.** `sendmmsg`, with the virtio header put in front of the frame, which is still in the receive slot that
+//! it arrived in. The kernel copies once, into its socket buffer. A TX ring would not save that copy for large
 //! frames without pinning the slot until the device is done, would need a copy by us from RX to TX slot, and
 //! limits a frame to its slot. The queueing discipline is not bypassed: it is what gives back-pressure.
 
@@ -62,9 +62,12 @@ pub struct Fanout {
 pub struct Ring {
     socket: Socket,
     workers: u32,
-    queue: Vec<(Frame, [u8; virtio::LEN])>,
+    /// With the virtio header in front.
+    queue: Vec<Frame>,
     limit: usize,
     counters: DeviceCounters,
+    /// Looks in a row that found nothing.
+    vain: u32,
 }
 
 impl Ring {
@@ -95,6 +98,7 @@ impl Ring {
             queue: Vec::with_capacity(config.queue),
             limit: config.queue,
             counters: DeviceCounters::default(),
+            vain: 0,
         })
     }
 
@@ -133,20 +137,30 @@ impl Device for Ring {
             count += 1;
         }
         self.counters.received += count as u64;
-        if count == 0 {
-            // An interface that went down leaves an error, which keeps the descriptor readable until taken.
+        if count > 0 {
+            self.vain = 0;
+            return Ok(count);
+        }
+        // An interface that went down leaves an error, which keeps the descriptor readable until taken. To ask is
+        // a system call, and most empty looks have other reasons: traffic at another interface, for one.
+        self.vain += 1;
+        if self.vain >= VAIN_LOOKS {
+            self.vain = 0;
             self.socket.take_error()?;
         }
-        Ok(count)
+        Ok(0)
     }
 
-    fn transmit(&mut self, frame: Frame) {
+    fn transmit(&mut self, mut frame: Frame) {
         if self.queue.len() >= self.limit {
             self.counters.no_buffers += 1;
             return;
         }
+        // In front of the frame, so that the kernel has one part to copy. Ring slots and heap frames have room there.
         let header = virtio::encode(&frame.meta);
-        self.queue.push((frame, header));
+        frame.grow_front(virtio::LEN);
+        frame.bytes_mut()[..virtio::LEN].copy_from_slice(&header);
+        self.queue.push(frame);
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -179,7 +193,7 @@ impl Device for Ring {
         self.queue.drain(..done);
         // What stays must not keep slots: the kernel calls a ring with a slot out readable, and the worker
         // would spin instead of waiting for the socket to drain.
-        for (frame, _) in &mut self.queue {
+        for frame in &mut self.queue {
             frame.make_owned();
         }
         outcome
@@ -232,6 +246,8 @@ fn meta(header: &SlotHeader, virtio: &[u8; virtio::LEN]) -> Option<FrameMeta> {
 /// 65,535 bytes of IP, the link header, the kernel's headers and the reserve, and a block holds 15 exactly.
 const SLOT_SIZE: u32 = BLOCK_SIZE / 15 / 16 * 16;
 const MAX_BLOCKS: u32 = 1024;
+/// After how many looks in vain the socket is asked for an error.
+const VAIN_LOOKS: u32 = 16;
 const ETHERTYPE_VLAN: u16 = 0x8100;
 
 const _: () =

@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::mem::{offset_of, size_of};
+use std::mem::{MaybeUninit, offset_of, size_of};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -249,40 +249,30 @@ impl Ring {
         Ok(stats.tp_drops.into())
     }
 
-    /// Sends frames, each with its header in front, until one is refused. Returns how many went, and the
-    /// refusal of the one after them.
-    pub(crate) fn send(&self, frames: &[(Frame, [u8; 10])]) -> (usize, Option<io::Error>) {
+    /// Sends frames, each of which begins with a virtio header, until one is refused. Returns how many went, and
+    /// the refusal of the one after them.
+    pub(crate) fn send(&self, frames: &[Frame]) -> (usize, Option<io::Error>) {
         let count = frames.len().min(SEND_BATCH);
-        let empty = libc::iovec {
-            iov_base: std::ptr::null_mut(),
-            iov_len: 0,
-        };
-        let mut parts = [[empty; 2]; SEND_BATCH];
-        // SAFETY: all-zero bytes are a valid mmsghdr: null pointers with zero lengths.
-        let mut messages: [libc::mmsghdr; SEND_BATCH] = unsafe { std::mem::zeroed() };
-        for (at, (frame, header)) in frames[..count].iter().enumerate() {
+        // Not set beyond `count`: clearing them all would cost more than sending one frame's worth of entries.
+        let mut parts = [const { MaybeUninit::<libc::iovec>::uninit() }; SEND_BATCH];
+        let mut messages = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; SEND_BATCH];
+        for (at, frame) in frames[..count].iter().enumerate() {
             let bytes = frame.bytes();
-            // The kernel only reads through these pointers.
-            parts[at] = [
-                libc::iovec {
-                    iov_base: header.as_ptr().cast_mut().cast(),
-                    iov_len: header.len(),
-                },
-                libc::iovec {
-                    iov_base: bytes.as_ptr().cast_mut().cast(),
-                    iov_len: bytes.len(),
-                },
-            ];
-        }
-        for (message, part) in messages.iter_mut().zip(&mut parts) {
-            message.msg_hdr.msg_iov = part.as_mut_ptr();
-            message.msg_hdr.msg_iovlen = part.len() as _;
+            let part = parts[at].write(libc::iovec {
+                // The kernel only reads through this pointer.
+                iov_base: bytes.as_ptr().cast_mut().cast(),
+                iov_len: bytes.len(),
+            });
+            // SAFETY: all-zero bytes are a valid mmsghdr: null pointers with zero lengths.
+            let message = messages[at].write(unsafe { std::mem::zeroed() });
+            message.msg_hdr.msg_iov = part;
+            message.msg_hdr.msg_iovlen = 1;
         }
         // SAFETY: `count` messages are filled in; what they point to (`parts`, the frames) outlives the call.
         let sent = unsafe {
             libc::sendmmsg(
                 self.socket.as_raw_fd(),
-                messages.as_mut_ptr(),
+                messages.as_mut_ptr().cast(),
                 count as u32,
                 libc::MSG_DONTWAIT,
             )
