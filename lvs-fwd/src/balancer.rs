@@ -11,6 +11,18 @@ pub trait Balancer {
     /// empty when this is called. A packet without a verdict is dropped and counted.
     fn decide(&mut self, now: Instant, packets: &[PacketInfo], verdicts: &mut Vec<Verdict>);
 
+    /// What to do with an ICMP error, by the packet that it quotes: `quoted` has the addresses, ports and protocol as
+    /// they stand there, `direction` and `length` are the error's own, flags are 0. An inbound error is about what a
+    /// real server sent to a client, an outbound one about what went to a real server.
+    ///
+    /// [`Verdict::Forward`] and [`Verdict::Reply`] name the connection's real server or virtual service, as for its
+    /// other packets. A balancer that does not look for connections by errors leaves them all to others.
+    #[doc(alias = "icmp")]
+    fn decide_error(&mut self, now: Instant, quoted: &PacketInfo) -> Verdict {
+        let _ = (now, quoted);
+        Verdict::NotOurs
+    }
+
     /// The deadline passed. Calling early or twice must be harmless.
     fn handle_timeout(&mut self, now: Instant) {
         let _ = now;
@@ -25,6 +37,10 @@ pub trait Balancer {
 impl<B: Balancer + ?Sized> Balancer for Box<B> {
     fn decide(&mut self, now: Instant, packets: &[PacketInfo], verdicts: &mut Vec<Verdict>) {
         (**self).decide(now, packets, verdicts);
+    }
+
+    fn decide_error(&mut self, now: Instant, quoted: &PacketInfo) -> Verdict {
+        (**self).decide_error(now, quoted)
     }
 
     fn handle_timeout(&mut self, now: Instant) {

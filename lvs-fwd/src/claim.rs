@@ -8,9 +8,11 @@
 //! * IPv4 packets from a NAT real server, unless they go to one of the host's own addresses: answers to the
 //!   host's own health checks stay the host's.
 //!
+//! * ICMP errors about such packets: those that quote what a virtual service or a real server's client has sent.
+//!
 //! Fragments are left to the host, and so are frames with a VLAN tag: they belong to the VLAN's interface, which is
 //! a device of its own. Frames to another hardware address than the device's belong to others too, such as a
-//! macvlan interface on top of it. Everything else (ARP, ICMP, ssh, VRRP, …) is never looked at. IPv6
+//! macvlan interface on top of it. Everything else (ARP, other ICMP, ssh, VRRP, …) is never looked at. IPv6
 //! endpoints are kept in sets of their own, but no rule asks them: nothing forwards IPv6 yet, and what is
 //! not forwarded must not be taken away.
 //!
@@ -28,6 +30,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::nft::{Batch, Expression, Field, Nft};
 use crate::view::{ClaimSet, Endpoint};
+use crate::wire::ERRORS;
 
 /// What is taken from the host, for as long as this value lives.
 #[derive(Debug)]
@@ -133,9 +136,14 @@ impl Claim {
             .counters(&self.table, CHAIN)
             .map_err(|source| ClaimError::new("list rules of", &self.table, source))?;
         let rule = |number: usize| rules.get(number).map_or(0, |(packets, _)| *packets);
+        let errors = self
+            .nft
+            .counters(&self.table, ERROR_CHAIN)
+            .map_err(|source| ClaimError::new("list rules of", &self.table, source))?;
         Ok(ClaimCounters {
             to_services: rule(0) + rule(1),
             from_servers: rule(2) + rule(3),
+            errors: errors.iter().map(|(packets, _)| packets).sum(),
         })
     }
 
@@ -166,9 +174,50 @@ impl Claim {
             rule.extend_from_slice(&[Expression::Counter, Expression::Drop]);
             batch.add_rule(&self.table, CHAIN, &rule);
         }
+        self.build_errors(batch);
         for device in &self.devices {
             add_device(batch, &self.table, device);
         }
+    }
+
+    /// The chain for ICMP errors, and the rule that leads there.
+    fn build_errors(&self, batch: &mut Batch) {
+        batch.add_set(&self.table, ERROR_SET, &[Field::IcmpKind]);
+        batch.add_elements(
+            &self.table,
+            ERROR_SET,
+            &ERRORS.map(|kind| vec![kind, 0, 0, 0]),
+        );
+        batch.add_chain(&self.table, ERROR_CHAIN);
+        for (address, port, set, tail) in ERROR_RULES {
+            let mut rule = vec![
+                Expression::Network {
+                    offset: *address,
+                    length: 4,
+                    register: 0,
+                },
+                Expression::Network {
+                    offset: QUOTED + IP_PROTOCOL,
+                    length: 1,
+                    register: 1,
+                },
+            ];
+            if let Some(offset) = *port {
+                rule.push(Expression::Network {
+                    offset,
+                    length: 2,
+                    register: 2,
+                });
+            }
+            rule.push(Expression::Lookup { set, register: 0 });
+            rule.extend_from_slice(tail);
+            rule.extend_from_slice(&[Expression::Counter, Expression::Drop]);
+            batch.add_rule(&self.table, ERROR_CHAIN, &rule);
+        }
+        let mut rule = WHOLE_AND_TO_US.to_vec();
+        rule.extend_from_slice(&IS_ERROR);
+        rule.push(Expression::Jump(ERROR_CHAIN));
+        batch.add_rule(&self.table, CHAIN, &rule);
     }
 
     /// The way from the present set to another.
@@ -219,6 +268,8 @@ pub struct ClaimCounters {
     pub to_services: u64,
     /// From NAT real servers.
     pub from_servers: u64,
+    /// ICMP errors about either.
+    pub errors: u64,
 }
 
 /// The kernel refused a claim.
@@ -288,6 +339,8 @@ fn key(endpoint: &Endpoint) -> Vec<u8> {
 }
 
 const CHAIN: &str = "claim";
+const ERROR_CHAIN: &str = "errors";
+const ERROR_SET: &str = "icmp-errors";
 
 const SETS: &[(&str, &[Field])] = &[
     ("services", &[Field::Ipv4, Field::Protocol, Field::Port]),
@@ -347,6 +400,74 @@ const RULES: &[RuleShape] = &[
     (IP_SOURCE, None, "servers-any", &NOT_TO_LOCAL),
 ];
 
+/// ICMP by its number, no options in the IP header, an error, about a packet without options that is no later fragment.
+const IS_ERROR: [Expression<'static>; 11] = [
+    Expression::Protocol { register: 0 },
+    Expression::Equal {
+        register: 0,
+        value: &[1],
+    },
+    Expression::Network {
+        offset: 0,
+        length: 1,
+        register: 0,
+    },
+    Expression::Equal {
+        register: 0,
+        value: &[0x45],
+    },
+    Expression::Network {
+        offset: ICMP_KIND,
+        length: 1,
+        register: 0,
+    },
+    Expression::Lookup {
+        set: ERROR_SET,
+        register: 0,
+    },
+    Expression::Network {
+        offset: QUOTED,
+        length: 1,
+        register: 0,
+    },
+    Expression::Equal {
+        register: 0,
+        value: &[0x45],
+    },
+    Expression::Network {
+        offset: QUOTED + IP_FRAGMENT,
+        length: 2,
+        register: 0,
+    },
+    Expression::Mask {
+        register: 0,
+        mask: &[0x1f, 0xff],
+    },
+    Expression::Equal {
+        register: 0,
+        value: &[0, 0],
+    },
+];
+
+/// As [`RULES`], with all offsets in the IP packet: the error's receiver and the quoted sender's port, or the quoted
+/// receiver.
+const ERROR_RULES: &[RuleShape] = &[
+    (
+        IP_DESTINATION,
+        Some(QUOTED_PORTS + PORT_SOURCE),
+        "services",
+        &[],
+    ),
+    (IP_DESTINATION, None, "services-any", &[]),
+    (
+        QUOTED + IP_DESTINATION,
+        Some(QUOTED_PORTS + PORT_DESTINATION),
+        "servers",
+        &NOT_TO_LOCAL,
+    ),
+    (QUOTED + IP_DESTINATION, None, "servers-any", &NOT_TO_LOCAL),
+];
+
 const NOT_TO_LOCAL: [Expression<'static>; 2] = [
     Expression::DestinationKind { register: 0 },
     Expression::Differs {
@@ -356,8 +477,14 @@ const NOT_TO_LOCAL: [Expression<'static>; 2] = [
 ];
 
 const ETHERTYPE: u32 = 12;
+const IP_FRAGMENT: u32 = 6;
+const IP_PROTOCOL: u32 = 9;
 const IP_SOURCE: u32 = 12;
 const IP_DESTINATION: u32 = 16;
+/// The ICMP message and what it quotes, behind an IP header without options.
+const ICMP_KIND: u32 = 20;
+const QUOTED: u32 = 28;
+const QUOTED_PORTS: u32 = QUOTED + 20;
 const PORT_SOURCE: u32 = 0;
 const PORT_DESTINATION: u32 = 2;
 /// PACKET_HOST

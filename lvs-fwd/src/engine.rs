@@ -27,7 +27,7 @@ use crate::route::Hop;
 use crate::stats::{Counters, DropReason, Event, LeftReason};
 use crate::steer;
 use crate::view::{Endpoint, PortId, View};
-use crate::wire::{Headers, Unparsed, ethernet};
+use crate::wire::{Headers, Quoted, Unparsed, ethernet};
 
 /// What an engine is made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +59,8 @@ pub struct Engine {
     batch: Vec<Item>,
     packets: Vec<PacketInfo>,
     verdicts: Vec<Verdict>,
+    /// ICMP errors, with what they quote.
+    errors: Vec<(Item, PacketInfo)>,
     core: Core,
 }
 
@@ -99,6 +101,7 @@ impl Engine {
             batch: Vec::new(),
             packets: Vec::new(),
             verdicts: Vec::new(),
+            errors: Vec::new(),
             core: Core::new(config),
         }
     }
@@ -216,6 +219,10 @@ impl Engine {
     fn admit(&mut self, view: &View, origin: Origin, frame: Frame, output: &mut Output) {
         let headers = match Headers::parse(frame.bytes()) {
             Ok(headers) => headers,
+            Err(Unparsed::OtherProtocol) => {
+                self.admit_error(view, origin, frame, output);
+                return;
+            }
             Err(unparsed) => {
                 self.core.counters.count_left(match unparsed {
                     Unparsed::NotIp | Unparsed::Malformed => LeftReason::NotIp,
@@ -287,6 +294,57 @@ impl Engine {
         });
     }
 
+    /// As [`admit`](Self::admit) for ICMP errors about packets of connections.
+    #[cold]
+    fn admit_error(&mut self, view: &View, origin: Origin, mut frame: Frame, output: &mut Output) {
+        let counters = &self.core.counters;
+        let found = Quoted::parse(frame.bytes())
+            .and_then(|quoted| Some((quoted, classify_error(view, &quoted)?)));
+        let Some((quoted, direction)) = found else {
+            counters.count_left(LeftReason::OtherProtocol);
+            return;
+        };
+        let headers = quoted.headers;
+        frame.truncate(headers.end);
+        frame.complete_checksum();
+        if !quoted.is_sound(frame.bytes()) {
+            counters.count_drop(DropReason::Malformed, 1);
+            return;
+        }
+        if !is_single_host(&headers.source) {
+            counters.count_drop(DropReason::MartianSource, 1);
+            return;
+        }
+        let client = match direction {
+            Direction::Inbound => quoted.destination.ip(),
+            Direction::Outbound => quoted.source.ip(),
+        };
+        let owner = steer::owner(client, self.workers);
+        if owner != self.worker {
+            counters.count(Event::HandedOver, 1);
+            let frame = frame.into_owned();
+            output.handoff.push((owner, Handoff { origin, frame }));
+            return;
+        }
+        counters.count(Event::IcmpReceived, 1);
+        let info = PacketInfo {
+            protocol: quoted.protocol,
+            source: quoted.source,
+            destination: quoted.destination,
+            direction,
+            tcp_flags: 0,
+            length: headers.ip_len() as u32,
+            mark: 0,
+        };
+        let item = Item {
+            frame,
+            headers,
+            origin,
+            direction,
+        };
+        self.errors.push((item, info));
+    }
+
     /// Asks for the verdicts of the batch and carries them out.
     fn settle<B: Balancer + ?Sized>(
         &mut self,
@@ -308,6 +366,14 @@ impl Engine {
             }
             // What was not given out is dropped here.
             self.batch.clear();
+        }
+        for (mut item, quoted) in self.errors.drain(..) {
+            let verdict = if is_about_its_receiver(&item, &quoted) {
+                balancer.decide_error(now, &quoted)
+            } else {
+                Verdict::NotOurs
+            };
+            self.core.carry_out(now, view, &mut item, verdict, output);
         }
         self.core.drain_commands(output);
     }
@@ -357,6 +423,33 @@ fn classify(view: &View, headers: &Headers) -> Option<Direction> {
         None
     }
 }
+/// Whether an ICMP error is claimed, by its receiver and what it quotes, and which way it goes. The claim's rules ask the
+/// same.
+fn classify_error(view: &View, quoted: &Quoted) -> Option<Direction> {
+    let endpoint = |addr: SocketAddr, port: SocketAddr| Endpoint {
+        protocol: quoted.protocol,
+        addr: addr.ip(),
+        port: port.port(),
+    };
+    let receiver = quoted.headers.destination;
+    if view.claims.is_service(&endpoint(receiver, quoted.source)) {
+        Some(Direction::Inbound)
+    } else if view
+        .claims
+        .is_server(&endpoint(quoted.destination, quoted.destination))
+        && !view.local.contains(&receiver.ip())
+    {
+        Some(Direction::Outbound)
+    } else {
+        None
+    }
+}
+
+/// Whether an error went to the sender of the packet that it quotes. One that did not is of no connection.
+fn is_about_its_receiver(item: &Item, quoted: &PacketInfo) -> bool {
+    item.headers.destination.ip() == quoted.source.ip()
+}
+
 fn is_single_host(addr: &SocketAddr) -> bool {
     match addr {
         SocketAddr::V4(addr) => icmp::is_single_host(*addr.ip()),

@@ -109,7 +109,7 @@ pub enum LeftReason {
     Ipv6,
     /// Part of an IPv4 datagram.
     Fragment,
-    /// Neither TCP nor UDP.
+    /// Neither TCP nor UDP, nor an ICMP error about such a packet of a service.
     OtherProtocol,
     /// To no virtual service and from no NAT real server.
     NotClaimed,
@@ -159,6 +159,8 @@ pub enum Event {
     Segmented,
     /// Packets wrapped for a tunnel.
     Encapsulated,
+    /// Claimed ICMP errors from others.
+    IcmpReceived,
     /// ICMP errors sent.
     IcmpSent,
     /// TCP resets sent in the host's place.
@@ -169,7 +171,7 @@ pub enum Event {
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Received,
         Self::Inbound,
         Self::Outbound,
@@ -183,6 +185,7 @@ impl Event {
         Self::Fragmented,
         Self::Segmented,
         Self::Encapsulated,
+        Self::IcmpReceived,
         Self::IcmpSent,
         Self::ResetSent,
         Self::IcmpSuppressed,

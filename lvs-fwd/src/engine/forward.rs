@@ -12,7 +12,7 @@ use crate::handoff::Origin;
 use crate::icmp;
 use crate::neigh::Holding;
 use crate::reset;
-use crate::rewrite::{dr, fragment, nat, segment, tun};
+use crate::rewrite::{dr, error, fragment, nat, segment, tun};
 use crate::stats::{Counters, DropReason, Event};
 use crate::view::{Port, PortId, View};
 use crate::wire::icmp::Error;
@@ -197,7 +197,7 @@ impl Core {
             return;
         }
         let too_big = largest_packet(item) > mtu;
-        if too_big && dont_fragment && (overhead == 0 || view.tunnels.path_mtu_discovery) {
+        if too_big && dont_fragment && may_refuse_size(view, item, overhead) {
             let error = Error::FragmentationNeeded(u16::try_from(mtu).unwrap_or(u16::MAX));
             self.refuse(now, view, item, DropReason::TooBig, error, output);
             return;
@@ -244,7 +244,7 @@ impl Core {
         let outer = tun::Outer {
             source,
             destination: rip,
-            dont_fragment: dont_fragment && view.tunnels.path_mtu_discovery,
+            dont_fragment: dont_fragment && may_refuse_size(view, item, tun::OVERHEAD),
             ident: 0,
         };
         let room = link_mtu.saturating_sub(tun::OVERHEAD);
@@ -400,6 +400,8 @@ impl Core {
         self.counters.count_drop(reason, 1);
         let to = item.headers.source.ip();
         let error_frame = icmp_source(view, item)
+            // Claimed ICMP is an error itself, and costs others nothing.
+            .filter(|_| item.headers.protocol != protocol::ICMP)
             .filter(|_| self.limiter.allow(now, error, to))
             .and_then(|source| {
                 let ident = self.next_ident();
@@ -475,8 +477,18 @@ impl Rewrite {
     }
 }
 
+/// Whether a packet that must not be fragmented may be refused for its size. An ICMP error never is: it goes in fragments.
+#[inline]
+fn may_refuse_size(view: &View, item: &Item, overhead: usize) -> bool {
+    item.headers.protocol != protocol::ICMP && (overhead == 0 || view.tunnels.path_mtu_discovery)
+}
+
 #[inline]
 fn apply(item: &mut Item, rewrite: Rewrite) {
+    if item.headers.protocol == protocol::ICMP {
+        apply_to_error(item, rewrite);
+        return;
+    }
     match rewrite {
         Rewrite::Destination(SocketAddr::V4(new)) => {
             nat::set_destination(&mut item.frame, &mut item.headers, new);
@@ -486,6 +498,21 @@ fn apply(item: &mut Item, rewrite: Rewrite) {
         }
         // IPv6 frames are left alone before they get here, and mixed families are refused.
         // What goes to this host itself needs no tunnel.
+        Rewrite::Nothing
+        | Rewrite::Tunnel(_)
+        | Rewrite::Destination(SocketAddr::V6(_))
+        | Rewrite::Source(SocketAddr::V6(_)) => {}
+    }
+}
+
+fn apply_to_error(item: &mut Item, rewrite: Rewrite) {
+    match rewrite {
+        Rewrite::Destination(SocketAddr::V4(new)) => {
+            error::set_destination(&mut item.frame, &mut item.headers, new);
+        }
+        Rewrite::Source(SocketAddr::V4(new)) => {
+            error::set_source(&mut item.frame, &mut item.headers, new);
+        }
         Rewrite::Nothing
         | Rewrite::Tunnel(_)
         | Rewrite::Destination(SocketAddr::V6(_))

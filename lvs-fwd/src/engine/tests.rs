@@ -1,6 +1,7 @@
 //! Packet tables: a frame in, its destiny and its bytes out. Frames are built and judged by etherparse and
 //! pnet, not by the code under test.
 
+mod errors;
 mod tunnel;
 
 use std::collections::BTreeMap;
@@ -137,6 +138,10 @@ struct Script<F>(F);
 impl<F: FnMut(&PacketInfo) -> Verdict> Balancer for Script<F> {
     fn decide(&mut self, _: Instant, packets: &[PacketInfo], verdicts: &mut Vec<Verdict>) {
         verdicts.extend(packets.iter().map(&mut self.0));
+    }
+
+    fn decide_error(&mut self, _: Instant, quoted: &PacketInfo) -> Verdict {
+        (self.0)(quoted)
     }
 }
 

@@ -10,10 +10,13 @@ pub mod ethernet;
 mod headers;
 pub mod icmp;
 pub mod ipv4;
+mod quoted;
 pub mod tcp;
 pub mod udp;
 
 pub use headers::{Headers, Unparsed};
+pub(crate) use quoted::ERRORS;
+pub use quoted::Quoted;
 
 /// IP protocol numbers that this crate acts on.
 pub mod protocol {
