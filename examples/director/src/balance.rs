@@ -44,6 +44,26 @@ impl Balancer for SchedBalancer {
         verdicts.extend(self.verdicts.iter().map(verdict));
     }
 
+    /// Errors about what servers have sent. Those about what clients have sent would need a lookup by real server, which
+    /// the scheduler does not offer.
+    fn decide_error(&mut self, _now: Instant, quoted: &PacketInfo) -> balancer::Verdict {
+        let found = match quoted.direction {
+            balancer::Direction::Inbound => {
+                Protocol::from_number(quoted.protocol).and_then(|protocol| {
+                    self.worker
+                        .connection(protocol, quoted.destination, quoted.source)
+                })
+            }
+            balancer::Direction::Outbound => None,
+        };
+        found.map_or(balancer::Verdict::NotOurs, |connection| {
+            verdict(&sched::Verdict::Forward {
+                method: connection.method,
+                server: connection.destination,
+            })
+        })
+    }
+
     fn handle_timeout(&mut self, now: Instant) {
         self.worker.handle_timeout(now);
     }

@@ -395,8 +395,8 @@ impl DataPath {
         }
         match self.claim.counters() {
             Ok(claimed) => info!(
-                "claimed from the host: {} packets to services, {} from real servers",
-                claimed.to_services, claimed.from_servers
+                "claimed from the host: {} packets to services, {} from real servers, {} ICMP errors",
+                claimed.to_services, claimed.from_servers, claimed.errors
             ),
             Err(error) => warn!("{}", chain(&error)),
         }

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
-use netlab::HttpServer;
+use netlab::{HttpServer, Namespace};
 
 use crate::stage::{Conf, Director, Stage, VIP, rip, vip};
 use crate::{once, with_workers};
@@ -52,6 +52,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         (
             "segment_without_a_connection_is_reset_by_the_host",
             segment_without_a_connection_is_reset,
+        ),
+        (
+            "server_learns_of_a_narrow_path_to_the_client",
+            server_learns_of_a_narrow_path,
         ),
         (
             "service_without_servers_refuses",
@@ -311,6 +315,32 @@ fn segment_without_a_connection_is_reset(workers: u32) {
         .and_then(|()| open.read(&mut [0; 16]).map(|_| ()));
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::ConnectionReset);
     assert!(started.elapsed() < Duration::from_secs(3));
+}
+
+/// A router's ICMP error goes to the virtual address; the server would send too large packets for ever without it.
+fn server_learns_of_a_narrow_path(workers: u32) {
+    let stage = Stage::nat(1);
+    let far = Namespace::new("far").unwrap();
+    netlab::veth(
+        (&far, "eth0", "203.0.113.10/24"),
+        (&stage.client, "far0", "203.0.113.1/24"),
+    )
+    .unwrap();
+    far.default_route("203.0.113.1").unwrap();
+    stage.client.forward().unwrap();
+    stage
+        .director
+        .add_route("203.0.113.0/24", "198.51.100.10")
+        .unwrap();
+    let mut netlink = stage.client.netlink().unwrap();
+    let narrow = netlink.link_by_name("far0").unwrap().index;
+    netlink.set_mtu(narrow, 1300).unwrap();
+
+    let _director = Director::start(&stage, &Conf::nat(1).text(), workers);
+    let response = far
+        .http_get(vip(), "/bytes/3000000", Duration::from_secs(5))
+        .unwrap();
+    assert_eq!(response.hash, netlab::bytes_hash(3_000_000));
 }
 
 fn service_without_servers_refuses(workers: u32) {
