@@ -84,6 +84,12 @@ impl Ring {
             &options.reserve,
             "PACKET_RESERVE",
         )?;
+        // Frames that are too long for a slot wait, whole, in the socket's queue.
+        set_option(&socket, PACKET_COPY_THRESH, &1i32, "PACKET_COPY_THRESH")?;
+        if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_err()
+        {
+            let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER);
+        }
         set_option(
             &socket,
             PACKET_IGNORE_OUTGOING,
@@ -137,6 +143,8 @@ impl Ring {
             ring.set_fanout_program(program)?;
             // Between bind and joining the group every socket got a copy of everything.
             while ring.receive().is_some() {}
+            let mut buffer = Vec::new();
+            while ring.receive_long(&mut buffer, 0).is_ok() {}
         }
         Ok(ring)
     }
@@ -219,6 +227,31 @@ impl Ring {
             kind,
         };
         Some((header, slot))
+    }
+
+    /// The first of the frames that were too long for their slots (those with TP_STATUS_COPY, in the same order),
+    /// with the virtio header in front. It is put behind the first `at` bytes of the buffer, as far as the
+    /// buffer's capacity goes. Returns its whole length, header included.
+    pub(crate) fn receive_long(&self, buffer: &mut Vec<u8>, at: usize) -> io::Result<usize> {
+        buffer.resize(at, 0);
+        let room = buffer.spare_capacity_mut();
+        // SAFETY: the pointer and length describe memory of the buffer, which the kernel may write to.
+        let got = unsafe {
+            libc::recv(
+                self.socket.as_raw_fd(),
+                room.as_mut_ptr().cast(),
+                room.len(),
+                libc::MSG_DONTWAIT | libc::MSG_TRUNC,
+            )
+        };
+        let Ok(got) = usize::try_from(got) else {
+            return Err(io::Error::last_os_error());
+        };
+        let written = got.min(room.len());
+        // SAFETY: the first `at` bytes were set above, the kernel has written those behind them, and both lie within
+        // the capacity.
+        unsafe { buffer.set_len(at + written) };
+        Ok(got)
     }
 
     /// Reports and forgets an error that happened at the socket, an interface that went down for example.
@@ -435,7 +468,7 @@ fn failed(call: &'static str) -> io::Error {
 }
 
 /// Bytes of a block of slots: what the kernel allocates at once.
-pub(crate) const BLOCK_SIZE: u32 = 1 << 20;
+pub(crate) const BLOCK_SIZE: u32 = 1 << 17;
 
 /// Frames in one system call at most.
 pub(crate) const SEND_BATCH: usize = 64;
@@ -449,6 +482,10 @@ pub(crate) const SLOT_HEADERS: usize = HEADER_LEN + size_of::<libc::sockaddr_ll>
 /// Length of the ring header, rounded up to TPACKET_ALIGNMENT as the kernel does.
 const HEADER_LEN: usize = size_of::<libc::tpacket2_hdr>().next_multiple_of(16);
 
+/// Bytes that the kernel holds of frames that are too long for a slot; it doubles the number.
+const RECEIVE_BUFFER: usize = 8 << 20;
+
+const PACKET_COPY_THRESH: i32 = 7;
 const PACKET_IGNORE_OUTGOING: i32 = 23;
 const PACKET_FANOUT_DATA: i32 = 22;
 const PACKET_FANOUT_CBPF: i32 = 6;
