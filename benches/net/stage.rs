@@ -308,7 +308,7 @@ impl Stage {
         let field = line.and_then(|line| line.split_whitespace().nth(1));
         field
             .and_then(|field| field.parse().ok())
-            .ok_or(io::ErrorKind::InvalidData.into())
+            .ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 }
 
