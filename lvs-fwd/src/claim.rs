@@ -10,7 +10,10 @@
 //!
 //! * ICMP errors about such packets: those that quote what a virtual service or a real server's client has sent.
 //!
-//! Fragments are left to the host, and so are frames with a VLAN tag: they belong to the VLAN's interface, which is
+//! Of a datagram in fragments, only the first one has ports. The others are taken by address and protocol alone, and what
+//! turns out not to be a service's must be given back.
+//!
+//! Frames with a VLAN tag are left to the host: they belong to the VLAN's interface, which is
 //! a device of its own. Frames to another hardware address than the device's belong to others too, such as a
 //! macvlan interface on top of it. Everything else (ARP, other ICMP, ssh, VRRP, …) is never looked at. IPv6
 //! endpoints are kept in sets of their own, but no rule asks them: nothing forwards IPv6 yet, and what is
@@ -141,8 +144,8 @@ impl Claim {
             .counters(&self.table, ERROR_CHAIN)
             .map_err(|source| ClaimError::new("list rules of", &self.table, source))?;
         Ok(ClaimCounters {
-            to_services: rule(0) + rule(1),
-            from_servers: rule(2) + rule(3),
+            to_services: rule(0) + rule(1) + rule(4),
+            from_servers: rule(2) + rule(3) + rule(5),
             errors: errors.iter().map(|(packets, _)| packets).sum(),
         })
     }
@@ -155,7 +158,8 @@ impl Claim {
         }
         batch.add_chain(&self.table, CHAIN);
         for (address, port, set, tail) in RULES {
-            let mut rule = WHOLE_AND_TO_US.to_vec();
+            let mut rule = TO_US.to_vec();
+            rule.extend_from_slice(&FIRST);
             rule.push(Expression::Network {
                 offset: *address,
                 length: 4,
@@ -174,9 +178,28 @@ impl Claim {
             rule.extend_from_slice(&[Expression::Counter, Expression::Drop]);
             batch.add_rule(&self.table, CHAIN, &rule);
         }
+        self.build_fragments(batch);
         self.build_errors(batch);
         for device in &self.devices {
             add_device(batch, &self.table, device);
+        }
+    }
+
+    /// The rules for fragments without ports.
+    fn build_fragments(&self, batch: &mut Batch) {
+        for (address, set, tail) in LATER_RULES {
+            let mut rule = TO_US.to_vec();
+            rule.extend_from_slice(&LATER);
+            rule.push(Expression::Network {
+                offset: *address,
+                length: 4,
+                register: 0,
+            });
+            rule.push(Expression::Protocol { register: 1 });
+            rule.push(Expression::Lookup { set, register: 0 });
+            rule.extend_from_slice(tail);
+            rule.extend_from_slice(&[Expression::Counter, Expression::Drop]);
+            batch.add_rule(&self.table, CHAIN, &rule);
         }
     }
 
@@ -214,7 +237,8 @@ impl Claim {
             rule.extend_from_slice(&[Expression::Counter, Expression::Drop]);
             batch.add_rule(&self.table, ERROR_CHAIN, &rule);
         }
-        let mut rule = WHOLE_AND_TO_US.to_vec();
+        let mut rule = TO_US.to_vec();
+        rule.extend_from_slice(&WHOLE);
         rule.extend_from_slice(&IS_ERROR);
         rule.push(Expression::Jump(ERROR_CHAIN));
         batch.add_rule(&self.table, CHAIN, &rule);
@@ -225,6 +249,16 @@ impl Claim {
         let sides = [
             (self.set.services(), set.services(), Role::Service),
             (self.set.servers(), set.servers(), Role::Server),
+            (
+                self.set.service_hosts(),
+                set.service_hosts(),
+                Role::ServiceHost,
+            ),
+            (
+                self.set.server_hosts(),
+                set.server_hosts(),
+                Role::ServerHost,
+            ),
         ];
         for (old, new, role) in sides {
             let (old, new): (BTreeSet<Endpoint>, BTreeSet<Endpoint>) =
@@ -298,6 +332,8 @@ impl ClaimError {
 enum Role {
     Service,
     Server,
+    ServiceHost,
+    ServerHost,
 }
 
 fn add_device(batch: &mut Batch, table: &str, device: &str) {
@@ -313,6 +349,10 @@ fn ingress_chain(device: &str) -> String {
 /// The set that an endpoint belongs to.
 fn set_of(endpoint: &Endpoint, role: Role) -> &'static str {
     match (role, endpoint.addr, endpoint.port) {
+        (Role::ServiceHost, IpAddr::V4(_), _) => "service-hosts",
+        (Role::ServerHost, IpAddr::V4(_), _) => "server-hosts",
+        (Role::ServiceHost, IpAddr::V6(_), _) => "service-hosts6",
+        (Role::ServerHost, IpAddr::V6(_), _) => "server-hosts6",
         (Role::Service, IpAddr::V4(_), 0) => "services-any",
         (Role::Service, IpAddr::V4(_), _) => "services",
         (Role::Service, IpAddr::V6(_), 0) => "services6-any",
@@ -347,15 +387,18 @@ const SETS: &[(&str, &[Field])] = &[
     ("services-any", &[Field::Ipv4, Field::Protocol]),
     ("servers", &[Field::Ipv4, Field::Protocol, Field::Port]),
     ("servers-any", &[Field::Ipv4, Field::Protocol]),
+    ("service-hosts", &[Field::Ipv4, Field::Protocol]),
+    ("server-hosts", &[Field::Ipv4, Field::Protocol]),
+    ("service-hosts6", &[Field::Ipv6, Field::Protocol]),
+    ("server-hosts6", &[Field::Ipv6, Field::Protocol]),
     ("services6", &[Field::Ipv6, Field::Protocol, Field::Port]),
     ("services6-any", &[Field::Ipv6, Field::Protocol]),
     ("servers6", &[Field::Ipv6, Field::Protocol, Field::Port]),
     ("servers6-any", &[Field::Ipv6, Field::Protocol]),
 ];
 
-/// To this device's hardware address, untagged IPv4, fragment offset and "more fragments" zero: a port match alone
-/// would skip only later fragments. The engine leaves alone exactly what this excludes.
-const WHOLE_AND_TO_US: [Expression<'static>; 7] = [
+/// To this device's hardware address, untagged IPv4. The engine leaves alone exactly what this excludes.
+const TO_US: [Expression<'static>; 4] = [
     Expression::PacketKind { register: 0 },
     Expression::Equal {
         register: 0,
@@ -370,11 +413,21 @@ const WHOLE_AND_TO_US: [Expression<'static>; 7] = [
         register: 0,
         value: &[0x08, 0x00],
     },
-    Expression::Network {
-        offset: 6,
-        length: 2,
-        register: 0,
-    },
+];
+
+const FRAGMENT_WORD: Expression<'static> = Expression::Network {
+    offset: IP_FRAGMENT,
+    length: 2,
+    register: 0,
+};
+const OFFSET: Expression<'static> = Expression::Mask {
+    register: 0,
+    mask: &[0x1f, 0xff],
+};
+
+/// No fragment: offset and "more fragments" are zero.
+const WHOLE: [Expression<'static>; 3] = [
+    FRAGMENT_WORD,
     Expression::Mask {
         register: 0,
         mask: &[0x3f, 0xff],
@@ -383,6 +436,34 @@ const WHOLE_AND_TO_US: [Expression<'static>; 7] = [
         register: 0,
         value: &[0, 0],
     },
+];
+
+/// No fragment, or the first one, which has the ports.
+const FIRST: [Expression<'static>; 3] = [
+    FRAGMENT_WORD,
+    OFFSET,
+    Expression::Equal {
+        register: 0,
+        value: &[0, 0],
+    },
+];
+
+/// A fragment without ports.
+const LATER: [Expression<'static>; 3] = [
+    FRAGMENT_WORD,
+    OFFSET,
+    Expression::Differs {
+        register: 0,
+        value: &[0, 0],
+    },
+];
+
+/// Offset of the address in the IP header, set of addresses and protocols, further conditions.
+type LaterRule = (u32, &'static str, &'static [Expression<'static>]);
+
+const LATER_RULES: &[LaterRule] = &[
+    (IP_DESTINATION, "service-hosts", &[]),
+    (IP_SOURCE, "server-hosts", &NOT_TO_LOCAL),
 ];
 
 /// Offset of the address in the IP header and of the port in the transport header, set, further conditions.

@@ -43,11 +43,15 @@ pub enum DropReason {
     NoHost,
     /// To be sent through a tunnel, and no interface has an address to send it from.
     NoSource,
+    /// A fragment that lies over the first one of its datagram.
+    FragmentOverlap,
+    /// A fragment that came before the first one of its datagram, with no room to wait.
+    FragmentLost,
 }
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Malformed,
         Self::MartianSource,
         Self::Balancer,
@@ -66,6 +70,8 @@ impl DropReason {
         Self::HandoffOverflow,
         Self::NoHost,
         Self::NoSource,
+        Self::FragmentOverlap,
+        Self::FragmentLost,
     ];
 
     /// A name for logs and listings.
@@ -89,6 +95,8 @@ impl DropReason {
             Self::HandoffOverflow => "handoff-overflow",
             Self::NoHost => "no-host",
             Self::NoSource => "no-source",
+            Self::FragmentOverlap => "fragment-overlap",
+            Self::FragmentLost => "fragment-lost",
         }
     }
 }
@@ -107,7 +115,7 @@ pub enum LeftReason {
     NotIp,
     /// IPv6.
     Ipv6,
-    /// Part of an IPv4 datagram.
+    /// Part of an IPv4 datagram that is not of a service's protocol and address.
     Fragment,
     /// Neither TCP nor UDP, nor an ICMP error about such a packet of a service.
     OtherProtocol,
@@ -159,6 +167,10 @@ pub enum Event {
     Segmented,
     /// Packets wrapped for a tunnel.
     Encapsulated,
+    /// Claimed fragments.
+    Fragments,
+    /// Claimed fragments that waited for the first one of their datagram.
+    FragmentsHeld,
     /// Claimed ICMP errors from others.
     IcmpReceived,
     /// ICMP errors sent.
@@ -171,7 +183,7 @@ pub enum Event {
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Received,
         Self::Inbound,
         Self::Outbound,
@@ -185,6 +197,8 @@ impl Event {
         Self::Fragmented,
         Self::Segmented,
         Self::Encapsulated,
+        Self::Fragments,
+        Self::FragmentsHeld,
         Self::IcmpReceived,
         Self::IcmpSent,
         Self::ResetSent,

@@ -71,7 +71,10 @@ fn main() -> ExitCode {
             "claim_keeps_replies_to_the_host_itself",
             claim_keeps_replies_to_the_host_itself,
         ),
-        ("claim_leaves_fragments_alone", claim_leaves_fragments_alone),
+        (
+            "claim_takes_all_fragments_of_its_addresses",
+            claim_takes_all_fragments_of_its_addresses,
+        ),
         ("claim_leaves_vlans_alone", claim_leaves_vlans_alone),
         (
             "claim_takes_errors_about_what_it_claims",
@@ -399,7 +402,7 @@ fn claim_keeps_replies_to_the_host_itself() -> io::Result<()> {
     Ok(())
 }
 
-fn claim_leaves_fragments_alone() -> io::Result<()> {
+fn claim_takes_all_fragments_of_its_addresses() -> io::Result<()> {
     let (client, director) = pair()?;
     let receiver = director.run(|| UdpSocket::bind("10.0.0.2:53"))?;
     receiver.set_read_timeout(Some(SHORT))?;
@@ -408,16 +411,29 @@ fn claim_leaves_fragments_alone() -> io::Result<()> {
         protocol: 17,
         ..endpoint("10.0.0.2:53")
     });
-    let claim = director
+    director.add_address("eth0", "10.0.0.3/24")?;
+    let mut claim = director
         .run(|| Claim::install(&["eth0"], &set))
         .map_err(io::Error::other)?;
     let sender = client.run(|| UdpSocket::bind("10.0.0.1:0"))?;
     let mut buffer = [0; 8192];
     sender.send_to(&[1; 100], "10.0.0.2:53")?;
     assert!(receiver.recv(&mut buffer).is_err());
+    let mut claimed = || claim.counters().unwrap().to_services;
+    assert_eq!(claimed(), 1);
+    sender.send_to(&[1; 4000], "10.0.0.2:53")?;
+    wait(|| claimed() == 4);
+    // Of another port the fragments that have no port, of another address nothing.
+    sender.send_to(&[1; 4000], "10.0.0.2:54")?;
+    wait(|| claimed() == 6);
+    let other = director.run(|| UdpSocket::bind("10.0.0.3:53"))?;
+    other.set_read_timeout(Some(SECOND))?;
+    sender.send_to(&[1; 4000], "10.0.0.3:53")?;
+    assert_eq!(other.recv(&mut buffer)?, 4000);
+    assert_eq!(claimed(), 6);
+    claim.replace(&ClaimSet::new()).map_err(io::Error::other)?;
     sender.send_to(&[1; 4000], "10.0.0.2:53")?;
     assert_eq!(receiver.recv(&mut buffer)?, 4000);
-    drop(claim);
     Ok(())
 }
 

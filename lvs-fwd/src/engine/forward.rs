@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::fragments::{Fate, Fragments, Later};
 use super::hops::{HopCache, Path};
 use super::{EngineConfig, Item, Output, write_link};
 use crate::balancer::{Direction, Method, Verdict};
@@ -16,7 +17,7 @@ use crate::rewrite::{dr, error, fragment, nat, segment, tun};
 use crate::stats::{Counters, DropReason, Event};
 use crate::view::{Port, PortId, View};
 use crate::wire::icmp::Error;
-use crate::wire::{ethernet, ipv4, protocol, tcp, udp};
+use crate::wire::{Datagram, Fragment, ethernet, ipv4, protocol, tcp, udp};
 
 /// The part that carries out verdicts; apart from the batch, so that both can be borrowed at once.
 #[derive(Debug)]
@@ -24,6 +25,7 @@ pub(super) struct Core {
     pub(super) counters: Arc<Counters>,
     hops: HopCache,
     pub(super) holding: Holding,
+    pub(super) fragments: Fragments,
     limiter: icmp::Limiter,
     ident: u16,
     generation: Option<u64>,
@@ -35,6 +37,7 @@ impl Core {
             counters: Arc::new(Counters::new()),
             hops: HopCache::new(),
             holding: Holding::new(config.holding),
+            fragments: Fragments::new(),
             limiter: icmp::Limiter::new(),
             // Apart from the other workers' numbers, because fragments of equal numbers would be mixed up.
             ident: first_ident(config.worker, config.workers),
@@ -142,6 +145,54 @@ impl Core {
                 output,
             ),
         }
+    }
+
+    /// Carries out the verdict on a first fragment, and remembers it for the others.
+    pub(super) fn lead(
+        &mut self,
+        now: Instant,
+        view: &View,
+        item: &mut Item,
+        verdict: Verdict,
+        output: &mut Output,
+    ) {
+        // Before the addresses change.
+        let waiting = Fragment::parse(item.frame.bytes()).map(|first| {
+            let fate = Fate {
+                verdict: Some(verdict),
+                first_end: first.headers.end - first.headers.transport,
+            };
+            self.fragments.learn(now, first.datagram, fate)
+        });
+        self.carry_out(now, view, item, verdict, output);
+        for mut item in waiting.unwrap_or_default() {
+            self.carry_out(now, view, &mut item, verdict, output);
+        }
+    }
+
+    /// Sends a later fragment where the first one went, or lets it wait for that.
+    pub(super) fn follow(
+        &mut self,
+        now: Instant,
+        view: &View,
+        (datagram, offset): (Datagram, usize),
+        item: Item,
+        output: &mut Output,
+    ) {
+        match self.fragments.follow(now, datagram, offset, item) {
+            Later::Go(mut item, Some(verdict)) => {
+                self.carry_out(now, view, &mut item, verdict, output);
+            }
+            Later::Go(item, None) => self.give_up(*item, output),
+            Later::Waits => self.counters.count(Event::FragmentsHeld, 1),
+            Later::Overlaps => self.counters.count_drop(DropReason::FragmentOverlap, 1),
+            Later::Overflow => self.counters.count_drop(DropReason::FragmentLost, 1),
+        }
+    }
+
+    /// A fragment whose first one was not claimed or did not come. The host has that one, if anybody has.
+    pub(super) fn give_up(&self, item: Item, output: &mut Output) {
+        self.pass_up(item.frame, output);
     }
 
     /// Sends a packet towards `target`, as a router does.
@@ -423,7 +474,9 @@ impl Core {
 
     /// Says no as the host would: by a reset, or port unreachable.
     fn refuse_for_host(&mut self, now: Instant, view: &View, item: &Item, output: &mut Output) {
-        if item.headers.protocol != protocol::TCP {
+        // A later fragment has no transport header to answer.
+        let has_ports = item.headers.transport < item.headers.end;
+        if item.headers.protocol != protocol::TCP || !has_ports {
             let (reason, error) = (DropReason::NoHost, Error::PortUnreachable);
             return self.refuse(now, view, item, reason, error, output);
         }

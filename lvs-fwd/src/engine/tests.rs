@@ -2,6 +2,7 @@
 //! pnet, not by the code under test.
 
 mod errors;
+mod fragments;
 mod tunnel;
 
 use std::collections::BTreeMap;
@@ -664,7 +665,14 @@ fn frames_that_are_not_claimed_are_left_alone() {
         tci: 0x2064,
         tpid: 0x8100,
     });
-    let mut fragment = request(64, b"");
+    let mut fragment = tcp(
+        ROUTER_MAC,
+        OUTSIDE_MAC,
+        (CLIENT, 50000),
+        (VIP, 81),
+        64,
+        &[0; 4],
+    );
     fragment.bytes_mut()[20] = 0x20;
     let mut icmp = request(64, b"");
     icmp.bytes_mut()[23] = 1;

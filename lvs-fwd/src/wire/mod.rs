@@ -7,6 +7,7 @@
 //! integers. [`Headers`] is what the data path needs to know of a frame, found in one pass.
 
 pub mod ethernet;
+mod fragment;
 mod headers;
 pub mod icmp;
 pub mod ipv4;
@@ -14,6 +15,7 @@ mod quoted;
 pub mod tcp;
 pub mod udp;
 
+pub use fragment::{Datagram, Fragment};
 pub use headers::{Headers, Unparsed};
 pub(crate) use quoted::ERRORS;
 pub use quoted::Quoted;
