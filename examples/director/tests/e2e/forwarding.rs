@@ -27,6 +27,10 @@ pub(crate) fn trials() -> Vec<Trial> {
             "nat_udp_requests_are_answered",
             nat_udp_requests_are_answered,
         ),
+        (
+            "large_datagrams_travel_in_fragments",
+            large_datagrams_travel_in_fragments,
+        ),
         ("nat_changes_ports", nat_changes_ports),
         (
             "large_transfer_through_nat_arrives_intact",
@@ -167,6 +171,50 @@ fn nat_udp_requests_are_answered(workers: u32) {
             .iter()
             .all(|server| (server.active, server.inactive) == (0, 10))
     );
+}
+
+/// Datagrams of 8 KB and more, to the server and back; and to the host's own port of the same address.
+fn large_datagrams_travel_in_fragments(workers: u32) {
+    let stage = Stage::nat(1);
+    let mut conf = Conf::nat(1);
+    conf.protocol = "UDP";
+    let director = Director::start(&stage, &conf.text(), workers);
+    let echo = |socket: UdpSocket| {
+        socket
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        thread::spawn(move || {
+            let mut buffer = vec![0; 0x1_0000];
+            while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                socket.send_to(&buffer[..length], from).unwrap();
+            }
+        });
+    };
+    echo(stage.servers[0].0.run(|| UdpSocket::bind(rip(1))).unwrap());
+    let own = SocketAddr::new(VIP.parse().unwrap(), 9999);
+    echo(stage.director.run(|| UdpSocket::bind(own)).unwrap());
+    let has_tun = !director.log().contains("no way back to the host");
+    let socket = stage.client.run(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(2)))
+        .unwrap();
+    let mut buffer = vec![0; 0x1_0000];
+    for (n, length) in [8192, 8192, 20_000, 65_000, 1472, 1473]
+        .into_iter()
+        .enumerate()
+    {
+        let sent: Vec<u8> = (0..length).map(|at| (at * 7 + n) as u8).collect();
+        for to in [vip(), own] {
+            if to == own && !has_tun {
+                continue;
+            }
+            socket.send_to(&sent, to).unwrap();
+            let (received, from) = socket.recv_from(&mut buffer).unwrap();
+            assert_eq!(from, to);
+            assert!(buffer[..received] == sent, "{length} bytes by {to}");
+        }
+    }
+    assert_eq!(director.service().stats.conns, 1);
 }
 
 fn nat_changes_ports(workers: u32) {
