@@ -120,5 +120,29 @@ pub enum Method {
     Tunnel {
         /// The real server.
         rip: IpAddr,
+        /// How it is put into the other packet.
+        encapsulation: Encapsulation,
+    },
+}
+
+/// What lies between the outer IP header and the packet inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Encapsulation {
+    /// Nothing (RFC 2003).
+    #[default]
+    Ipip,
+    /// UDP and a header of Generic UDP Encapsulation, version 0.
+    Gue {
+        /// UDP port of the tunnel's end.
+        port: u16,
+        /// Whether the UDP checksum is computed; it covers all that is inside. The remote checksum option is never used:
+        /// what is inside has its own checksum, so that receivers treat both alike.
+        checksum: bool,
+    },
+    /// A header of Generic Routing Encapsulation (RFC 2784).
+    Gre {
+        /// Whether it carries a checksum, which covers all that is inside.
+        checksum: bool,
     },
 }

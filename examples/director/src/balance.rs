@@ -96,9 +96,10 @@ fn verdict(verdict: &sched::Verdict) -> balancer::Verdict {
             ForwardMethod::DirectRoute | ForwardMethod::Local => {
                 balancer::Verdict::Forward(balancer::Method::DirectRoute { rip: server.ip() })
             }
-            ForwardMethod::Tunnel => {
-                balancer::Verdict::Forward(balancer::Method::Tunnel { rip: server.ip() })
-            }
+            ForwardMethod::Tunnel => balancer::Verdict::Forward(balancer::Method::Tunnel {
+                rip: server.ip(),
+                encapsulation: balancer::Encapsulation::Ipip,
+            }),
             // The plan gives no server this method.
             ForwardMethod::FullNat => balancer::Verdict::Drop(METHOD_NOT_BUILT),
         },

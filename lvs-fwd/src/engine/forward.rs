@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::fragments::{Fate, Fragments, Later};
 use super::hops::{HopCache, Path};
 use super::{EngineConfig, Item, Output, write_link};
-use crate::balancer::{Direction, Method, Verdict};
+use crate::balancer::{Direction, Encapsulation, Method, Verdict};
 use crate::frame::{Frame, GsoKind};
 use crate::handoff::Origin;
 use crate::icmp;
@@ -91,7 +91,7 @@ impl Core {
                 let (rip, rewrite) = match method {
                     Method::Nat { rip } => (rip.ip(), Rewrite::Destination(rip)),
                     Method::DirectRoute { rip } => (rip, Rewrite::Nothing),
-                    Method::Tunnel { rip } => (rip, Rewrite::Tunnel(rip)),
+                    Method::Tunnel { rip, encapsulation } => (rip, Rewrite::Tunnel(encapsulation)),
                 };
                 if rip.is_ipv4() != item.headers.destination.is_ipv4() || rip.is_loopback() {
                     self.counters.count_drop(DropReason::BadVerdict, 1);
@@ -256,8 +256,16 @@ impl Core {
         if is_routed {
             dr::decrement_ttl(&mut item.frame, &item.headers);
         }
-        if let Rewrite::Tunnel(IpAddr::V4(rip)) = rewrite {
-            self.wrap(now, view, path, rip, item, link_mtu, output);
+        if let (Rewrite::Tunnel(encapsulation), IpAddr::V4(rip)) = (rewrite, target) {
+            self.wrap(
+                now,
+                view,
+                path,
+                (rip, encapsulation),
+                item,
+                link_mtu,
+                output,
+            );
             return;
         }
         apply(item, rewrite);
@@ -275,7 +283,7 @@ impl Core {
         now: Instant,
         view: &View,
         path: Path,
-        rip: Ipv4Addr,
+        (rip, encapsulation): (Ipv4Addr, Encapsulation),
         item: &mut Item,
         link_mtu: usize,
         output: &mut Output,
@@ -292,13 +300,15 @@ impl Core {
             return;
         };
         let (_, dont_fragment) = ttl_and_df(item);
+        let overhead = tun::overhead(encapsulation);
         let outer = tun::Outer {
             source,
             destination: rip,
-            dont_fragment: dont_fragment && may_refuse_size(view, item, tun::OVERHEAD),
+            dont_fragment: dont_fragment && may_refuse_size(view, item, overhead),
             ident: 0,
+            encapsulation,
         };
-        let room = link_mtu.saturating_sub(tun::OVERHEAD);
+        let room = link_mtu.saturating_sub(overhead);
         match segment_size(item, room) {
             None => {
                 item.frame.meta.gso = None;
@@ -517,14 +527,14 @@ enum Rewrite {
     Nothing,
     Destination(SocketAddr),
     Source(SocketAddr),
-    Tunnel(IpAddr),
+    Tunnel(Encapsulation),
 }
 
 impl Rewrite {
     /// Bytes that the packet gets longer by.
     fn overhead(self) -> usize {
         match self {
-            Self::Tunnel(_) => tun::OVERHEAD,
+            Self::Tunnel(encapsulation) => tun::overhead(encapsulation),
             Self::Nothing | Self::Destination(_) | Self::Source(_) => 0,
         }
     }

@@ -16,7 +16,7 @@ use pnet_packet::udp::UdpPacket;
 use proptest::prelude::*;
 
 use super::*;
-use crate::balancer::Method;
+use crate::balancer::{Encapsulation, Method};
 use crate::frame::{ChecksumState, FrameMeta, Gso, GsoKind, VlanTag};
 use crate::rewrite::nat as nat_rewrite;
 use crate::route::{
@@ -1184,7 +1184,7 @@ proptest! {
         offset in 0u16..100,
         gso in prop::option::of((0usize..4, any::<u16>(), any::<u16>())),
         partial in any::<bool>(),
-        choice in 0usize..10,
+        choice in 0usize..12,
         from_host in any::<bool>(),
     ) {
         // Make it look more and more like a claimed packet.
@@ -1229,8 +1229,16 @@ proptest! {
             nat(1, 8080),
             nat(13, 8080),
             dr(12),
-            Verdict::Forward(Method::Tunnel { rip: [10, 0, 0, 11].into() }),
-            Verdict::Forward(Method::Tunnel { rip: [10, 0, 0, 13].into() }),
+            Verdict::Forward(Method::Tunnel { rip: [10, 0, 0, 11].into(), encapsulation: Encapsulation::Ipip }),
+            Verdict::Forward(Method::Tunnel { rip: [10, 0, 0, 13].into(), encapsulation: Encapsulation::Ipip }),
+            Verdict::Forward(Method::Tunnel {
+                rip: [10, 0, 0, 11].into(),
+                encapsulation: Encapsulation::Gue { port: 6080, checksum: true },
+            }),
+            Verdict::Forward(Method::Tunnel {
+                rip: [10, 0, 0, 11].into(),
+                encapsulation: Encapsulation::Gre { checksum: true },
+            }),
             un_nat(),
             Verdict::NotOurs,
             Verdict::Reject,

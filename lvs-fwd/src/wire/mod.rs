@@ -30,6 +30,8 @@ pub mod protocol {
     pub const TCP: u8 = 6;
     /// UDP.
     pub const UDP: u8 = 17;
+    /// Generic Routing Encapsulation.
+    pub const GRE: u8 = 47;
 }
 
 /// The bytes are too few for the header, or lengths inside it contradict each other.

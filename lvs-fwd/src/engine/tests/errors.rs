@@ -135,6 +135,7 @@ fn without_nat_the_server_gets_the_error_as_it_is() {
     assert_eq!(sent(output, 0, INSIDE, server_mac(12)), expected);
     let tunnel = Verdict::Forward(Method::Tunnel {
         rip: SERVER.0.into(),
+        encapsulation: Encapsulation::Ipip,
     });
     let output = bench.run(OUTSIDE, frame, tunnel);
     assert_eq!(sent(output, 0, INSIDE, server_mac(11))[20..], expected);
@@ -179,6 +180,7 @@ fn no_error_is_answered_by_an_error() {
         nat(11, 8080),
         Verdict::Forward(Method::Tunnel {
             rip: SERVER.0.into(),
+            encapsulation: Encapsulation::Ipip,
         }),
     ] {
         let mut bench = Bench::new();

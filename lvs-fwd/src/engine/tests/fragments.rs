@@ -170,6 +170,7 @@ fn without_nat_parts_stay_as_they_are() {
     // Each part in a packet of its own, in fragments where that gets too long.
     let tunnel = Verdict::Forward(Method::Tunnel {
         rip: [10, 0, 0, 11].into(),
+        encapsulation: Encapsulation::Ipip,
     });
     let mut bench = Bench::new();
     bench.feed(OUTSIDE, cut(&query(4000, 7), 1400), tunnel);

@@ -5,6 +5,7 @@ use super::*;
 fn tunnel(last: u8) -> Verdict {
     Verdict::Forward(Method::Tunnel {
         rip: [10, 0, 0, last].into(),
+        encapsulation: Encapsulation::Ipip,
     })
 }
 
@@ -105,6 +106,40 @@ fn clients_learn_how_much_fits_inside() {
     assert_eq!(packet[26..28], 1480u16.to_be_bytes());
     assert_eq!(packet[28..48], sized(1481, true).bytes()[14..34]);
     assert_eq!(bench.drops(DropReason::TooBig), 1);
+}
+
+#[test]
+fn every_encapsulation_counts_its_own_overhead() {
+    let gue = |checksum| Encapsulation::Gue {
+        port: 6080,
+        checksum,
+    };
+    let table = [
+        (Encapsulation::Ipip, 4, 1480),
+        (gue(false), 17, 1468),
+        (gue(true), 17, 1468),
+        (Encapsulation::Gre { checksum: false }, 47, 1476),
+        (Encapsulation::Gre { checksum: true }, 47, 1472),
+    ];
+    for (encapsulation, protocol, room) in table {
+        let verdict = Verdict::Forward(Method::Tunnel {
+            rip: [10, 0, 0, 11].into(),
+            encapsulation,
+        });
+        let mut bench = Bench::new();
+        let frame = sized(room, true);
+        let expected = inner(&frame);
+        let output = bench.run(OUTSIDE, frame, verdict);
+        let packet = sent(output, 0, INSIDE, server_mac(11));
+        assert_eq!((packet.len(), packet[9]), (1500, protocol));
+        assert_eq!(packet[1500 - room..], expected);
+        if protocol == 17 {
+            assert_checksums(&packet);
+        }
+        let output = bench.run(OUTSIDE, sized(room + 1, true), verdict);
+        let packet = sent(output, 0, OUTSIDE, ROUTER_MAC);
+        assert_eq!(packet[26..28], (room as u16).to_be_bytes());
+    }
 }
 
 #[test]
@@ -212,6 +247,7 @@ fn tunnels_without_room_or_address_lose_packets_by_name() {
     let mut bench = Bench::new();
     let v6 = Verdict::Forward(Method::Tunnel {
         rip: "2001:db8::1".parse().unwrap(),
+        encapsulation: Encapsulation::Ipip,
     });
     bench.run(OUTSIDE, sized(60, true), v6);
     assert_eq!(bench.drops(DropReason::BadVerdict), 1);
