@@ -1,37 +1,52 @@
-//! The data path beside what else forwards packets: plain kernel forwarding, and balancing by nftables DNAT.
+//! The data path beside what else forwards packets: plain kernel forwarding, balancing by nftables DNAT, and the barest
+//! loop over the same device.
 //!
 //! ```text
-//! cargo run --release -p lvs-benches --bin net            # about a minute; needs root for a core of its own
+//! cargo run --release -p lvs-benches --bin net            # about two minutes; needs root for cores of their own
 //! cargo run --release -p lvs-benches --bin net -- --quick # a few seconds, to see that it runs
+//! cargo run --release -p lvs-benches --bin net -- --rounds 3 --seconds 0.5 director barest
 //! ```
 //!
-//! Client, director and two servers are network namespaces on this machine. The generator has the first core, the path the
-//! second: the director's process is pinned there, and the kernel's receive processing is steered there. All candidates are measured
-//! in turn, several rounds, and shown as ratios of the medians to kernel forwarding: absolute numbers of a shared machine mean
-//! little.
+//! Client, director and servers are network namespaces on this machine. The generator has the first core, and everything beyond
+//! the director too: servers, and the kernel's receive processing at both ends. The path has the second core for itself: the
+//! director's process is pinned there, and the kernel's receive processing of its interfaces is steered
+//! there. All candidates are measured in turn, several rounds, and shown as ratios of the medians to kernel forwarding: absolute numbers of a shared machine
+//! mean little.
+//!
+//! Beside each rate stands what the path's core spent for a packet (or KiB), and how busy it was: a generator that is at its
+//! end hides what the path could do, the cost does not. It counts everything that ran on that core, so the machine should be
+//! idle else; the report says how busy it was before.
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+mod barest;
+mod stage;
+mod sys;
+
+use std::io;
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
 use std::{env, fs, thread};
 
 use director::cli::RunOptions;
-use netlab::{Bridge, Namespace};
 use rustix::thread::{CpuSet, sched_setaffinity};
+use stage::{SERVERS, Stage};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["director", file] => run_director(file),
-        ["--quick"] => compare(1, Duration::from_millis(200)),
-        [] => compare(5, Duration::from_secs(2)),
-        _ => {
-            eprintln!("usage: net [--quick]");
-            return ExitCode::from(2);
-        }
+        ["director", file] if file.contains('/') => run_director(file),
+        ["barest", server, client] => run_barest(server, client),
+        _ => match Plan::parse(&arguments) {
+            Some(plan) => compare(&plan),
+            None => {
+                eprintln!(
+                    "usage: net [--quick] [--rounds N] [--seconds S] [{}]...",
+                    CANDIDATES.map(Candidate::word).join("|")
+                );
+                return ExitCode::from(2);
+            }
+        },
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -39,6 +54,41 @@ fn main() -> ExitCode {
             eprintln!("net: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// What is measured, and for how long.
+struct Plan {
+    rounds: usize,
+    time: Duration,
+    candidates: Vec<Candidate>,
+}
+
+impl Plan {
+    fn parse(arguments: &[String]) -> Option<Self> {
+        let mut plan = Self {
+            rounds: 5,
+            time: Duration::from_secs(2),
+            candidates: Vec::new(),
+        };
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--quick" => (plan.rounds, plan.time) = (1, Duration::from_millis(200)),
+                "--rounds" => plan.rounds = arguments.next()?.parse().ok()?,
+                "--seconds" => {
+                    let seconds = arguments.next()?.parse().ok()?;
+                    plan.time = Duration::try_from_secs_f64(seconds).ok()?;
+                }
+                word => plan
+                    .candidates
+                    .push(CANDIDATES.into_iter().find(|c| c.word() == word)?),
+            }
+        }
+        if plan.candidates.is_empty() {
+            plan.candidates = CANDIDATES.to_vec();
+        }
+        Some(plan)
     }
 }
 
@@ -51,38 +101,63 @@ fn run_director(file: &str) -> io::Result<()> {
         log_console: true,
         log_detail: false,
         workers: NonZeroU32::MIN,
-        ring_slots: NonZeroU32::new(256).expect("256 is not zero"),
+        ring_slots: NonZeroU32::new(2048).expect("it is not zero"),
     };
     director::app::run(options).map_err(io::Error::other)
 }
 
-fn compare(rounds: usize, time: Duration) -> io::Result<()> {
+/// This program again, as the barest loop.
+fn run_barest(server: &str, client: &str) -> io::Result<()> {
+    pin(PATH_CORE)?;
+    let parse = |text| parse_mac(text).ok_or(io::ErrorKind::InvalidInput);
+    barest::run(SERVERS[0], parse(server)?, parse(client)?)
+}
+
+fn compare(plan: &Plan) -> io::Result<()> {
     if let Err(error) = netlab::enter() {
         println!("skipped: network namespaces are not permitted here: {error}");
         return Ok(());
     }
+    // Before anything else, so that it holds for everything that is started. What else runs should not disturb.
+    let _ = rustix::process::setpriority_process(None, -20);
+    println!("the machine before: {}", machine()?);
     let stage = Stage::new()?;
-    if !stage.steer() {
+    if !stage.prepare() {
         println!(
-            "skipped: steering the kernel's receive processing to a core of its own needs root; the generator's core forwards"
+            "skipped: steering the kernel's receive processing to cores of their own needs root and ethtool; the figures below are \
+             those of another set-up"
         );
     }
-    let mut results: Vec<Measured> = CANDIDATES
-        .iter()
-        .map(|candidate| Measured::new(*candidate))
-        .collect();
-    for _ in 0..rounds {
+    let mut results: Vec<Measured> = plan.candidates.iter().map(|c| Measured::new(*c)).collect();
+    for _ in 0..plan.rounds {
         for measured in &mut results {
-            let Some(running) = stage.start(measured.candidate)? else {
+            let candidate = measured.candidate;
+            let Some(running) = stage.start(candidate)? else {
                 continue;
             };
-            let target = measured.candidate.target();
-            measured.packets.push(stage.flood(target, time)?);
-            measured.bytes.push(stage.stream(target, time)?);
+            let mut best: Option<Sample> = None;
+            for pace in PACES {
+                let sample = stage.flood(candidate, Some(pace), plan.time / 4)?;
+                if best.is_none_or(|best| sample.rate > best.rate) {
+                    best = Some(sample);
+                }
+            }
+            let best = best.ok_or(io::ErrorKind::InvalidInput)?;
+            let paced = stage.flood(candidate, Some(PACE), plan.time)?;
+            let flood = stage.flood(candidate, None, plan.time / 4)?;
+            let stream = stage.stream(candidate, plan.time)?;
+            for (samples, sample) in measured
+                .samples
+                .iter_mut()
+                .zip([best, paced, flood, stream])
+            {
+                samples.push(sample);
+            }
             stage.stop(running)?;
         }
     }
     report(&results);
+    println!("the machine after: {}", machine()?);
     Ok(())
 }
 
@@ -90,345 +165,158 @@ fn compare(rounds: usize, time: Duration) -> io::Result<()> {
 enum Candidate {
     Forwarding,
     Nftables,
+    Barest,
     Director,
 }
 
-const CANDIDATES: [Candidate; 3] = [
+const CANDIDATES: [Candidate; 4] = [
     Candidate::Forwarding,
     Candidate::Nftables,
+    Candidate::Barest,
     Candidate::Director,
 ];
 
 impl Candidate {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Forwarding => "forwarding",
+            Self::Nftables => "nftables",
+            Self::Barest => "barest",
+            Self::Director => "director",
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Forwarding => "kernel forwarding",
             Self::Nftables => "nftables DNAT",
+            Self::Barest => "barest ring loop",
             Self::Director => "director, ring, NAT",
-        }
-    }
-
-    /// Forwarding goes to a server, balancing to the virtual address.
-    fn target(self) -> SocketAddr {
-        match self {
-            Self::Forwarding => ([10, 1, 0, 11], PORT).into(),
-            Self::Nftables | Self::Director => (VIP, PORT).into(),
         }
     }
 }
 
-#[derive(Debug)]
+/// One measurement.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Sample {
+    /// Packets or bytes a second.
+    pub(crate) rate: f64,
+    /// Nanoseconds of the path's core for one of them.
+    pub(crate) cost: f64,
+    /// The part of the time in which the path's core was at work.
+    pub(crate) load: f64,
+}
+
 struct Measured {
     candidate: Candidate,
-    packets: Vec<f64>,
-    bytes: Vec<f64>,
+    samples: [Vec<Sample>; 4],
 }
 
 impl Measured {
     fn new(candidate: Candidate) -> Self {
         Self {
             candidate,
-            packets: Vec::new(),
-            bytes: Vec::new(),
+            samples: Default::default(),
         }
+    }
+
+    /// The median of each figure by itself.
+    fn median(&self, kind: usize) -> Option<Sample> {
+        let median = |figure: fn(&Sample) -> f64| {
+            let mut sorted: Vec<f64> = self.samples[kind].iter().map(figure).collect();
+            sorted.sort_by(f64::total_cmp);
+            sorted.get(sorted.len() / 2).copied()
+        };
+        Some(Sample {
+            rate: median(|sample| sample.rate)?,
+            cost: median(|sample| sample.cost)?,
+            load: median(|sample| sample.load)?,
+        })
     }
 }
 
 fn report(results: &[Measured]) {
-    let median = |values: &[f64]| {
-        let mut sorted = values.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        sorted.get(sorted.len() / 2).copied()
-    };
-    let base = &results[0];
-    let (base_packets, base_bytes) = (median(&base.packets), median(&base.bytes));
-    println!(
-        "{:<22}{:>14}{:>9}{:>14}{:>9}",
-        "", "UDP packets/s", "ratio", "TCP MB/s", "ratio"
-    );
-    for measured in results {
-        let (Some(packets), Some(bytes)) = (median(&measured.packets), median(&measured.bytes))
-        else {
-            println!("{:<22} skipped", measured.candidate.name());
-            continue;
-        };
-        let ratio = |value: f64, base: Option<f64>| base.map_or(0.0, |base| value / base);
+    let tables = [
+        (
+            "64-byte UDP, 10,000 flows: the best of several paces",
+            "packets/s",
+            1.0,
+            "ns/packet",
+        ),
+        ("the same, at a slow pace", "packets/s", 1.0, "ns/packet"),
+        (
+            "the same, much more than the path can take",
+            "packets/s",
+            1.0,
+            "ns/packet",
+        ),
+        ("one TCP stream", "MB/s", 1e6, "ns/KiB"),
+    ];
+    for (kind, (title, unit, scale, cost)) in tables.into_iter().enumerate() {
         println!(
-            "{:<22}{packets:>14.0}{:>9.2}{:>14.0}{:>9.2}",
-            measured.candidate.name(),
-            ratio(packets, base_packets),
-            bytes / 1e6,
-            ratio(bytes, base_bytes)
+            "\n{title:<52}\n{:<22}{unit:>12}{:>8}{cost:>12}{:>8}{:>8}",
+            "", "ratio", "ratio", "busy"
         );
+        let base = results.first().and_then(|first| first.median(kind));
+        for measured in results {
+            let name = measured.candidate.name();
+            let (Some(sample), Some(base)) = (measured.median(kind), base) else {
+                println!("{name:<22} skipped");
+                continue;
+            };
+            let per = if kind == 3 { 1024.0 } else { 1.0 };
+            println!(
+                "{name:<22}{:>12.0}{:>8.2}{:>12.0}{:>8.2}{:>7.0}%",
+                sample.rate / scale,
+                sample.rate / base.rate,
+                sample.cost * per,
+                sample.cost / base.cost,
+                sample.load * 100.0
+            );
+        }
     }
 }
 
-struct Stage {
-    client: Namespace,
-    director: Namespace,
-    _switch: Namespace,
-    servers: Vec<Namespace>,
+/// How busy the machine is without us.
+fn machine() -> io::Result<String> {
+    let pause = Duration::from_millis(500);
+    let before = [GENERATOR_CORE, PATH_CORE].map(stage::busy);
+    thread::sleep(pause);
+    let mut text = String::new();
+    for (core, before) in [GENERATOR_CORE, PATH_CORE].into_iter().zip(before) {
+        let busy = stage::busy(core)?.saturating_sub(before?);
+        let percent = busy.as_secs_f64() / pause.as_secs_f64() * 100.0;
+        text += &format!("core {core} {percent:.0} % busy, ");
+    }
+    let load = fs::read_to_string("/proc/loadavg")?;
+    let load: Vec<&str> = load.split_whitespace().take(1).collect();
+    Ok(text + "load average " + &load.concat())
 }
 
-enum Running {
-    Kernel,
-    Director(Child, PathBuf),
-}
-
-impl Stage {
-    fn new() -> io::Result<Self> {
-        let [client, director, switch] = ["client", "director", "switch"].map(Namespace::new);
-        let (client, director, switch) = (client?, director?, switch?);
-        netlab::veth(
-            (&client, "eth0", "198.51.100.10/24"),
-            (&director, "ext0", "198.51.100.1/24"),
-        )?;
-        client.default_route("198.51.100.1")?;
-        director.forward()?;
-        let mut servers = Vec::new();
-        let lan = Bridge::new(&switch, "lan")?;
-        lan.attach(&director, "int0", "10.1.0.1/24")?;
-        for n in 11..13_u8 {
-            let server = Namespace::new("server")?;
-            let addr = SocketAddr::from(([10, 1, 0, n], PORT));
-            lan.attach(&server, "eth0", &format!("10.1.0.{n}/24"))?;
-            server.default_route("10.1.0.1")?;
-            // Nobody reads: the counter of the interface counts.
-            let sink = server.run(|| UdpSocket::bind(addr))?;
-            let listener = server.run(|| TcpListener::bind(addr))?;
-            server.spawn(move || {
-                let _sink = sink;
-                pour(&listener);
-            })?;
-            servers.push(server);
-        }
-        drop(lan);
-        Ok(Self {
-            client,
-            director,
-            _switch: switch,
-            servers,
-        })
-    }
-
-    /// Receive processing of the director's interfaces on the path's core. The interfaces' settings stand in sysfs, which shows
-    /// those of the namespace that mounted it.
-    fn steer(&self) -> bool {
-        let script = format!(
-            "mount -t sysfs sysfs /sys && for device in ext0 int0; do echo {:x} > /sys/class/net/$device/queues/rx-0/rps_cpus || exit 1; done",
-            1_u32 << PATH_CORE
-        );
-        let command = self.director.command("/usr/bin/unshare");
-        command
-            .and_then(|mut unshare| {
-                unshare
-                    .args(["-m", "/bin/sh", "-c", &script])
-                    .stderr(Stdio::null())
-                    .status()
-            })
-            .is_ok_and(|status| status.success())
-    }
-
-    /// `None` if the candidate can't run here.
-    fn start(&self, candidate: Candidate) -> io::Result<Option<Running>> {
-        match candidate {
-            Candidate::Forwarding => Ok(Some(Running::Kernel)),
-            Candidate::Nftables => {
-                self.director.add_address("ext0", VIP_CIDR)?;
-                if self.nft(NFTABLES)? {
-                    return Ok(Some(Running::Kernel));
-                }
-                self.remove_vip()?;
-                Ok(None)
-            }
-            Candidate::Director => {
-                let file = env::temp_dir().join(format!("lvs-bench-{}.conf", std::process::id()));
-                fs::write(&file, config())?;
-                let child = self
-                    .director
-                    .command(env::current_exe()?)?
-                    .arg("director")
-                    .arg(&file)
-                    .env_remove("LVS_SOCKET")
-                    .stderr(Stdio::null())
-                    .spawn()?;
-                self.wait_for_service()?;
-                Ok(Some(Running::Director(child, file)))
-            }
-        }
-    }
-
-    fn stop(&self, running: Running) -> io::Result<()> {
-        match running {
-            Running::Kernel => {
-                self.nft("flush ruleset")?;
-                self.remove_vip()
-            }
-            Running::Director(mut child, file) => {
-                child.kill()?;
-                child.wait()?;
-                let _ = fs::remove_file(file);
-                self.remove_vip()
-            }
-        }
-    }
-
-    fn remove_vip(&self) -> io::Result<()> {
-        let mut netlink = self.director.netlink().map_err(io::Error::other)?;
-        let addresses = netlink.addresses().map_err(io::Error::other)?;
-        for address in addresses
-            .iter()
-            .filter(|address| address.addr == std::net::IpAddr::from(VIP))
-        {
-            netlink.delete_address(address).map_err(io::Error::other)?;
-        }
-        Ok(())
-    }
-
-    /// Whether the program is there.
-    fn nft(&self, rules: &str) -> io::Result<bool> {
-        if !Path::new(NFT).exists() {
-            return Ok(false);
-        }
-        let mut child = self
-            .director
-            .command(NFT)?
-            .args(["-f", "-"])
-            .stdin(Stdio::piped())
-            .spawn()?;
-        if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(rules.as_bytes())?;
-        }
-        if child.wait()?.success() {
-            return Ok(true);
-        }
-        Err(io::Error::other("nft refused the rules"))
-    }
-
-    fn wait_for_service(&self) -> io::Result<()> {
-        let until = Instant::now() + Duration::from_secs(5);
-        loop {
-            let answer = self.client.run(|| {
-                TcpStream::connect_timeout(&(VIP, PORT).into(), Duration::from_millis(200))
-            });
-            match answer {
-                Ok(_) => return Ok(()),
-                Err(error) if Instant::now() > until => return Err(error),
-                Err(_) => thread::sleep(Duration::from_millis(20)),
-            }
-        }
-    }
-
-    /// Small UDP packets of many flows as fast as one core sends them; packets a second that reach the servers.
-    fn flood(&self, target: SocketAddr, time: Duration) -> io::Result<f64> {
-        let sockets: Vec<UdpSocket> = self.client.run(|| {
-            (0..FLOWS)
-                .map(|_| {
-                    let socket = UdpSocket::bind("0.0.0.0:0")?;
-                    socket.connect(target)?;
-                    Ok(socket)
-                })
-                .collect::<io::Result<_>>()
-        })?;
-        let send = |until: Instant| {
-            self.client.run(|| {
-                let _ = pin(GENERATOR_CORE);
-                while Instant::now() < until {
-                    for socket in &sockets {
-                        // A full queue loses a packet; what arrives is what counts.
-                        let _ = socket.send(&[0; 18]);
-                    }
-                }
-            });
-        };
-        send(Instant::now() + time / 4);
-        let (before, started) = (self.received()?, Instant::now());
-        send(started + time);
-        let (after, elapsed) = (self.received()?, started.elapsed());
-        Ok((after - before) as f64 / elapsed.as_secs_f64())
-    }
-
-    /// One TCP stream from a server; bytes a second that the client reads.
-    fn stream(&self, target: SocketAddr, time: Duration) -> io::Result<f64> {
-        self.client.run(|| {
-            let _ = pin(GENERATOR_CORE);
-            let mut stream = TcpStream::connect_timeout(&target, Duration::from_secs(2))?;
-            stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-            let mut buffer = vec![0; 256 << 10];
-            let warm = Instant::now() + time / 4;
-            while Instant::now() < warm {
-                if stream.read(&mut buffer)? == 0 {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-            }
-            let (mut bytes, started) = (0_u64, Instant::now());
-            while started.elapsed() < time {
-                bytes += stream.read(&mut buffer)? as u64;
-            }
-            Ok(bytes as f64 / started.elapsed().as_secs_f64())
-        })
-    }
-
-    /// Packets that the servers' interfaces have received.
-    fn received(&self) -> io::Result<u64> {
-        let mut packets = 0;
-        for server in &self.servers {
-            let table = server.run(|| fs::read_to_string("/proc/thread-self/net/dev"))?;
-            let line = table
-                .lines()
-                .find_map(|line| line.trim().strip_prefix("eth0:"));
-            let field = line.and_then(|line| line.split_whitespace().nth(1));
-            packets += field
-                .and_then(|field| field.parse::<u64>().ok())
-                .unwrap_or(0);
-        }
-        Ok(packets)
-    }
-}
-
-/// Writes to whoever connects, as fast as it is read.
-fn pour(listener: &TcpListener) {
-    let data = vec![0; 256 << 10];
-    for mut stream in listener.incoming().flatten() {
-        let data = data.clone();
-        thread::spawn(move || while stream.write_all(&data).is_ok() {});
-    }
-}
-
-fn pin(core: usize) -> io::Result<()> {
+pub(crate) fn pin(core: usize) -> io::Result<()> {
     let mut set = CpuSet::new();
     set.set(core);
     Ok(sched_setaffinity(None, &set)?)
 }
 
-fn config() -> String {
-    let service = |protocol: &str| {
-        format!(
-            "virtual_server 198.51.100.100 {PORT} {{\n lb_algo rr\n lb_kind NAT\n protocol {protocol}\n \
-             real_server 10.1.0.11 {PORT} {{\n weight 1\n }}\n real_server 10.1.0.12 {PORT} {{\n weight 1\n }}\n}}\n"
-        )
-    };
-    format!(
-        "vrrp_instance bench {{\n interface ext0\n virtual_router_id 1\n virtual_ipaddress {{\n {VIP_CIDR}\n }}\n}}\n{}{}",
-        service("TCP"),
-        service("UDP")
-    )
+pub(crate) fn print_mac(mac: &[u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-const NFT: &str = "/usr/sbin/nft";
-
-const NFTABLES: &str = "
-table ip balance {
-    chain in {
-        type nat hook prerouting priority dstnat;
-        ip daddr 198.51.100.100 meta l4proto { tcp, udp } dnat to numgen inc mod 2 map { 0 : 10.1.0.11, 1 : 10.1.0.12 }
-    }
+fn parse_mac(text: &str) -> Option<[u8; 6]> {
+    let bytes: Vec<u8> = text
+        .split(':')
+        .map_while(|part| u8::from_str_radix(part, 16).ok())
+        .collect();
+    bytes.try_into().ok()
 }
-";
 
-const VIP: [u8; 4] = [198, 51, 100, 100];
-const VIP_CIDR: &str = "198.51.100.100/24";
-const PORT: u16 = 9000;
-const FLOWS: usize = 256;
-const GENERATOR_CORE: usize = 0;
-const PATH_CORE: usize = 1;
+pub(crate) const PORT: u16 = 9000;
+pub(crate) const GENERATOR_CORE: usize = 0;
+pub(crate) const PATH_CORE: usize = 1;
+/// Packets a second where the path is not to be at its end.
+const PACE: u32 = 150_000;
+/// Beyond what a path can take, what it forwards goes down again: receiving what is then dropped takes the time.
+const PACES: [u32; 10] = [
+    200_000, 250_000, 300_000, 350_000, 400_000, 500_000, 600_000, 700_000, 850_000, 1_000_000,
+];

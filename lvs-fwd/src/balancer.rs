@@ -11,6 +11,18 @@ pub trait Balancer {
     /// empty when this is called. A packet without a verdict is dropped and counted.
     fn decide(&mut self, now: Instant, packets: &[PacketInfo], verdicts: &mut Vec<Verdict>);
 
+    /// What to do with an ICMP error, by the packet that it quotes: `quoted` has the addresses, ports and protocol as
+    /// they stand there, `direction` and `length` are the error's own, flags are 0. An inbound error is about what a
+    /// real server sent to a client, an outbound one about what went to a real server.
+    ///
+    /// [`Verdict::Forward`] and [`Verdict::Reply`] name the connection's real server or virtual service, as for its
+    /// other packets. A balancer that does not look for connections by errors leaves them all to others.
+    #[doc(alias = "icmp")]
+    fn decide_error(&mut self, now: Instant, quoted: &PacketInfo) -> Verdict {
+        let _ = (now, quoted);
+        Verdict::NotOurs
+    }
+
     /// The deadline passed. Calling early or twice must be harmless.
     fn handle_timeout(&mut self, now: Instant) {
         let _ = now;
@@ -25,6 +37,10 @@ pub trait Balancer {
 impl<B: Balancer + ?Sized> Balancer for Box<B> {
     fn decide(&mut self, now: Instant, packets: &[PacketInfo], verdicts: &mut Vec<Verdict>) {
         (**self).decide(now, packets, verdicts);
+    }
+
+    fn decide_error(&mut self, now: Instant, quoted: &PacketInfo) -> Verdict {
+        (**self).decide_error(now, quoted)
     }
 
     fn handle_timeout(&mut self, now: Instant) {
@@ -97,5 +113,36 @@ pub enum Method {
     DirectRoute {
         /// The real server.
         rip: IpAddr,
+    },
+    /// It goes unchanged inside a packet to the real server; replies go straight to the client.
+    #[doc(alias = "tunneling")]
+    #[doc(alias = "ipip")]
+    Tunnel {
+        /// The real server.
+        rip: IpAddr,
+        /// How it is put into the other packet.
+        encapsulation: Encapsulation,
+    },
+}
+
+/// What lies between the outer IP header and the packet inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Encapsulation {
+    /// Nothing (RFC 2003).
+    #[default]
+    Ipip,
+    /// UDP and a header of Generic UDP Encapsulation, version 0.
+    Gue {
+        /// UDP port of the tunnel's end.
+        port: u16,
+        /// Whether the UDP checksum is computed; it covers all that is inside. The remote checksum option is never used:
+        /// what is inside has its own checksum, so that receivers treat both alike.
+        checksum: bool,
+    },
+    /// A header of Generic Routing Encapsulation (RFC 2784).
+    Gre {
+        /// Whether it carries a checksum, which covers all that is inside.
+        checksum: bool,
     },
 }

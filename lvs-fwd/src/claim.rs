@@ -8,9 +8,14 @@
 //! * IPv4 packets from a NAT real server, unless they go to one of the host's own addresses: answers to the
 //!   host's own health checks stay the host's.
 //!
-//! Fragments are left to the host, and so are frames with a VLAN tag: they belong to the VLAN's interface, which is
+//! * ICMP errors about such packets: those that quote what a virtual service or a real server's client has sent.
+//!
+//! Of a datagram in fragments, only the first one has ports. The others are taken by address and protocol alone, and what
+//! turns out not to be a service's must be given back.
+//!
+//! Frames with a VLAN tag are left to the host: they belong to the VLAN's interface, which is
 //! a device of its own. Frames to another hardware address than the device's belong to others too, such as a
-//! macvlan interface on top of it. Everything else (ARP, ICMP, ssh, VRRP, …) is never looked at. IPv6
+//! macvlan interface on top of it. Everything else (ARP, other ICMP, ssh, VRRP, …) is never looked at. IPv6
 //! endpoints are kept in sets of their own, but no rule asks them: nothing forwards IPv6 yet, and what is
 //! not forwarded must not be taken away.
 //!
@@ -28,6 +33,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::nft::{Batch, Expression, Field, Nft};
 use crate::view::{ClaimSet, Endpoint};
+use crate::wire::ERRORS;
 
 /// What is taken from the host, for as long as this value lives.
 #[derive(Debug)]
@@ -133,9 +139,14 @@ impl Claim {
             .counters(&self.table, CHAIN)
             .map_err(|source| ClaimError::new("list rules of", &self.table, source))?;
         let rule = |number: usize| rules.get(number).map_or(0, |(packets, _)| *packets);
+        let errors = self
+            .nft
+            .counters(&self.table, ERROR_CHAIN)
+            .map_err(|source| ClaimError::new("list rules of", &self.table, source))?;
         Ok(ClaimCounters {
-            to_services: rule(0) + rule(1),
-            from_servers: rule(2) + rule(3),
+            to_services: rule(0) + rule(1) + rule(4),
+            from_servers: rule(2) + rule(3) + rule(5),
+            errors: errors.iter().map(|(packets, _)| packets).sum(),
         })
     }
 
@@ -147,7 +158,8 @@ impl Claim {
         }
         batch.add_chain(&self.table, CHAIN);
         for (address, port, set, tail) in RULES {
-            let mut rule = WHOLE_AND_TO_US.to_vec();
+            let mut rule = TO_US.to_vec();
+            rule.extend_from_slice(&FIRST);
             rule.push(Expression::Network {
                 offset: *address,
                 length: 4,
@@ -166,9 +178,70 @@ impl Claim {
             rule.extend_from_slice(&[Expression::Counter, Expression::Drop]);
             batch.add_rule(&self.table, CHAIN, &rule);
         }
+        self.build_fragments(batch);
+        self.build_errors(batch);
         for device in &self.devices {
             add_device(batch, &self.table, device);
         }
+    }
+
+    /// The rules for fragments without ports.
+    fn build_fragments(&self, batch: &mut Batch) {
+        for (address, set, tail) in LATER_RULES {
+            let mut rule = TO_US.to_vec();
+            rule.extend_from_slice(&LATER);
+            rule.push(Expression::Network {
+                offset: *address,
+                length: 4,
+                register: 0,
+            });
+            rule.push(Expression::Protocol { register: 1 });
+            rule.push(Expression::Lookup { set, register: 0 });
+            rule.extend_from_slice(tail);
+            rule.extend_from_slice(&[Expression::Counter, Expression::Drop]);
+            batch.add_rule(&self.table, CHAIN, &rule);
+        }
+    }
+
+    /// The chain for ICMP errors, and the rule that leads there.
+    fn build_errors(&self, batch: &mut Batch) {
+        batch.add_set(&self.table, ERROR_SET, &[Field::IcmpKind]);
+        batch.add_elements(
+            &self.table,
+            ERROR_SET,
+            &ERRORS.map(|kind| vec![kind, 0, 0, 0]),
+        );
+        batch.add_chain(&self.table, ERROR_CHAIN);
+        for (address, port, set, tail) in ERROR_RULES {
+            let mut rule = vec![
+                Expression::Network {
+                    offset: *address,
+                    length: 4,
+                    register: 0,
+                },
+                Expression::Network {
+                    offset: QUOTED + IP_PROTOCOL,
+                    length: 1,
+                    register: 1,
+                },
+            ];
+            if let Some(offset) = *port {
+                rule.push(Expression::Network {
+                    offset,
+                    length: 2,
+                    register: 2,
+                });
+            }
+            rule.push(Expression::Lookup { set, register: 0 });
+            rule.extend_from_slice(tail);
+            rule.extend_from_slice(&[Expression::Counter, Expression::Drop]);
+            batch.add_rule(&self.table, ERROR_CHAIN, &rule);
+        }
+        let mut rule = TO_US.to_vec();
+        rule.extend_from_slice(&WHOLE);
+        rule.extend_from_slice(&IS_ERROR);
+        rule.push(Expression::Jump(ERROR_CHAIN));
+        batch.add_rule(&self.table, CHAIN, &rule);
     }
 
     /// The way from the present set to another.
@@ -176,6 +249,16 @@ impl Claim {
         let sides = [
             (self.set.services(), set.services(), Role::Service),
             (self.set.servers(), set.servers(), Role::Server),
+            (
+                self.set.service_hosts(),
+                set.service_hosts(),
+                Role::ServiceHost,
+            ),
+            (
+                self.set.server_hosts(),
+                set.server_hosts(),
+                Role::ServerHost,
+            ),
         ];
         for (old, new, role) in sides {
             let (old, new): (BTreeSet<Endpoint>, BTreeSet<Endpoint>) =
@@ -219,6 +302,8 @@ pub struct ClaimCounters {
     pub to_services: u64,
     /// From NAT real servers.
     pub from_servers: u64,
+    /// ICMP errors about either.
+    pub errors: u64,
 }
 
 /// The kernel refused a claim.
@@ -247,6 +332,8 @@ impl ClaimError {
 enum Role {
     Service,
     Server,
+    ServiceHost,
+    ServerHost,
 }
 
 fn add_device(batch: &mut Batch, table: &str, device: &str) {
@@ -262,6 +349,10 @@ fn ingress_chain(device: &str) -> String {
 /// The set that an endpoint belongs to.
 fn set_of(endpoint: &Endpoint, role: Role) -> &'static str {
     match (role, endpoint.addr, endpoint.port) {
+        (Role::ServiceHost, IpAddr::V4(_), _) => "service-hosts",
+        (Role::ServerHost, IpAddr::V4(_), _) => "server-hosts",
+        (Role::ServiceHost, IpAddr::V6(_), _) => "service-hosts6",
+        (Role::ServerHost, IpAddr::V6(_), _) => "server-hosts6",
         (Role::Service, IpAddr::V4(_), 0) => "services-any",
         (Role::Service, IpAddr::V4(_), _) => "services",
         (Role::Service, IpAddr::V6(_), 0) => "services6-any",
@@ -288,21 +379,26 @@ fn key(endpoint: &Endpoint) -> Vec<u8> {
 }
 
 const CHAIN: &str = "claim";
+const ERROR_CHAIN: &str = "errors";
+const ERROR_SET: &str = "icmp-errors";
 
 const SETS: &[(&str, &[Field])] = &[
     ("services", &[Field::Ipv4, Field::Protocol, Field::Port]),
     ("services-any", &[Field::Ipv4, Field::Protocol]),
     ("servers", &[Field::Ipv4, Field::Protocol, Field::Port]),
     ("servers-any", &[Field::Ipv4, Field::Protocol]),
+    ("service-hosts", &[Field::Ipv4, Field::Protocol]),
+    ("server-hosts", &[Field::Ipv4, Field::Protocol]),
+    ("service-hosts6", &[Field::Ipv6, Field::Protocol]),
+    ("server-hosts6", &[Field::Ipv6, Field::Protocol]),
     ("services6", &[Field::Ipv6, Field::Protocol, Field::Port]),
     ("services6-any", &[Field::Ipv6, Field::Protocol]),
     ("servers6", &[Field::Ipv6, Field::Protocol, Field::Port]),
     ("servers6-any", &[Field::Ipv6, Field::Protocol]),
 ];
 
-/// To this device's hardware address, untagged IPv4, fragment offset and "more fragments" zero: a port match alone
-/// would skip only later fragments. The engine leaves alone exactly what this excludes.
-const WHOLE_AND_TO_US: [Expression<'static>; 7] = [
+/// To this device's hardware address, untagged IPv4. The engine leaves alone exactly what this excludes.
+const TO_US: [Expression<'static>; 4] = [
     Expression::PacketKind { register: 0 },
     Expression::Equal {
         register: 0,
@@ -317,11 +413,21 @@ const WHOLE_AND_TO_US: [Expression<'static>; 7] = [
         register: 0,
         value: &[0x08, 0x00],
     },
-    Expression::Network {
-        offset: 6,
-        length: 2,
-        register: 0,
-    },
+];
+
+const FRAGMENT_WORD: Expression<'static> = Expression::Network {
+    offset: IP_FRAGMENT,
+    length: 2,
+    register: 0,
+};
+const OFFSET: Expression<'static> = Expression::Mask {
+    register: 0,
+    mask: &[0x1f, 0xff],
+};
+
+/// No fragment: offset and "more fragments" are zero.
+const WHOLE: [Expression<'static>; 3] = [
+    FRAGMENT_WORD,
     Expression::Mask {
         register: 0,
         mask: &[0x3f, 0xff],
@@ -330,6 +436,34 @@ const WHOLE_AND_TO_US: [Expression<'static>; 7] = [
         register: 0,
         value: &[0, 0],
     },
+];
+
+/// No fragment, or the first one, which has the ports.
+const FIRST: [Expression<'static>; 3] = [
+    FRAGMENT_WORD,
+    OFFSET,
+    Expression::Equal {
+        register: 0,
+        value: &[0, 0],
+    },
+];
+
+/// A fragment without ports.
+const LATER: [Expression<'static>; 3] = [
+    FRAGMENT_WORD,
+    OFFSET,
+    Expression::Differs {
+        register: 0,
+        value: &[0, 0],
+    },
+];
+
+/// Offset of the address in the IP header, set of addresses and protocols, further conditions.
+type LaterRule = (u32, &'static str, &'static [Expression<'static>]);
+
+const LATER_RULES: &[LaterRule] = &[
+    (IP_DESTINATION, "service-hosts", &[]),
+    (IP_SOURCE, "server-hosts", &NOT_TO_LOCAL),
 ];
 
 /// Offset of the address in the IP header and of the port in the transport header, set, further conditions.
@@ -347,6 +481,74 @@ const RULES: &[RuleShape] = &[
     (IP_SOURCE, None, "servers-any", &NOT_TO_LOCAL),
 ];
 
+/// ICMP by its number, no options in the IP header, an error, about a packet without options that is no later fragment.
+const IS_ERROR: [Expression<'static>; 11] = [
+    Expression::Protocol { register: 0 },
+    Expression::Equal {
+        register: 0,
+        value: &[1],
+    },
+    Expression::Network {
+        offset: 0,
+        length: 1,
+        register: 0,
+    },
+    Expression::Equal {
+        register: 0,
+        value: &[0x45],
+    },
+    Expression::Network {
+        offset: ICMP_KIND,
+        length: 1,
+        register: 0,
+    },
+    Expression::Lookup {
+        set: ERROR_SET,
+        register: 0,
+    },
+    Expression::Network {
+        offset: QUOTED,
+        length: 1,
+        register: 0,
+    },
+    Expression::Equal {
+        register: 0,
+        value: &[0x45],
+    },
+    Expression::Network {
+        offset: QUOTED + IP_FRAGMENT,
+        length: 2,
+        register: 0,
+    },
+    Expression::Mask {
+        register: 0,
+        mask: &[0x1f, 0xff],
+    },
+    Expression::Equal {
+        register: 0,
+        value: &[0, 0],
+    },
+];
+
+/// As [`RULES`], with all offsets in the IP packet: the error's receiver and the quoted sender's port, or the quoted
+/// receiver.
+const ERROR_RULES: &[RuleShape] = &[
+    (
+        IP_DESTINATION,
+        Some(QUOTED_PORTS + PORT_SOURCE),
+        "services",
+        &[],
+    ),
+    (IP_DESTINATION, None, "services-any", &[]),
+    (
+        QUOTED + IP_DESTINATION,
+        Some(QUOTED_PORTS + PORT_DESTINATION),
+        "servers",
+        &NOT_TO_LOCAL,
+    ),
+    (QUOTED + IP_DESTINATION, None, "servers-any", &NOT_TO_LOCAL),
+];
+
 const NOT_TO_LOCAL: [Expression<'static>; 2] = [
     Expression::DestinationKind { register: 0 },
     Expression::Differs {
@@ -356,8 +558,14 @@ const NOT_TO_LOCAL: [Expression<'static>; 2] = [
 ];
 
 const ETHERTYPE: u32 = 12;
+const IP_FRAGMENT: u32 = 6;
+const IP_PROTOCOL: u32 = 9;
 const IP_SOURCE: u32 = 12;
 const IP_DESTINATION: u32 = 16;
+/// The ICMP message and what it quotes, behind an IP header without options.
+const ICMP_KIND: u32 = 20;
+const QUOTED: u32 = 28;
+const QUOTED_PORTS: u32 = QUOTED + 20;
 const PORT_SOURCE: u32 = 0;
 const PORT_DESTINATION: u32 = 2;
 /// PACKET_HOST

@@ -9,6 +9,7 @@
 //! copied to the heap and held; what is not claimed is left alone, because the host has it.
 
 mod forward;
+mod fragments;
 mod hops;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use self::forward::Core;
+use self::fragments::Fate;
 use crate::balancer::{Balancer, Direction, PacketInfo, Verdict};
 use crate::frame::{Frame, PacketKind};
 use crate::handoff::{Handoff, Origin};
@@ -27,7 +29,7 @@ use crate::route::Hop;
 use crate::stats::{Counters, DropReason, Event, LeftReason};
 use crate::steer;
 use crate::view::{Endpoint, PortId, View};
-use crate::wire::{Headers, Unparsed, ethernet};
+use crate::wire::{Datagram, Fragment, Headers, Quoted, Unparsed, ethernet};
 
 /// What an engine is made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +61,12 @@ pub struct Engine {
     batch: Vec<Item>,
     packets: Vec<PacketInfo>,
     verdicts: Vec<Verdict>,
+    /// ICMP errors, with what they quote.
+    errors: Vec<(Item, PacketInfo)>,
+    /// First fragments that are not claimed, though others of their datagrams may be.
+    unclaimed: Vec<Fragment>,
+    /// Later fragments, each with its datagram and its place in it.
+    later: Vec<(Item, Datagram, usize)>,
     core: Core,
 }
 
@@ -99,7 +107,10 @@ impl Engine {
             batch: Vec::new(),
             packets: Vec::new(),
             verdicts: Vec::new(),
-            core: Core::new(config.holding),
+            errors: Vec::new(),
+            unclaimed: Vec::new(),
+            later: Vec::new(),
+            core: Core::new(config),
         }
     }
 
@@ -155,7 +166,8 @@ impl Engine {
                 Ok(headers) => {
                     self.enlist(Origin::Host, Direction::Outbound, headers, frame, output);
                 }
-                Err(Unparsed::Fragment | Unparsed::OtherProtocol) => {
+                Err(Unparsed::Fragment) => self.admit_fragment(view, Origin::Host, frame, output),
+                Err(Unparsed::OtherProtocol) => {
                     self.core.route_unclaimed(now, view, frame, output);
                 }
                 Err(Unparsed::Ipv6) => self.core.counters.count_left(LeftReason::Ipv6),
@@ -184,6 +196,7 @@ impl Engine {
                 Origin::Port(_) => self.admit(view, origin, frame, output),
                 Origin::Host => match Headers::parse(frame.bytes()) {
                     Ok(headers) => self.enlist(origin, Direction::Outbound, headers, frame, output),
+                    Err(Unparsed::Fragment) => self.admit_fragment(view, origin, frame, output),
                     Err(_) => self.core.counters.count_drop(DropReason::Malformed, 1),
                 },
             }
@@ -203,12 +216,19 @@ impl Engine {
         self.core
             .counters
             .count_drop(DropReason::NeighbourFailed, dropped);
+        for item in self.core.fragments.handle_timeout(now) {
+            self.core.give_up(item, output);
+        }
         self.core.drain_commands(output);
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout).
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.core.holding.poll_timeout()
+        let deadlines = [
+            self.core.holding.poll_timeout(),
+            self.core.fragments.poll_timeout(),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Looks whether a frame is claimed, and enlists it for the balancer if it is.
@@ -216,6 +236,14 @@ impl Engine {
     fn admit(&mut self, view: &View, origin: Origin, frame: Frame, output: &mut Output) {
         let headers = match Headers::parse(frame.bytes()) {
             Ok(headers) => headers,
+            Err(Unparsed::OtherProtocol) => {
+                self.admit_error(view, origin, frame, output);
+                return;
+            }
+            Err(Unparsed::Fragment) => {
+                self.admit_fragment(view, origin, frame, output);
+                return;
+            }
             Err(unparsed) => {
                 self.core.counters.count_left(match unparsed {
                     Unparsed::NotIp | Unparsed::Malformed => LeftReason::NotIp,
@@ -270,6 +298,19 @@ impl Engine {
             },
             1,
         );
+        self.put_on_batch(origin, direction, headers, frame, None);
+    }
+
+    /// Puts a packet of this worker's on the batch.
+    #[inline]
+    fn put_on_batch(
+        &mut self,
+        origin: Origin,
+        direction: Direction,
+        headers: Headers,
+        frame: Frame,
+        first_of: Option<Datagram>,
+    ) {
         self.packets.push(PacketInfo {
             protocol: headers.protocol,
             source: headers.source,
@@ -284,7 +325,129 @@ impl Engine {
             headers,
             origin,
             direction,
+            is_first_fragment: first_of.is_some(),
         });
+    }
+
+    /// As [`admit`](Self::admit) for parts of datagrams.
+    #[cold]
+    fn admit_fragment(
+        &mut self,
+        view: &View,
+        origin: Origin,
+        mut frame: Frame,
+        output: &mut Output,
+    ) {
+        let fragment = match Fragment::parse(frame.bytes()) {
+            Ok(fragment) => fragment,
+            Err(Unparsed::Malformed) => {
+                self.core.counters.count_drop(DropReason::Malformed, 1);
+                return;
+            }
+            Err(_) => {
+                self.core.counters.count_left(LeftReason::Fragment);
+                return;
+            }
+        };
+        let headers = fragment.headers;
+        let direction = match origin {
+            Origin::Host => Some(Direction::Outbound),
+            Origin::Port(_) if fragment.is_first() => classify(view, &headers),
+            Origin::Port(_) => classify_host(view, &headers),
+        };
+        let Some(direction) = direction else {
+            if fragment.is_first() && classify_host(view, &headers).is_some() {
+                // The host has this one, and should get the others that the claim takes.
+                self.unclaimed.push(fragment);
+            }
+            self.core.counters.count_left(LeftReason::Fragment);
+            return;
+        };
+        if !fragment.is_sound(frame.bytes()) {
+            self.core.counters.count_drop(DropReason::Malformed, 1);
+            return;
+        }
+        if origin != Origin::Host && !is_single_host(&headers.source) {
+            self.core.counters.count_drop(DropReason::MartianSource, 1);
+            return;
+        }
+        frame.truncate(headers.end);
+        let client = match direction {
+            Direction::Inbound => headers.source.ip(),
+            Direction::Outbound => headers.destination.ip(),
+        };
+        let owner = steer::owner(client, self.workers);
+        if owner != self.worker {
+            self.core.counters.count(Event::HandedOver, 1);
+            let frame = frame.into_owned();
+            output.handoff.push((owner, Handoff { origin, frame }));
+            return;
+        }
+        self.core.counters.count(Event::Fragments, 1);
+        if fragment.is_first() {
+            self.put_on_batch(origin, direction, headers, frame, Some(fragment.datagram));
+        } else {
+            let item = Item {
+                frame,
+                headers,
+                origin,
+                direction,
+                is_first_fragment: false,
+            };
+            self.later.push((item, fragment.datagram, fragment.offset));
+        }
+    }
+
+    /// As [`admit`](Self::admit) for ICMP errors about packets of connections.
+    #[cold]
+    fn admit_error(&mut self, view: &View, origin: Origin, mut frame: Frame, output: &mut Output) {
+        let counters = &self.core.counters;
+        let found = Quoted::parse(frame.bytes())
+            .and_then(|quoted| Some((quoted, classify_error(view, &quoted)?)));
+        let Some((quoted, direction)) = found else {
+            counters.count_left(LeftReason::OtherProtocol);
+            return;
+        };
+        let headers = quoted.headers;
+        frame.truncate(headers.end);
+        frame.complete_checksum();
+        if !quoted.is_sound(frame.bytes()) {
+            counters.count_drop(DropReason::Malformed, 1);
+            return;
+        }
+        if !is_single_host(&headers.source) {
+            counters.count_drop(DropReason::MartianSource, 1);
+            return;
+        }
+        let client = match direction {
+            Direction::Inbound => quoted.destination.ip(),
+            Direction::Outbound => quoted.source.ip(),
+        };
+        let owner = steer::owner(client, self.workers);
+        if owner != self.worker {
+            counters.count(Event::HandedOver, 1);
+            let frame = frame.into_owned();
+            output.handoff.push((owner, Handoff { origin, frame }));
+            return;
+        }
+        counters.count(Event::IcmpReceived, 1);
+        let info = PacketInfo {
+            protocol: quoted.protocol,
+            source: quoted.source,
+            destination: quoted.destination,
+            direction,
+            tcp_flags: 0,
+            length: headers.ip_len() as u32,
+            mark: 0,
+        };
+        let item = Item {
+            frame,
+            headers,
+            origin,
+            direction,
+            is_first_fragment: false,
+        };
+        self.errors.push((item, info));
     }
 
     /// Asks for the verdicts of the batch and carries them out.
@@ -302,12 +465,36 @@ impl Engine {
             let mut verdicts = self.verdicts.iter();
             for item in &mut self.batch {
                 match verdicts.next() {
+                    Some(verdict) if item.is_first_fragment => {
+                        self.core.lead(now, view, item, *verdict, output);
+                    }
                     Some(verdict) => self.core.carry_out(now, view, item, *verdict, output),
                     None => self.core.counters.count_drop(DropReason::NoVerdict, 1),
                 }
             }
             // What was not given out is dropped here.
             self.batch.clear();
+        }
+        for fragment in self.unclaimed.drain(..) {
+            let fate = Fate {
+                verdict: None,
+                first_end: 0,
+            };
+            for item in self.core.fragments.learn(now, fragment.datagram, fate) {
+                self.core.give_up(item, output);
+            }
+        }
+        for (item, datagram, offset) in self.later.drain(..) {
+            self.core
+                .follow(now, view, (datagram, offset), item, output);
+        }
+        for (mut item, quoted) in self.errors.drain(..) {
+            let verdict = if is_about_its_receiver(&item, &quoted) {
+                balancer.decide_error(now, &quoted)
+            } else {
+                Verdict::NotOurs
+            };
+            self.core.carry_out(now, view, &mut item, verdict, output);
         }
         self.core.drain_commands(output);
     }
@@ -320,7 +507,9 @@ struct Item {
     headers: Headers,
     origin: Origin,
     direction: Direction,
+    is_first_fragment: bool,
 }
+
 /// Whether the link layer meant us, and nobody of us sent it.
 #[inline]
 fn link_check(view: &View, frame: &Frame) -> Result<(), LeftReason> {
@@ -357,6 +546,51 @@ fn classify(view: &View, headers: &Headers) -> Option<Direction> {
         None
     }
 }
+/// Whether a later fragment is claimed, by all that it says, and which way it goes.
+fn classify_host(view: &View, headers: &Headers) -> Option<Direction> {
+    let endpoint = |side: &SocketAddr| Endpoint {
+        protocol: headers.protocol,
+        addr: side.ip(),
+        port: 0,
+    };
+    if view.claims.is_service_host(&endpoint(&headers.destination)) {
+        Some(Direction::Inbound)
+    } else if view.claims.is_server_host(&endpoint(&headers.source))
+        && !view.local.contains(&headers.destination.ip())
+    {
+        Some(Direction::Outbound)
+    } else {
+        None
+    }
+}
+
+/// Whether an ICMP error is claimed, by its receiver and what it quotes, and which way it goes. The claim's rules ask the
+/// same.
+fn classify_error(view: &View, quoted: &Quoted) -> Option<Direction> {
+    let endpoint = |addr: SocketAddr, port: SocketAddr| Endpoint {
+        protocol: quoted.protocol,
+        addr: addr.ip(),
+        port: port.port(),
+    };
+    let receiver = quoted.headers.destination;
+    if view.claims.is_service(&endpoint(receiver, quoted.source)) {
+        Some(Direction::Inbound)
+    } else if view
+        .claims
+        .is_server(&endpoint(quoted.destination, quoted.destination))
+        && !view.local.contains(&receiver.ip())
+    {
+        Some(Direction::Outbound)
+    } else {
+        None
+    }
+}
+
+/// Whether an error went to the sender of the packet that it quotes. One that did not is of no connection.
+fn is_about_its_receiver(item: &Item, quoted: &PacketInfo) -> bool {
+    item.headers.destination.ip() == quoted.source.ip()
+}
+
 fn is_single_host(addr: &SocketAddr) -> bool {
     match addr {
         SocketAddr::V4(addr) => icmp::is_single_host(*addr.ip()),

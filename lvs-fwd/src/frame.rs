@@ -145,6 +145,14 @@ impl Frame {
         bytes[field..field + 2].copy_from_slice(&sum.to_be_bytes());
     }
 
+    /// The buffer of a frame on the heap, for another use.
+    pub(crate) fn into_buffer(self) -> Option<Vec<u8>> {
+        match self.storage {
+            Storage::Heap(buffer) => Some(buffer),
+            Storage::Slot(_) => None,
+        }
+    }
+
     /// Takes the frame out of a place; an empty one, which owns nothing, stays there.
     #[inline]
     pub(crate) fn take(&mut self) -> Self {

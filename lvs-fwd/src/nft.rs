@@ -253,6 +253,7 @@ pub(crate) enum Field {
     Ipv6,
     Protocol,
     Port,
+    IcmpKind,
 }
 
 impl Field {
@@ -262,13 +263,14 @@ impl Field {
             Self::Ipv6 => 8,
             Self::Protocol => 12,
             Self::Port => 13,
+            Self::IcmpKind => 14,
         }
     }
 
     fn length(self) -> u32 {
         match self {
             Self::Ipv6 => 16,
-            Self::Ipv4 | Self::Protocol | Self::Port => 4,
+            Self::Ipv4 | Self::Protocol | Self::Port | Self::IcmpKind => 4,
         }
     }
 }

@@ -230,6 +230,8 @@ impl Seat {
             generation: None,
             next_report: None,
             failing: Vec::new(),
+            unwatched: 0,
+            busy: false,
         };
         worker.steer();
         worker
@@ -251,6 +253,10 @@ pub struct Worker<B> {
     next_report: Option<Instant>,
     /// Devices that could not be read in the last step.
     failing: Vec<Origin>,
+    /// Steps that found frames, since the descriptors were last looked at.
+    unwatched: u32,
+    /// Whether the last step found frames.
+    busy: bool,
 }
 
 impl<B: Balancer> Worker<B> {
@@ -263,18 +269,30 @@ impl<B: Balancer> Worker<B> {
     /// not be gone: an interface that is down and up again goes on working, and one that fails for good costs
     /// nothing but a look at it every few milliseconds. Whether to go on says [`is_stopped`](Self::is_stopped).
     pub fn run_once(&mut self, patience: Duration) -> io::Result<bool> {
-        let now = Instant::now();
-        let until = |at: Instant| at.saturating_duration_since(now);
-        let timeout = [
-            self.balancer.poll_timeout(),
-            self.seat.engine.poll_timeout(),
-        ]
-        .into_iter()
-        .flatten()
-        .map(until)
-        .fold(patience, Duration::min);
-        self.wait(timeout)?;
-        self.step(Instant::now())?;
+        // Where frames were found there are probably more: whoever has just been served is served again, and the
+        // descriptors, which cost a system call, are looked at now and then only.
+        if self.busy && self.unwatched < UNWATCHED_STEPS {
+            self.unwatched += 1;
+            self.turn(Instant::now(), Ready::PORTS)?;
+            return Ok(!self.is_stopped());
+        }
+        self.unwatched = 0;
+        let timeout = if self.busy {
+            Duration::ZERO
+        } else {
+            let now = Instant::now();
+            let until = |at: Instant| at.saturating_duration_since(now);
+            [
+                self.balancer.poll_timeout(),
+                self.seat.engine.poll_timeout(),
+            ]
+            .into_iter()
+            .flatten()
+            .map(until)
+            .fold(patience, Duration::min)
+        };
+        let ready = self.wait(timeout)?;
+        self.turn(Instant::now(), ready)?;
         Ok(!self.is_stopped())
     }
 
@@ -312,11 +330,11 @@ impl<B: Balancer> Worker<B> {
         self.host = None;
     }
 
-    fn wait(&self, timeout: Duration) -> io::Result<()> {
+    fn wait(&self, timeout: Duration) -> io::Result<Ready> {
+        let host = self.host.iter().map(|host| (Origin::Host, host));
         let ports = self.ports.iter();
-        let devices = ports
-            .map(|(port, device)| (Origin::Port(*port), device))
-            .chain(self.host.iter().map(|host| (Origin::Host, host)))
+        let devices = host
+            .chain(ports.map(|(port, device)| (Origin::Port(*port), device)))
             // Its descriptor may stay readable for ever.
             .filter(|(origin, _)| !self.failing.contains(origin))
             .map(|(_, device)| device);
@@ -330,7 +348,12 @@ impl<B: Balancer> Worker<B> {
         let inbox = (self.seat.inbox.as_fd(), false);
         let devices =
             devices.filter_map(|device| Some((device.descriptor()?, device.pending() > 0)));
-        wait(devices.chain([inbox]), Some(timeout))
+        let bits = wait([inbox].into_iter().chain(devices), Some(timeout))?;
+        // The host's is the second, unless it was left out; then whatever the bit says does no harm.
+        Ok(Ready {
+            inbox: bits & 1 != 0,
+            host: bits & 2 != 0 || self.failing.contains(&Origin::Host),
+        })
     }
 
     /// Everything that there is to do at this moment. For tests with a clock of their own; else see
@@ -340,6 +363,14 @@ impl<B: Balancer> Worker<B> {
     ///
     /// As [`run_once`](Self::run_once).
     pub fn step(&mut self, now: Instant) -> io::Result<()> {
+        let everything = Ready {
+            inbox: true,
+            host: true,
+        };
+        self.turn(now, everything)
+    }
+
+    fn turn(&mut self, now: Instant, ready: Ready) -> io::Result<()> {
         let mut outcome = Ok(());
         let view = self.seat.shared.view.load_full();
         if self.generation != Some(view.generation) {
@@ -360,7 +391,11 @@ impl<B: Balancer> Worker<B> {
             self.seat.engine.handle_timeout(now, &mut self.output);
         }
 
-        self.seat.inbox.clear();
+        if ready.inbox {
+            self.seat.inbox.clear();
+        }
+        // Looked at in any case: that is cheap, and the wake-up that stays costs one look more.
+        let mut found = 0;
         for _ in 0..self.seat.batch {
             match self.seat.inbox.pop() {
                 Some(Parcel::Handoff(handoff)) => self.handoffs.push(handoff),
@@ -368,7 +403,8 @@ impl<B: Balancer> Worker<B> {
                 None => break,
             }
         }
-        if self.handoffs.len() + self.output.host.len() >= self.seat.batch {
+        found += self.handoffs.len() + self.output.host.len();
+        if found >= self.seat.batch {
             // There may be more, and the wake-up was taken back.
             self.seat.peers[self.seat.worker as usize].wake();
         }
@@ -383,9 +419,15 @@ impl<B: Balancer> Worker<B> {
         for at in 0..self.ports.len() {
             let (port, device) = &mut self.ports[at];
             let origin = Origin::Port(*port);
-            if let Err(error) = device.receive(&mut self.frames, self.seat.batch) {
-                self.failing.push(origin);
-                keep(&mut outcome, &view, origin, error);
+            match device.receive(&mut self.frames, self.seat.batch) {
+                Ok(count) => found += count,
+                Err(error) => {
+                    self.failing.push(origin);
+                    keep(&mut outcome, &view, origin, error);
+                }
+            }
+            if self.frames.is_empty() {
+                continue;
             }
             self.seat.engine.process(
                 now,
@@ -396,10 +438,14 @@ impl<B: Balancer> Worker<B> {
                 &mut self.output,
             );
         }
-        if let Some(host) = &mut self.host {
-            if let Err(error) = host.receive(&mut self.frames, self.seat.batch) {
-                self.failing.push(Origin::Host);
-                keep(&mut outcome, &view, Origin::Host, error);
+        let host = self.host.as_mut();
+        if let Some(host) = host.filter(|host| ready.host || host.descriptor().is_none()) {
+            match host.receive(&mut self.frames, self.seat.batch) {
+                Ok(count) => found += count,
+                Err(error) => {
+                    self.failing.push(Origin::Host);
+                    keep(&mut outcome, &view, Origin::Host, error);
+                }
             }
             self.seat.engine.process_host(
                 now,
@@ -409,6 +455,7 @@ impl<B: Balancer> Worker<B> {
                 &mut self.output,
             );
         }
+        self.busy = found > 0 && self.failing.is_empty();
         self.deliver(&view, &mut outcome);
         if self.next_report.is_none_or(|at| now >= at) {
             self.next_report = Some(now + REPORT_INTERVAL);
@@ -506,6 +553,22 @@ impl Drop for Seat {
     }
 }
 
+/// What there is to read, beyond the ports, where a look costs nothing.
+#[derive(Debug, Clone, Copy)]
+struct Ready {
+    /// Other workers, or the control thread, have woken this one.
+    inbox: bool,
+    /// The way to the host has packets.
+    host: bool,
+}
+
+impl Ready {
+    const PORTS: Self = Self {
+        inbox: false,
+        host: false,
+    };
+}
+
 /// What workers send each other.
 #[derive(Debug)]
 enum Parcel {
@@ -551,6 +614,8 @@ const RESOLVE_QUEUE: usize = 256;
 const BLIND: Duration = Duration::from_millis(1);
 /// How often a device that could not be read is looked at.
 const FAILING: Duration = Duration::from_millis(10);
+/// Steps that find frames in a row without a look at the descriptors at most.
+const UNWATCHED_STEPS: u32 = 8;
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ pub enum DropReason {
     /// Hops used up; the sender is told.
     TimeExceeded,
     /// Does not fit the link and must not be fragmented; the sender is told. Also a super-packet whose
-    /// datagrams don't fit.
+    /// datagrams don't fit, and what is too long for a tunnel.
     TooBig,
     /// Held for a neighbour, and pushed out by later frames.
     HoldOverflow,
@@ -41,11 +41,17 @@ pub enum DropReason {
     HandoffOverflow,
     /// For the host, but there is no way into it.
     NoHost,
+    /// To be sent through a tunnel, and no interface has an address to send it from.
+    NoSource,
+    /// A fragment that lies over the first one of its datagram.
+    FragmentOverlap,
+    /// A fragment that came before the first one of its datagram, with no room to wait.
+    FragmentLost,
 }
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::Malformed,
         Self::MartianSource,
         Self::Balancer,
@@ -63,6 +69,9 @@ impl DropReason {
         Self::NeighbourFailed,
         Self::HandoffOverflow,
         Self::NoHost,
+        Self::NoSource,
+        Self::FragmentOverlap,
+        Self::FragmentLost,
     ];
 
     /// A name for logs and listings.
@@ -85,6 +94,9 @@ impl DropReason {
             Self::NeighbourFailed => "neighbour-failed",
             Self::HandoffOverflow => "handoff-overflow",
             Self::NoHost => "no-host",
+            Self::NoSource => "no-source",
+            Self::FragmentOverlap => "fragment-overlap",
+            Self::FragmentLost => "fragment-lost",
         }
     }
 }
@@ -103,9 +115,9 @@ pub enum LeftReason {
     NotIp,
     /// IPv6.
     Ipv6,
-    /// Part of an IPv4 datagram.
+    /// Part of an IPv4 datagram that is not of a service's protocol and address.
     Fragment,
-    /// Neither TCP nor UDP.
+    /// Neither TCP nor UDP, nor an ICMP error about such a packet of a service.
     OtherProtocol,
     /// To no virtual service and from no NAT real server.
     NotClaimed,
@@ -151,6 +163,16 @@ pub enum Event {
     Routed,
     /// Packets cut into fragments.
     Fragmented,
+    /// Super-packets cut into segments.
+    Segmented,
+    /// Packets wrapped for a tunnel.
+    Encapsulated,
+    /// Claimed fragments.
+    Fragments,
+    /// Claimed fragments that waited for the first one of their datagram.
+    FragmentsHeld,
+    /// Claimed ICMP errors from others.
+    IcmpReceived,
     /// ICMP errors sent.
     IcmpSent,
     /// TCP resets sent in the host's place.
@@ -161,7 +183,7 @@ pub enum Event {
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 19] = [
         Self::Received,
         Self::Inbound,
         Self::Outbound,
@@ -173,6 +195,11 @@ impl Event {
         Self::Released,
         Self::Routed,
         Self::Fragmented,
+        Self::Segmented,
+        Self::Encapsulated,
+        Self::Fragments,
+        Self::FragmentsHeld,
+        Self::IcmpReceived,
         Self::IcmpSent,
         Self::ResetSent,
         Self::IcmpSuppressed,

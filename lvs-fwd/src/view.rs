@@ -29,6 +29,26 @@ pub struct View {
     pub local: Arc<LocalAddresses>,
     /// Whether nothing can be given to the host. What is claimed and of no connection is then refused in its place.
     pub hostless: bool,
+    /// How tunnels treat large packets.
+    pub tunnels: TunnelOptions,
+}
+
+/// How tunnels treat packets that are too large for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TunnelOptions {
+    /// On: the outer packet must not be fragmented where the one inside must not, and its sender is told when it does
+    /// not fit. Off: outer packets may always be fragmented.
+    #[doc(alias = "pmtu_disc")]
+    pub path_mtu_discovery: bool,
+}
+
+impl Default for TunnelOptions {
+    /// With path MTU discovery.
+    fn default() -> Self {
+        Self {
+            path_mtu_discovery: true,
+        }
+    }
 }
 
 impl View {
@@ -100,6 +120,9 @@ pub struct Endpoint {
 pub struct ClaimSet {
     services: EndpointSet,
     servers: EndpointSet,
+    /// Addresses and protocols of the services and servers; the port is 0.
+    service_hosts: EndpointSet,
+    server_hosts: EndpointSet,
     any_service_port: bool,
     any_server_port: bool,
 }
@@ -110,6 +133,8 @@ impl ClaimSet {
         Self {
             services: EndpointSet::new(),
             servers: EndpointSet::new(),
+            service_hosts: EndpointSet::new(),
+            server_hosts: EndpointSet::new(),
             any_service_port: false,
             any_server_port: false,
         }
@@ -119,6 +144,7 @@ impl ClaimSet {
     /// there already.
     pub fn insert_service(&mut self, service: Endpoint) -> bool {
         self.any_service_port |= service.port == 0;
+        self.service_hosts.insert(host(&service));
         self.services.insert(service)
     }
 
@@ -126,6 +152,7 @@ impl ClaimSet {
     /// port of the address. `false` if it was there already.
     pub fn insert_server(&mut self, server: Endpoint) -> bool {
         self.any_server_port |= server.port == 0;
+        self.server_hosts.insert(host(&server));
         self.servers.insert(server)
     }
 
@@ -139,6 +166,29 @@ impl ClaimSet {
     #[inline]
     pub fn is_server(&self, source: &Endpoint) -> bool {
         self.servers.covers(source, self.any_server_port)
+    }
+
+    /// Whether a packet to this endpoint, whatever its port is, may belong to a virtual service: all that a fragment
+    /// without ports tells.
+    #[inline]
+    pub fn is_service_host(&self, destination: &Endpoint) -> bool {
+        self.service_hosts.contains(&host(destination))
+    }
+
+    /// Whether a packet from this endpoint, whatever its port is, may be a reply of a NAT real server.
+    #[inline]
+    pub fn is_server_host(&self, source: &Endpoint) -> bool {
+        self.server_hosts.contains(&host(source))
+    }
+
+    /// Addresses and protocols of the virtual services, ordered, each once; the port is 0.
+    pub fn service_hosts(&self) -> Vec<Endpoint> {
+        self.service_hosts.sorted()
+    }
+
+    /// Addresses and protocols of the NAT real servers, ordered, each once; the port is 0.
+    pub fn server_hosts(&self) -> Vec<Endpoint> {
+        self.server_hosts.sorted()
     }
 
     /// The virtual services, ordered.
@@ -281,6 +331,15 @@ impl EndpointSet {
         let mut all: Vec<Endpoint> = v4.chain(self.v6.iter().copied()).collect();
         all.sort_unstable();
         all
+    }
+}
+
+/// The endpoint without its port.
+#[inline]
+fn host(endpoint: &Endpoint) -> Endpoint {
+    Endpoint {
+        port: 0,
+        ..*endpoint
     }
 }
 

@@ -44,6 +44,10 @@ impl Balancer for SchedBalancer {
         verdicts.extend(self.verdicts.iter().map(verdict));
     }
 
+    fn decide_error(&mut self, now: Instant, quoted: &PacketInfo) -> balancer::Verdict {
+        verdict(&self.worker.handle_icmp(now, &packet(quoted)))
+    }
+
     fn handle_timeout(&mut self, now: Instant) {
         self.worker.handle_timeout(now);
     }
@@ -77,12 +81,14 @@ fn verdict(verdict: &sched::Verdict) -> balancer::Verdict {
             ForwardMethod::DirectRoute | ForwardMethod::Local => {
                 balancer::Verdict::Forward(balancer::Method::DirectRoute { rip: server.ip() })
             }
+            ForwardMethod::Tunnel => balancer::Verdict::Forward(balancer::Method::Tunnel {
+                rip: server.ip(),
+                encapsulation: balancer::Encapsulation::Ipip,
+            }),
             // The host routes it to where it was sent.
             ForwardMethod::Bypass => balancer::Verdict::NotOurs,
-            // The plan gives no server these methods.
-            ForwardMethod::Tunnel | ForwardMethod::FullNat => {
-                balancer::Verdict::Drop(METHOD_NOT_BUILT)
-            }
+            // The plan gives no server this method.
+            ForwardMethod::FullNat => balancer::Verdict::Drop(METHOD_NOT_BUILT),
         },
         sched::Verdict::Reply { method, vip } => match method {
             ForwardMethod::Nat => balancer::Verdict::Reply { source: vip },

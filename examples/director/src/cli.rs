@@ -40,7 +40,7 @@ pub struct RunOptions {
     pub log_detail: bool,
     /// Data-path threads, at least one.
     pub workers: NonZeroU32,
-    /// Receive slots of each ring; each holds a frame of 64 KiB.
+    /// Receive slots of each ring; a longer frame goes through the socket's queue.
     pub ring_slots: NonZeroU32,
 }
 
@@ -159,7 +159,7 @@ fn command() -> Command {
                 .long("ring-slots")
                 .value_name("N")
                 .value_parser(value_parser!(NonZeroU32))
-                .help("Receive slots of each packet ring, about 68 KiB each [default: 256]"),
+                .help("Receive slots of each packet ring, 1728 bytes each [default: 2048]"),
         )
         .subcommand(
             Command::new("demo")
@@ -170,7 +170,7 @@ fn command() -> Command {
 
 const DEFAULT_FILE: &str = "/etc/keepalived/keepalived.conf";
 
-const DEFAULT_RING_SLOTS: NonZeroU32 = NonZeroU32::new(256).expect("256 is not zero");
+const DEFAULT_RING_SLOTS: NonZeroU32 = NonZeroU32::new(2048).expect("2048 is not zero");
 
 #[cfg(test)]
 mod tests {

@@ -17,7 +17,7 @@ use lvs_fwd::netlink::{Link, NetlinkError};
 use lvs_fwd::runner::{self, Control, DeviceReport, RunnerConfig, Worker};
 use lvs_fwd::stats::{self, Counters, DropReason, LeftReason};
 use lvs_fwd::tun::{LocalReplies, Tun, TunError};
-use lvs_fwd::view::{ClaimSet, Endpoint, Port, PortId, View};
+use lvs_fwd::view::{ClaimSet, Endpoint, Port, PortId, TunnelOptions, View};
 use lvs_sched::{ConnectionInfo, Director};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{debug, error, info, warn};
@@ -395,8 +395,8 @@ impl DataPath {
         }
         match self.claim.counters() {
             Ok(claimed) => info!(
-                "claimed from the host: {} packets to services, {} from real servers",
-                claimed.to_services, claimed.from_servers
+                "claimed from the host: {} packets to services, {} from real servers, {} ICMP errors",
+                claimed.to_services, claimed.from_servers, claimed.errors
             ),
             Err(error) => warn!("{}", chain(&error)),
         }
@@ -448,6 +448,7 @@ impl DataPath {
             ports: snapshot.ports,
             local: snapshot.local,
             hostless: self.host.is_none(),
+            tunnels: TunnelOptions::default(),
         })
     }
 

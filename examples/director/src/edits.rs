@@ -225,16 +225,21 @@ impl Edits {
         let tunnel = settings
             .tunnel
             .filter(|tunnel| settings.method == Method::Tunnel && tunnel.kind != TunnelKind::Ipip);
+        if tunnel.is_some() {
+            self.remark(
+                "GUE and GRE tunnels are not built yet, packets for such a server travel as IP in IP",
+                &format!("real server {addr} of {key}"),
+            );
+        } else if settings.method == Method::Tunnel && addr.is_ipv6() {
+            self.remark(
+                "tunnels over IPv6 are not built yet, packets for such a server are dropped",
+                &format!("real server {addr} of {key}"),
+            );
+        }
         match tunnel {
             Some(tunnel) => self.tunnels.insert((key, addr), tunnel),
             None => self.tunnels.remove(&(key, addr)),
         };
-        if settings.method == Method::Tunnel {
-            self.remark(
-                "tunnels are not built yet, packets for such a server are dropped",
-                &format!("real server {addr} of {key}"),
-            );
-        }
     }
 
     /// What has no effect is said once, not for each object.

@@ -10,7 +10,8 @@ use std::time::Duration;
 use lvs_conf::Config;
 use lvs_conf::model::{
     self, Checker as ConfChecker, HttpCheck as ConfHttpCheck, HttpVersion, LvsMethod, Probe,
-    Protocol as ConfProtocol, RealServer, Scheduler, ServiceAddress, VirtualServer, VrrpInstance,
+    Protocol as ConfProtocol, RealServer, Scheduler, ServiceAddress, Tunnel, VirtualServer,
+    VrrpInstance,
 };
 use lvs_health::{
     BodyDigest, CheckerConfig, ConnectOptions, HttpCheck, HttpConfig, HttpProtocol, MemberConfig,
@@ -269,9 +270,15 @@ impl Plan {
         match method {
             LvsMethod::Nat => Some(ForwardMethod::Nat),
             LvsMethod::Dr => Some(ForwardMethod::DirectRoute),
-            LvsMethod::Tun(_) => {
+            LvsMethod::Tun(Tunnel::Ipip) if addr.is_ipv4() => Some(ForwardMethod::Tunnel),
+            LvsMethod::Tun(kind) => {
+                let what = match kind {
+                    Tunnel::Ipip => "a tunnel over IPv6",
+                    Tunnel::Gue { .. } => "a GUE tunnel",
+                    Tunnel::Gre { .. } => "a GRE tunnel",
+                };
                 self.remarks.push(format!(
-                    "virtual_server {}: TUN is not built yet, server {addr} is left out",
+                    "virtual_server {}: {what} is not built yet, server {addr} is left out",
                     service.service
                 ));
                 None
@@ -491,29 +498,39 @@ mod tests {
 
     #[test]
     fn two_blocks_for_one_address_share_its_service() {
-        let text = block("DR", &["10.0.0.1 80"]) + &block("NAT", &["10.0.0.2 80"]);
+        let text = block("DR", &["10.0.0.1 80"])
+            + &block("TUN", &["10.0.0.2 80"])
+            + &block("NAT", &["10.0.0.3 80"]);
         let plan = plan(&text);
-        assert_eq!((plan.services.len(), plan.pools.len()), (1, 2));
-        assert_eq!(plan.pools[0].service, plan.pools[1].service);
+        assert_eq!((plan.services.len(), plan.pools.len()), (1, 3));
+        assert_eq!(plan.pools[0].service, plan.pools[2].service);
+        assert!(plan.remarks.is_empty(), "{:?}", plan.remarks);
         let methods: Vec<_> = plan
             .pools
             .iter()
             .map(|pool| pool.servers[0].config.method)
             .collect();
-        assert_eq!(methods, [ForwardMethod::DirectRoute, ForwardMethod::Nat]);
+        assert_eq!(
+            methods,
+            [
+                ForwardMethod::DirectRoute,
+                ForwardMethod::Tunnel,
+                ForwardMethod::Nat
+            ]
+        );
     }
 
     #[test]
     fn what_is_not_built_is_said_and_the_rest_stays() {
         let text = block("NAT", &["10.0.0.1 80"])
-            + &block("TUN", &["10.0.0.2 80"]).replace("192.0.2.10", "192.0.2.11");
+            + &block("TUN type gre", &["10.0.0.2 80"]).replace("192.0.2.10", "192.0.2.11");
         let plan = plan(&text);
         assert_eq!(plan.services.len(), 2);
         assert!(plan.pools[1].servers.is_empty());
         assert!(
             plan.remarks
                 .iter()
-                .any(|remark| remark.contains("TUN is not built yet, server 10.0.0.2:80"))
+                .any(|remark| remark.contains("a GRE tunnel is not built yet, server 10.0.0.2:80"))
         );
     }
 

@@ -26,7 +26,9 @@ mod http;
 mod link;
 mod namespace;
 mod sys;
+mod tunnel;
 
 pub use http::{HttpServer, Response, bytes_hash, http_get};
 pub use link::{Bridge, End, veth};
 pub use namespace::{Namespace, Privilege, enter};
+pub use tunnel::Decapsulator;

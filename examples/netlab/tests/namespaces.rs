@@ -71,8 +71,15 @@ fn main() -> ExitCode {
             "claim_keeps_replies_to_the_host_itself",
             claim_keeps_replies_to_the_host_itself,
         ),
-        ("claim_leaves_fragments_alone", claim_leaves_fragments_alone),
+        (
+            "claim_takes_all_fragments_of_its_addresses",
+            claim_takes_all_fragments_of_its_addresses,
+        ),
         ("claim_leaves_vlans_alone", claim_leaves_vlans_alone),
+        (
+            "claim_takes_errors_about_what_it_claims",
+            claim_takes_errors_about_what_it_claims,
+        ),
         (
             "mirror_follows_routes_and_neighbours",
             mirror_follows_routes_and_neighbours,
@@ -395,7 +402,7 @@ fn claim_keeps_replies_to_the_host_itself() -> io::Result<()> {
     Ok(())
 }
 
-fn claim_leaves_fragments_alone() -> io::Result<()> {
+fn claim_takes_all_fragments_of_its_addresses() -> io::Result<()> {
     let (client, director) = pair()?;
     let receiver = director.run(|| UdpSocket::bind("10.0.0.2:53"))?;
     receiver.set_read_timeout(Some(SHORT))?;
@@ -404,16 +411,29 @@ fn claim_leaves_fragments_alone() -> io::Result<()> {
         protocol: 17,
         ..endpoint("10.0.0.2:53")
     });
-    let claim = director
+    director.add_address("eth0", "10.0.0.3/24")?;
+    let mut claim = director
         .run(|| Claim::install(&["eth0"], &set))
         .map_err(io::Error::other)?;
     let sender = client.run(|| UdpSocket::bind("10.0.0.1:0"))?;
     let mut buffer = [0; 8192];
     sender.send_to(&[1; 100], "10.0.0.2:53")?;
     assert!(receiver.recv(&mut buffer).is_err());
+    let mut claimed = || claim.counters().unwrap().to_services;
+    assert_eq!(claimed(), 1);
+    sender.send_to(&[1; 4000], "10.0.0.2:53")?;
+    wait(|| claimed() == 4);
+    // Of another port the fragments that have no port, of another address nothing.
+    sender.send_to(&[1; 4000], "10.0.0.2:54")?;
+    wait(|| claimed() == 6);
+    let other = director.run(|| UdpSocket::bind("10.0.0.3:53"))?;
+    other.set_read_timeout(Some(SECOND))?;
+    sender.send_to(&[1; 4000], "10.0.0.3:53")?;
+    assert_eq!(other.recv(&mut buffer)?, 4000);
+    assert_eq!(claimed(), 6);
+    claim.replace(&ClaimSet::new()).map_err(io::Error::other)?;
     sender.send_to(&[1; 4000], "10.0.0.2:53")?;
     assert_eq!(receiver.recv(&mut buffer)?, 4000);
-    drop(claim);
     Ok(())
 }
 
@@ -650,6 +670,62 @@ fn replies_of_local_servers_come_to_the_tun() -> io::Result<()> {
     assert_eq!(marked(&mut netlink), 1);
     drop(next);
     assert_eq!(marked(&mut netlink), 0);
+    Ok(())
+}
+/// The same decision as the engine's, on the kernel's side.
+fn claim_takes_errors_about_what_it_claims() -> io::Result<()> {
+    use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto, sendto, socket};
+
+    let (client, director) = pair()?;
+    client.default_route("10.0.0.2")?;
+    let mut set = ClaimSet::new();
+    let udp_endpoint = |text| Endpoint {
+        protocol: 17,
+        ..endpoint(text)
+    };
+    set.insert_service(udp_endpoint("10.0.0.2:53"));
+    set.insert_server(udp_endpoint("10.0.0.9:5353"));
+    let mut claim = director
+        .run(|| Claim::install(&["eth0"], &set))
+        .map_err(io::Error::other)?;
+    let raw = client.run(|| socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::ICMP)))?;
+    let answer = udp("10.0.0.2:53", "10.0.0.1:4000", b"hello");
+    let question = udp("203.0.113.5:4000", "10.0.0.9:5353", b"hello");
+    let changed = |at: usize, value: u8| {
+        let mut quoted = answer.clone();
+        quoted[at] = value;
+        quoted
+    };
+    let (director_addr, elsewhere) = ("10.0.0.2:0", "203.0.113.5:0");
+    let table = [
+        ("unreachable", 3, &answer, director_addr, true),
+        ("source quench", 4, &answer, director_addr, true),
+        ("time exceeded", 11, &answer, director_addr, true),
+        ("about a request", 3, &question, elsewhere, true),
+        ("about a check", 3, &question, director_addr, false),
+        ("redirect", 5, &answer, director_addr, false),
+        ("echo", 8, &answer, director_addr, false),
+        ("parameter problem", 12, &answer, director_addr, false),
+        ("other port", 3, &changed(21, 54), director_addr, false),
+        ("options", 3, &changed(0, 0x46), director_addr, false),
+        ("later fragment", 3, &changed(7, 1), director_addr, false),
+        ("first fragment", 3, &changed(6, 0x20), director_addr, true),
+        ("TCP", 3, &changed(9, 6), director_addr, false),
+        ("cut", 3, &answer[..21].to_vec(), director_addr, false),
+    ];
+    let mut expected = 0;
+    for (name, kind, quoted, to, is_claimed) in table {
+        let message = [&[kind, 0, 0, 0, 0, 0, 5, 20], &quoted[..]].concat();
+        sendto(&raw, &message, SendFlags::empty(), &addr(to))?;
+        expected += u64::from(is_claimed);
+        wait(|| claim.counters().unwrap().errors >= expected);
+        assert_eq!(claim.counters().unwrap().errors, expected, "{name}");
+    }
+    // Taken back with what it is about.
+    claim.replace(&ClaimSet::new()).map_err(io::Error::other)?;
+    let message = [&[3, 0, 0, 0, 0, 0, 5, 20], &answer[..]].concat();
+    sendto(&raw, &message, SendFlags::empty(), &addr(director_addr))?;
+    assert_eq!(claim.counters().unwrap().errors, expected);
     Ok(())
 }
 

@@ -2,14 +2,18 @@
 //!
 //! **Receive.** The ring is bound to ETH_P_ALL, so it sees frames before the claim's ingress hook takes them
 //! away (bound to one EtherType it would sit behind the hook). The virtio header is on: super-packets and
-//! unfinished checksums arrive whole, and slots are large enough for them. V2 and not V3, because V3 hands
-//! over whole blocks and a quiet link would wait for the block timeout.
+//! unfinished checksums arrive whole. V2 and not V3, because V3 hands over whole blocks and a quiet link would wait
+//! for the block timeout. Slots are large enough for a frame of the usual MTU. What is longer, super-packets above
+//! all, waits in the socket's queue, where the kernel keeps it without copying (PACKET_COPY_THRESH), and its slot
+//! says so. Reading it is a system call for each, but slots for 64 KiB would be few, so that bursts of
+//! small packets overrun them, and would send every copy through memory instead of the cache.
 //!
-//! **Send.** `sendmmsg` with two parts, virtio header and frame, the latter still in the receive slot that it
-//! arrived in. The kernel copies once, into its socket buffer. A TX ring would not save that copy for large
+//! **Send.** `sendmmsg`, with the virtio header put in front of the frame, which is still in the receive slot that
+//! it arrived in. The kernel copies once, into its socket buffer. A TX ring would not save that copy for large
 //! frames without pinning the slot until the device is done, would need a copy by us from RX to TX slot, and
 //! limits a frame to its slot. The queueing discipline is not bypassed: it is what gives back-pressure.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -24,8 +28,8 @@ use crate::sys::ring::{BLOCK_SIZE, Ring as Socket, RingOptions, SLOT_HEADERS, Sl
 pub struct RingConfig {
     /// Interface index.
     pub ifindex: u32,
-    /// Receive slots, each large enough for a 64 KiB super-packet; rounded up to whole blocks of 1 MiB
-    /// (15 slots). 256 by default, which takes 18 MiB.
+    /// Receive slots, one for each frame that waits; rounded up to whole blocks of 128 KiB (75 slots). 2048 by
+    /// default, which takes 3.5 MiB. Frames longer than 1,522 bytes take up to 16 MiB beside it while they wait.
     pub slots: u32,
     /// Frames that wait for sending at most. 1024 by default.
     pub queue: usize,
@@ -38,7 +42,7 @@ impl RingConfig {
     pub fn new(ifindex: u32) -> Self {
         Self {
             ifindex,
-            slots: 256,
+            slots: 2048,
             queue: 1024,
             fanout: None,
         }
@@ -62,9 +66,12 @@ pub struct Fanout {
 pub struct Ring {
     socket: Socket,
     workers: u32,
-    queue: Vec<(Frame, [u8; virtio::LEN])>,
+    /// With the virtio header in front.
+    queue: Vec<Frame>,
     limit: usize,
     counters: DeviceCounters,
+    /// Looks in a row that found nothing.
+    vain: u32,
 }
 
 impl Ring {
@@ -95,7 +102,38 @@ impl Ring {
             queue: Vec::with_capacity(config.queue),
             limit: config.queue,
             counters: DeviceCounters::default(),
+            vain: 0,
         })
+    }
+
+    /// The frame that belongs to a slot which it was too long for.
+    fn receive_long(&mut self, header: &SlotHeader) -> Option<Frame> {
+        let mut buffer = SPARE
+            .with_borrow_mut(Vec::pop)
+            .unwrap_or_else(|| Vec::with_capacity(HEADROOM + LONGEST));
+        let at = HEADROOM - virtio::LEN;
+        let Ok(got) = self.socket.receive_long(&mut buffer, at) else {
+            self.counters.overruns += 1;
+            give_back(buffer);
+            return None;
+        };
+        if at + got > buffer.len() {
+            self.counters.truncated += 1;
+            give_back(buffer);
+            return None;
+        }
+        let meta = buffer
+            .get(at..HEADROOM)
+            .filter(|_| got == virtio::LEN + header.length)
+            .and_then(|bytes| meta(header, bytes.try_into().ok()?));
+        let Some(meta) = meta else {
+            self.counters.malformed += 1;
+            give_back(buffer);
+            return None;
+        };
+        let mut frame = Frame::from_buffer(buffer, HEADROOM);
+        frame.meta = meta;
+        Some(frame)
     }
 
     /// Bytes of memory that the receive ring takes; worth telling the operator.
@@ -106,13 +144,26 @@ impl Ring {
 
 impl Device for Ring {
     fn receive(&mut self, frames: &mut Vec<Frame>, limit: usize) -> io::Result<usize> {
-        let mut count = 0;
+        let (mut count, mut long) = (0, 0);
         while count < limit {
             let Some((header, slot)) = self.socket.receive() else {
                 break;
             };
-            if header.captured < header.length || header.status & libc::TP_STATUS_COPY != 0 {
-                self.counters.truncated += 1;
+            if header.status & libc::TP_STATUS_COPY != 0 {
+                drop(slot);
+                long += 1;
+                if let Some(frame) = self.receive_long(&header) {
+                    frames.push(frame);
+                    count += 1;
+                }
+                if long >= LONG_BATCH {
+                    break;
+                }
+                continue;
+            }
+            if header.captured < header.length {
+                // The kernel had no room left for long frames.
+                self.counters.overruns += 1;
                 continue;
             }
             // Offsets in the header count from the slot's first byte, those of its bytes from behind the headers.
@@ -133,20 +184,30 @@ impl Device for Ring {
             count += 1;
         }
         self.counters.received += count as u64;
-        if count == 0 {
-            // An interface that went down leaves an error, which keeps the descriptor readable until taken.
+        if count > 0 {
+            self.vain = 0;
+            return Ok(count);
+        }
+        // An interface that went down leaves an error, which keeps the descriptor readable until taken. To ask is
+        // a system call, and most empty looks have other reasons: traffic at another interface, for one.
+        self.vain += 1;
+        if self.vain >= VAIN_LOOKS {
+            self.vain = 0;
             self.socket.take_error()?;
         }
-        Ok(count)
+        Ok(0)
     }
 
-    fn transmit(&mut self, frame: Frame) {
+    fn transmit(&mut self, mut frame: Frame) {
         if self.queue.len() >= self.limit {
             self.counters.no_buffers += 1;
             return;
         }
+        // In front of the frame, so that the kernel has one part to copy. Ring slots and heap frames have room there.
         let header = virtio::encode(&frame.meta);
-        self.queue.push((frame, header));
+        frame.grow_front(virtio::LEN);
+        frame.bytes_mut()[..virtio::LEN].copy_from_slice(&header);
+        self.queue.push(frame);
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -176,10 +237,14 @@ impl Device for Ring {
             }
             done += 1;
         }
-        self.queue.drain(..done);
+        for frame in self.queue.drain(..done) {
+            if let Some(buffer) = frame.into_buffer() {
+                give_back(buffer);
+            }
+        }
         // What stays must not keep slots: the kernel calls a ring with a slot out readable, and the worker
         // would spin instead of waiting for the socket to drain.
-        for (frame, _) in &mut self.queue {
+        for frame in &mut self.queue {
             frame.make_owned();
         }
         outcome
@@ -229,10 +294,35 @@ fn meta(header: &SlotHeader, virtio: &[u8; virtio::LEN]) -> Option<FrameMeta> {
     })
 }
 
-/// 65,535 bytes of IP, the link header, the kernel's headers and the reserve, and a block holds 15 exactly.
-const SLOT_SIZE: u32 = BLOCK_SIZE / 15 / 16 * 16;
-const MAX_BLOCKS: u32 = 1024;
+/// Keeps a buffer for the next long frame of this thread's rings.
+fn give_back(buffer: Vec<u8>) {
+    if buffer.capacity() >= HEADROOM + LONGEST {
+        SPARE.with_borrow_mut(|spare| {
+            if spare.len() < SPARE_BUFFERS {
+                spare.push(buffer);
+            }
+        });
+    }
+}
+
+thread_local! {
+    /// Buffers for long frames. A frame comes in at one ring and leaves by another, so the rings of a thread share them. The
+    /// last one used is the next one taken: its bytes are still in the cache.
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A frame of the usual 1,514 bytes with its tag, the kernel's headers and the reserve. An odd number of cache lines, so
+/// that the beginnings of the slots, which are all that short frames touch, spread over all of the cache.
+const SLOT_SIZE: u32 = 27 * 64;
+/// 65,535 bytes of IP and a link header with two tags, behind the virtio header.
+const LONGEST: usize = 65_535 + 22;
+/// Long frames in one batch at most: what is read should still be in the cache when it is sent.
+const LONG_BATCH: usize = 8;
+const SPARE_BUFFERS: usize = 32;
+const MAX_BLOCKS: u32 = 8192;
+/// After how many looks in vain the socket is asked for an error.
+const VAIN_LOOKS: u32 = 16;
 const ETHERTYPE_VLAN: u16 = 0x8100;
 
 const _: () =
-    assert!(SLOT_SIZE as usize >= 65_535 + 18 + SLOT_HEADERS + 2 * 16 + virtio::LEN + HEADROOM);
+    assert!(SLOT_SIZE as usize >= 1_500 + 22 + SLOT_HEADERS + 2 * 16 + virtio::LEN + HEADROOM);

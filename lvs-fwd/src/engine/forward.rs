@@ -4,19 +4,20 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::fragments::{Fate, Fragments, Later};
 use super::hops::{HopCache, Path};
-use super::{Item, Output, write_link};
-use crate::balancer::{Direction, Method, Verdict};
+use super::{EngineConfig, Item, Output, write_link};
+use crate::balancer::{Direction, Encapsulation, Method, Verdict};
 use crate::frame::{Frame, GsoKind};
 use crate::handoff::Origin;
 use crate::icmp;
-use crate::neigh::{Holding, HoldingConfig};
+use crate::neigh::Holding;
 use crate::reset;
-use crate::rewrite::{dr, fragment, nat};
+use crate::rewrite::{dr, error, fragment, nat, segment, tun};
 use crate::stats::{Counters, DropReason, Event};
-use crate::view::{PortId, View};
+use crate::view::{Port, PortId, View};
 use crate::wire::icmp::Error;
-use crate::wire::{ethernet, ipv4, protocol, tcp, udp};
+use crate::wire::{Datagram, Fragment, ethernet, ipv4, protocol, tcp, udp};
 
 /// The part that carries out verdicts; apart from the batch, so that both can be borrowed at once.
 #[derive(Debug)]
@@ -24,19 +25,22 @@ pub(super) struct Core {
     pub(super) counters: Arc<Counters>,
     hops: HopCache,
     pub(super) holding: Holding,
+    pub(super) fragments: Fragments,
     limiter: icmp::Limiter,
     ident: u16,
     generation: Option<u64>,
 }
 
 impl Core {
-    pub(super) fn new(holding: HoldingConfig) -> Self {
+    pub(super) fn new(config: EngineConfig) -> Self {
         Self {
             counters: Arc::new(Counters::new()),
             hops: HopCache::new(),
-            holding: Holding::new(holding),
+            holding: Holding::new(config.holding),
+            fragments: Fragments::new(),
             limiter: icmp::Limiter::new(),
-            ident: 0,
+            // Apart from the other workers' numbers, because fragments of equal numbers would be mixed up.
+            ident: first_ident(config.worker, config.workers),
             generation: None,
         }
     }
@@ -87,6 +91,7 @@ impl Core {
                 let (rip, rewrite) = match method {
                     Method::Nat { rip } => (rip.ip(), Rewrite::Destination(rip)),
                     Method::DirectRoute { rip } => (rip, Rewrite::Nothing),
+                    Method::Tunnel { rip, encapsulation } => (rip, Rewrite::Tunnel(encapsulation)),
                 };
                 if rip.is_ipv4() != item.headers.destination.is_ipv4() || rip.is_loopback() {
                     self.counters.count_drop(DropReason::BadVerdict, 1);
@@ -142,6 +147,54 @@ impl Core {
         }
     }
 
+    /// Carries out the verdict on a first fragment, and remembers it for the others.
+    pub(super) fn lead(
+        &mut self,
+        now: Instant,
+        view: &View,
+        item: &mut Item,
+        verdict: Verdict,
+        output: &mut Output,
+    ) {
+        // Before the addresses change.
+        let waiting = Fragment::parse(item.frame.bytes()).map(|first| {
+            let fate = Fate {
+                verdict: Some(verdict),
+                first_end: first.headers.end - first.headers.transport,
+            };
+            self.fragments.learn(now, first.datagram, fate)
+        });
+        self.carry_out(now, view, item, verdict, output);
+        for mut item in waiting.unwrap_or_default() {
+            self.carry_out(now, view, &mut item, verdict, output);
+        }
+    }
+
+    /// Sends a later fragment where the first one went, or lets it wait for that.
+    pub(super) fn follow(
+        &mut self,
+        now: Instant,
+        view: &View,
+        (datagram, offset): (Datagram, usize),
+        item: Item,
+        output: &mut Output,
+    ) {
+        match self.fragments.follow(now, datagram, offset, item) {
+            Later::Go(mut item, Some(verdict)) => {
+                self.carry_out(now, view, &mut item, verdict, output);
+            }
+            Later::Go(item, None) => self.give_up(*item, output),
+            Later::Waits => self.counters.count(Event::FragmentsHeld, 1),
+            Later::Overlaps => self.counters.count_drop(DropReason::FragmentOverlap, 1),
+            Later::Overflow => self.counters.count_drop(DropReason::FragmentLost, 1),
+        }
+    }
+
+    /// A fragment whose first one was not claimed or did not come. The host has that one, if anybody has.
+    pub(super) fn give_up(&self, item: Item, output: &mut Output) {
+        self.pass_up(item.frame, output);
+    }
+
     /// Sends a packet towards `target`, as a router does.
     fn forward(
         &mut self,
@@ -187,8 +240,15 @@ impl Core {
             );
             return;
         }
+        let overhead = rewrite.overhead();
+        let link_mtu = mtu;
+        let mtu = mtu.saturating_sub(overhead);
+        if overhead > 0 && mtu < tun::MIN_MTU {
+            self.counters.count_drop(DropReason::TooBig, 1);
+            return;
+        }
         let too_big = largest_packet(item) > mtu;
-        if too_big && dont_fragment {
+        if too_big && dont_fragment && may_refuse_size(view, item, overhead) {
             let error = Error::FragmentationNeeded(u16::try_from(mtu).unwrap_or(u16::MAX));
             self.refuse(now, view, item, DropReason::TooBig, error, output);
             return;
@@ -196,12 +256,112 @@ impl Core {
         if is_routed {
             dr::decrement_ttl(&mut item.frame, &item.headers);
         }
+        if let (Rewrite::Tunnel(encapsulation), IpAddr::V4(rip)) = (rewrite, target) {
+            self.wrap(
+                now,
+                view,
+                path,
+                (rip, encapsulation),
+                item,
+                link_mtu,
+                output,
+            );
+            return;
+        }
         apply(item, rewrite);
         if too_big && !shrink(item, mtu) {
-            self.cut(now, path, target, item, mtu, output);
+            self.cut(now, path, target, &mut item.frame, mtu, output);
             return;
         }
         self.emit(now, path, target, item.frame.take(), output);
+    }
+
+    /// Sends a packet inside another one to the real server; a super-packet in segments.
+    #[expect(clippy::too_many_arguments)]
+    fn wrap(
+        &mut self,
+        now: Instant,
+        view: &View,
+        path: Path,
+        (rip, encapsulation): (Ipv4Addr, Encapsulation),
+        item: &mut Item,
+        link_mtu: usize,
+        output: &mut Output,
+    ) {
+        let (Path::Send { port, .. } | Path::Resolve { port, .. }) = path else {
+            return;
+        };
+        let source = view
+            .port(port)
+            .and_then(Port::ipv4)
+            .or_else(|| any_ipv4(view));
+        let Some(source) = source else {
+            self.counters.count_drop(DropReason::NoSource, 1);
+            return;
+        };
+        let (_, dont_fragment) = ttl_and_df(item);
+        let overhead = tun::overhead(encapsulation);
+        let outer = tun::Outer {
+            source,
+            destination: rip,
+            dont_fragment: dont_fragment && may_refuse_size(view, item, overhead),
+            ident: 0,
+            encapsulation,
+        };
+        let room = link_mtu.saturating_sub(overhead);
+        match segment_size(item, room) {
+            None => {
+                item.frame.meta.gso = None;
+                let frame = item.frame.take();
+                self.wrap_one(now, path, outer, frame, link_mtu, output);
+            }
+            Some(size) => {
+                let mut segments = Vec::new();
+                if segment::segment(&item.frame, &item.headers, size, |part| segments.push(part))
+                    == 0
+                {
+                    self.counters.count_drop(DropReason::TooBig, 1);
+                    return;
+                }
+                self.counters.count(Event::Segmented, 1);
+                // The ring's slot is not needed any more.
+                drop(item.frame.take());
+                for part in segments {
+                    self.wrap_one(now, path, outer, part, link_mtu, output);
+                }
+            }
+        }
+    }
+
+    fn wrap_one(
+        &mut self,
+        now: Instant,
+        path: Path,
+        mut outer: tun::Outer,
+        mut frame: Frame,
+        link_mtu: usize,
+        output: &mut Output,
+    ) {
+        let target = IpAddr::V4(outer.destination);
+        if !outer.dont_fragment {
+            outer.ident = self.next_ident();
+        }
+        if !tun::encapsulate(&mut frame, ethernet::HEADER_LEN, &outer) {
+            self.counters.count_drop(DropReason::TooBig, 1);
+            return;
+        }
+        self.counters.count(Event::Encapsulated, 1);
+        if frame.len() - ethernet::HEADER_LEN > link_mtu {
+            self.cut(now, path, target, &mut frame, link_mtu, output);
+        } else {
+            self.emit(now, path, target, frame, output);
+        }
+    }
+
+    fn next_ident(&mut self) -> u16 {
+        let ident = self.ident;
+        self.ident = ident.wrapping_add(1);
+        ident
     }
 
     /// Sends a packet in fragments.
@@ -210,17 +370,17 @@ impl Core {
         now: Instant,
         path: Path,
         target: IpAddr,
-        item: &mut Item,
+        frame: &mut Frame,
         mtu: usize,
         output: &mut Output,
     ) {
         // Datagrams that were merged can't be told apart by fragments.
-        if item.frame.meta.gso.is_some() {
+        if frame.meta.gso.is_some() {
             self.counters.count_drop(DropReason::TooBig, 1);
             return;
         }
         let mut fragments = Vec::new();
-        let count = fragment::fragment(&mut item.frame, item.headers.network, mtu, |part| {
+        let count = fragment::fragment(frame, ethernet::HEADER_LEN, mtu, |part| {
             fragments.push(part);
         });
         if count == 0 {
@@ -301,12 +461,15 @@ impl Core {
         self.counters.count_drop(reason, 1);
         let to = item.headers.source.ip();
         let error_frame = icmp_source(view, item)
+            // Claimed ICMP is an error itself, and costs others nothing.
+            .filter(|_| item.headers.protocol != protocol::ICMP)
             .filter(|_| self.limiter.allow(now, error, to))
             .and_then(|source| {
+                let ident = self.next_ident();
                 icmp::build(
                     error,
                     source,
-                    self.ident,
+                    ident,
                     &item.frame.bytes()[item.headers.network..],
                 )
             });
@@ -314,7 +477,6 @@ impl Core {
             self.counters.count(Event::IcmpSuppressed, 1);
             return;
         };
-        self.ident = self.ident.wrapping_add(1);
         self.counters.count(Event::IcmpSent, 1);
         let path = self.hops.path(view, to);
         self.emit(now, path, to, frame, output);
@@ -322,7 +484,9 @@ impl Core {
 
     /// Says no as the host would: by a reset, or port unreachable.
     fn refuse_for_host(&mut self, now: Instant, view: &View, item: &Item, output: &mut Output) {
-        if item.headers.protocol != protocol::TCP {
+        // A later fragment has no transport header to answer.
+        let has_ports = item.headers.transport < item.headers.end;
+        if item.headers.protocol != protocol::TCP || !has_ports {
             let (reason, error) = (DropReason::NoHost, Error::PortUnreachable);
             return self.refuse(now, view, item, reason, error, output);
         }
@@ -363,10 +527,31 @@ enum Rewrite {
     Nothing,
     Destination(SocketAddr),
     Source(SocketAddr),
+    Tunnel(Encapsulation),
+}
+
+impl Rewrite {
+    /// Bytes that the packet gets longer by.
+    fn overhead(self) -> usize {
+        match self {
+            Self::Tunnel(encapsulation) => tun::overhead(encapsulation),
+            Self::Nothing | Self::Destination(_) | Self::Source(_) => 0,
+        }
+    }
+}
+
+/// Whether a packet that must not be fragmented may be refused for its size. An ICMP error never is: it goes in fragments.
+#[inline]
+fn may_refuse_size(view: &View, item: &Item, overhead: usize) -> bool {
+    item.headers.protocol != protocol::ICMP && (overhead == 0 || view.tunnels.path_mtu_discovery)
 }
 
 #[inline]
 fn apply(item: &mut Item, rewrite: Rewrite) {
+    if item.headers.protocol == protocol::ICMP {
+        apply_to_error(item, rewrite);
+        return;
+    }
     match rewrite {
         Rewrite::Destination(SocketAddr::V4(new)) => {
             nat::set_destination(&mut item.frame, &mut item.headers, new);
@@ -375,7 +560,24 @@ fn apply(item: &mut Item, rewrite: Rewrite) {
             nat::set_source(&mut item.frame, &mut item.headers, new);
         }
         // IPv6 frames are left alone before they get here, and mixed families are refused.
+        // What goes to this host itself needs no tunnel.
         Rewrite::Nothing
+        | Rewrite::Tunnel(_)
+        | Rewrite::Destination(SocketAddr::V6(_))
+        | Rewrite::Source(SocketAddr::V6(_)) => {}
+    }
+}
+
+fn apply_to_error(item: &mut Item, rewrite: Rewrite) {
+    match rewrite {
+        Rewrite::Destination(SocketAddr::V4(new)) => {
+            error::set_destination(&mut item.frame, &mut item.headers, new);
+        }
+        Rewrite::Source(SocketAddr::V4(new)) => {
+            error::set_source(&mut item.frame, &mut item.headers, new);
+        }
+        Rewrite::Nothing
+        | Rewrite::Tunnel(_)
         | Rewrite::Destination(SocketAddr::V6(_))
         | Rewrite::Source(SocketAddr::V6(_)) => {}
     }
@@ -429,6 +631,28 @@ fn shrink(item: &mut Item, mtu: usize) -> bool {
     }
 }
 
+/// Payload bytes of each segment of a super-packet, none longer than `room` if it is to be cut into segments that TCP
+/// may choose; `None` for what is no super-packet, or one whose pieces are IP fragments.
+fn segment_size(item: &Item, room: usize) -> Option<usize> {
+    let gso = item.frame.meta.gso?;
+    let size = usize::from(gso.size);
+    match gso.kind {
+        GsoKind::Tcp4 | GsoKind::Tcp6 => Some(size.min(room.saturating_sub(header_len(item)))),
+        GsoKind::Udp => Some(size),
+        GsoKind::UdpFragments => None,
+    }
+}
+
+/// An address of any port.
+fn any_ipv4(view: &View) -> Option<Ipv4Addr> {
+    view.ports.iter().find_map(Port::ipv4)
+}
+
+/// Where a worker begins to count identifications.
+fn first_ident(worker: u32, workers: u32) -> u16 {
+    (u64::from(worker) * 0x1_0000 / u64::from(workers.max(1))) as u16
+}
+
 /// The sender of an ICMP error: the address that the packet was sent to, if that is ours, else one of the
 /// interface where it came in, else any of ours.
 fn icmp_source(view: &View, item: &Item) -> Option<Ipv4Addr> {
@@ -442,5 +666,5 @@ fn icmp_source(view: &View, item: &Item) -> Option<Ipv4Addr> {
         Origin::Port(port) => view.port(port).and_then(|port| port.ipv4()),
         Origin::Host => None,
     };
-    ingress.or_else(|| view.ports.iter().find_map(|port| port.ipv4()))
+    ingress.or_else(|| any_ipv4(view))
 }

@@ -1,6 +1,10 @@
 //! Packet tables: a frame in, its destiny and its bytes out. Frames are built and judged by etherparse and
 //! pnet, not by the code under test.
 
+mod errors;
+mod fragments;
+mod tunnel;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -12,13 +16,13 @@ use pnet_packet::udp::UdpPacket;
 use proptest::prelude::*;
 
 use super::*;
-use crate::balancer::Method;
+use crate::balancer::{Encapsulation, Method};
 use crate::frame::{ChecksumState, FrameMeta, Gso, GsoKind, VlanTag};
 use crate::rewrite::nat as nat_rewrite;
 use crate::route::{
     Neighbour, NeighbourState, NeighbourTable, NextHop, Prefix, Route, RouteKind, RouteTable,
 };
-use crate::view::{ClaimSet, LocalAddresses, Port};
+use crate::view::{ClaimSet, LocalAddresses, Port, TunnelOptions};
 
 const OUTSIDE: PortId = PortId(0);
 const INSIDE: PortId = PortId(1);
@@ -117,6 +121,7 @@ fn view() -> View {
         ]),
         local: Arc::new(local),
         hostless: false,
+        tunnels: TunnelOptions::default(),
     }
 }
 
@@ -134,6 +139,10 @@ struct Script<F>(F);
 impl<F: FnMut(&PacketInfo) -> Verdict> Balancer for Script<F> {
     fn decide(&mut self, _: Instant, packets: &[PacketInfo], verdicts: &mut Vec<Verdict>) {
         verdicts.extend(packets.iter().map(&mut self.0));
+    }
+
+    fn decide_error(&mut self, _: Instant, quoted: &PacketInfo) -> Verdict {
+        (self.0)(quoted)
     }
 }
 
@@ -656,7 +665,14 @@ fn frames_that_are_not_claimed_are_left_alone() {
         tci: 0x2064,
         tpid: 0x8100,
     });
-    let mut fragment = request(64, b"");
+    let mut fragment = tcp(
+        ROUTER_MAC,
+        OUTSIDE_MAC,
+        (CLIENT, 50000),
+        (VIP, 81),
+        64,
+        &[0; 4],
+    );
     fragment.bytes_mut()[20] = 0x20;
     let mut icmp = request(64, b"");
     icmp.bytes_mut()[23] = 1;
@@ -1168,7 +1184,7 @@ proptest! {
         offset in 0u16..100,
         gso in prop::option::of((0usize..4, any::<u16>(), any::<u16>())),
         partial in any::<bool>(),
-        choice in 0usize..8,
+        choice in 0usize..12,
         from_host in any::<bool>(),
     ) {
         // Make it look more and more like a claimed packet.
@@ -1213,6 +1229,16 @@ proptest! {
             nat(1, 8080),
             nat(13, 8080),
             dr(12),
+            Verdict::Forward(Method::Tunnel { rip: [10, 0, 0, 11].into(), encapsulation: Encapsulation::Ipip }),
+            Verdict::Forward(Method::Tunnel { rip: [10, 0, 0, 13].into(), encapsulation: Encapsulation::Ipip }),
+            Verdict::Forward(Method::Tunnel {
+                rip: [10, 0, 0, 11].into(),
+                encapsulation: Encapsulation::Gue { port: 6080, checksum: true },
+            }),
+            Verdict::Forward(Method::Tunnel {
+                rip: [10, 0, 0, 11].into(),
+                encapsulation: Encapsulation::Gre { checksum: true },
+            }),
             un_nat(),
             Verdict::NotOurs,
             Verdict::Reject,
@@ -1224,7 +1250,7 @@ proptest! {
             .ports
             .iter()
             .cloned()
-            .map(|port| Port { mtu: u32::from(start) % 100, ..port })
+            .map(|port| Port { mtu: u32::from(start) % 200, ..port })
             .collect();
         if from_host {
             frame.trim_front(14);

@@ -5,5 +5,8 @@
 //! header is not theirs: it is written when the next hop is known.
 
 pub mod dr;
+pub mod error;
 pub mod fragment;
 pub mod nat;
+pub mod segment;
+pub mod tun;

@@ -37,11 +37,12 @@ impl AsFd for Event {
 }
 
 /// Waits until one of the descriptors is readable (or writable, where asked for) or the time is over;
-/// `None` waits for ever. Interruption by a signal counts as time over.
+/// `None` waits for ever. Interruption by a signal counts as time over. Returns which of the first 64 have something
+/// to say, a bit for each.
 pub(crate) fn wait<'a>(
     descriptors: impl Iterator<Item = (BorrowedFd<'a>, bool)>,
     timeout: Option<Duration>,
-) -> io::Result<()> {
+) -> io::Result<u64> {
     let mut set: Vec<PollFd<'_>> = descriptors
         .map(|(descriptor, writable)| {
             let mut events = PollFlags::IN;
@@ -54,7 +55,13 @@ pub(crate) fn wait<'a>(
         tv_nsec: timeout.subsec_nanos().into(),
     });
     match poll(&mut set, timeout.as_ref()) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Ok(0) | Err(Errno::INTR) => Ok(0),
+        Ok(_) => Ok(set
+            .iter()
+            .take(64)
+            .enumerate()
+            .filter(|(_, descriptor)| !descriptor.revents().is_empty())
+            .fold(0, |ready, (at, _)| ready | 1 << at)),
         Err(error) => Err(error.into()),
     }
 }

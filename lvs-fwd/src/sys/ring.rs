@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::mem::{offset_of, size_of};
+use std::mem::{MaybeUninit, offset_of, size_of};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -84,6 +84,12 @@ impl Ring {
             &options.reserve,
             "PACKET_RESERVE",
         )?;
+        // Frames that are too long for a slot wait, whole, in the socket's queue.
+        set_option(&socket, PACKET_COPY_THRESH, &1i32, "PACKET_COPY_THRESH")?;
+        if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_err()
+        {
+            let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER);
+        }
         set_option(
             &socket,
             PACKET_IGNORE_OUTGOING,
@@ -137,6 +143,8 @@ impl Ring {
             ring.set_fanout_program(program)?;
             // Between bind and joining the group every socket got a copy of everything.
             while ring.receive().is_some() {}
+            let mut buffer = Vec::new();
+            while ring.receive_long(&mut buffer, 0).is_ok() {}
         }
         Ok(ring)
     }
@@ -221,6 +229,31 @@ impl Ring {
         Some((header, slot))
     }
 
+    /// The first of the frames that were too long for their slots (those with TP_STATUS_COPY, in the same order),
+    /// with the virtio header in front. It is put behind the first `at` bytes of the buffer, as far as the
+    /// buffer's capacity goes. Returns its whole length, header included.
+    pub(crate) fn receive_long(&self, buffer: &mut Vec<u8>, at: usize) -> io::Result<usize> {
+        buffer.resize(at, 0);
+        let room = buffer.spare_capacity_mut();
+        // SAFETY: the pointer and length describe memory of the buffer, which the kernel may write to.
+        let got = unsafe {
+            libc::recv(
+                self.socket.as_raw_fd(),
+                room.as_mut_ptr().cast(),
+                room.len(),
+                libc::MSG_DONTWAIT | libc::MSG_TRUNC,
+            )
+        };
+        let Ok(got) = usize::try_from(got) else {
+            return Err(io::Error::last_os_error());
+        };
+        let written = got.min(room.len());
+        // SAFETY: the first `at` bytes were set above, the kernel has written those behind them, and both lie within
+        // the capacity.
+        unsafe { buffer.set_len(at + written) };
+        Ok(got)
+    }
+
     /// Reports and forgets an error that happened at the socket, an interface that went down for example.
     pub(crate) fn take_error(&self) -> io::Result<()> {
         Ok(rustix::net::sockopt::socket_error(&self.socket)??)
@@ -249,40 +282,30 @@ impl Ring {
         Ok(stats.tp_drops.into())
     }
 
-    /// Sends frames, each with its header in front, until one is refused. Returns how many went, and the
-    /// refusal of the one after them.
-    pub(crate) fn send(&self, frames: &[(Frame, [u8; 10])]) -> (usize, Option<io::Error>) {
+    /// Sends frames, each of which begins with a virtio header, until one is refused. Returns how many went, and
+    /// the refusal of the one after them.
+    pub(crate) fn send(&self, frames: &[Frame]) -> (usize, Option<io::Error>) {
         let count = frames.len().min(SEND_BATCH);
-        let empty = libc::iovec {
-            iov_base: std::ptr::null_mut(),
-            iov_len: 0,
-        };
-        let mut parts = [[empty; 2]; SEND_BATCH];
-        // SAFETY: all-zero bytes are a valid mmsghdr: null pointers with zero lengths.
-        let mut messages: [libc::mmsghdr; SEND_BATCH] = unsafe { std::mem::zeroed() };
-        for (at, (frame, header)) in frames[..count].iter().enumerate() {
+        // Not set beyond `count`: clearing them all would cost more than sending one frame's worth of entries.
+        let mut parts = [const { MaybeUninit::<libc::iovec>::uninit() }; SEND_BATCH];
+        let mut messages = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; SEND_BATCH];
+        for (at, frame) in frames[..count].iter().enumerate() {
             let bytes = frame.bytes();
-            // The kernel only reads through these pointers.
-            parts[at] = [
-                libc::iovec {
-                    iov_base: header.as_ptr().cast_mut().cast(),
-                    iov_len: header.len(),
-                },
-                libc::iovec {
-                    iov_base: bytes.as_ptr().cast_mut().cast(),
-                    iov_len: bytes.len(),
-                },
-            ];
-        }
-        for (message, part) in messages.iter_mut().zip(&mut parts) {
-            message.msg_hdr.msg_iov = part.as_mut_ptr();
-            message.msg_hdr.msg_iovlen = part.len() as _;
+            let part = parts[at].write(libc::iovec {
+                // The kernel only reads through this pointer.
+                iov_base: bytes.as_ptr().cast_mut().cast(),
+                iov_len: bytes.len(),
+            });
+            // SAFETY: all-zero bytes are a valid mmsghdr: null pointers with zero lengths.
+            let message = messages[at].write(unsafe { std::mem::zeroed() });
+            message.msg_hdr.msg_iov = part;
+            message.msg_hdr.msg_iovlen = 1;
         }
         // SAFETY: `count` messages are filled in; what they point to (`parts`, the frames) outlives the call.
         let sent = unsafe {
             libc::sendmmsg(
                 self.socket.as_raw_fd(),
-                messages.as_mut_ptr(),
+                messages.as_mut_ptr().cast(),
                 count as u32,
                 libc::MSG_DONTWAIT,
             )
@@ -445,7 +468,7 @@ fn failed(call: &'static str) -> io::Error {
 }
 
 /// Bytes of a block of slots: what the kernel allocates at once.
-pub(crate) const BLOCK_SIZE: u32 = 1 << 20;
+pub(crate) const BLOCK_SIZE: u32 = 1 << 17;
 
 /// Frames in one system call at most.
 pub(crate) const SEND_BATCH: usize = 64;
@@ -459,6 +482,10 @@ pub(crate) const SLOT_HEADERS: usize = HEADER_LEN + size_of::<libc::sockaddr_ll>
 /// Length of the ring header, rounded up to TPACKET_ALIGNMENT as the kernel does.
 const HEADER_LEN: usize = size_of::<libc::tpacket2_hdr>().next_multiple_of(16);
 
+/// Bytes that the kernel holds of frames that are too long for a slot; it doubles the number.
+const RECEIVE_BUFFER: usize = 8 << 20;
+
+const PACKET_COPY_THRESH: i32 = 7;
 const PACKET_IGNORE_OUTGOING: i32 = 23;
 const PACKET_FANOUT_DATA: i32 = 22;
 const PACKET_FANOUT_CBPF: i32 = 6;

@@ -7,22 +7,31 @@
 //! integers. [`Headers`] is what the data path needs to know of a frame, found in one pass.
 
 pub mod ethernet;
+mod fragment;
 mod headers;
 pub mod icmp;
 pub mod ipv4;
+mod quoted;
 pub mod tcp;
 pub mod udp;
 
+pub use fragment::{Datagram, Fragment};
 pub use headers::{Headers, Unparsed};
+pub(crate) use quoted::ERRORS;
+pub use quoted::Quoted;
 
 /// IP protocol numbers that this crate acts on.
 pub mod protocol {
     /// ICMP.
     pub const ICMP: u8 = 1;
+    /// IPv4 in IP.
+    pub const IPIP: u8 = 4;
     /// TCP.
     pub const TCP: u8 = 6;
     /// UDP.
     pub const UDP: u8 = 17;
+    /// Generic Routing Encapsulation.
+    pub const GRE: u8 = 47;
 }
 
 /// The bytes are too few for the header, or lengths inside it contradict each other.

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
-use netlab::HttpServer;
+use netlab::{HttpServer, Namespace};
 
 use crate::stage::{Conf, Director, Stage, VIP, rip, vip};
 use crate::{once, with_workers};
@@ -26,6 +26,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         (
             "nat_udp_requests_are_answered",
             nat_udp_requests_are_answered,
+        ),
+        (
+            "large_datagrams_travel_in_fragments",
+            large_datagrams_travel_in_fragments,
         ),
         ("nat_changes_ports", nat_changes_ports),
         (
@@ -52,6 +56,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         (
             "segment_without_a_connection_is_reset_by_the_host",
             segment_without_a_connection_is_reset,
+        ),
+        (
+            "server_learns_of_a_narrow_path_to_the_client",
+            server_learns_of_a_narrow_path,
         ),
         (
             "service_without_servers_refuses",
@@ -163,6 +171,50 @@ fn nat_udp_requests_are_answered(workers: u32) {
             .iter()
             .all(|server| (server.active, server.inactive) == (0, 10))
     );
+}
+
+/// Datagrams of 8 KB and more, to the server and back; and to the host's own port of the same address.
+fn large_datagrams_travel_in_fragments(workers: u32) {
+    let stage = Stage::nat(1);
+    let mut conf = Conf::nat(1);
+    conf.protocol = "UDP";
+    let director = Director::start(&stage, &conf.text(), workers);
+    let echo = |socket: UdpSocket| {
+        socket
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        thread::spawn(move || {
+            let mut buffer = vec![0; 0x1_0000];
+            while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                socket.send_to(&buffer[..length], from).unwrap();
+            }
+        });
+    };
+    echo(stage.servers[0].0.run(|| UdpSocket::bind(rip(1))).unwrap());
+    let own = SocketAddr::new(VIP.parse().unwrap(), 9999);
+    echo(stage.director.run(|| UdpSocket::bind(own)).unwrap());
+    let has_tun = !director.log().contains("no way back to the host");
+    let socket = stage.client.run(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(2)))
+        .unwrap();
+    let mut buffer = vec![0; 0x1_0000];
+    for (n, length) in [8192, 8192, 20_000, 65_000, 1472, 1473]
+        .into_iter()
+        .enumerate()
+    {
+        let sent: Vec<u8> = (0..length).map(|at| (at * 7 + n) as u8).collect();
+        for to in [vip(), own] {
+            if to == own && !has_tun {
+                continue;
+            }
+            socket.send_to(&sent, to).unwrap();
+            let (received, from) = socket.recv_from(&mut buffer).unwrap();
+            assert_eq!(from, to);
+            assert!(buffer[..received] == sent, "{length} bytes by {to}");
+        }
+    }
+    assert_eq!(director.service().stats.conns, 1);
 }
 
 fn nat_changes_ports(workers: u32) {
@@ -311,6 +363,32 @@ fn segment_without_a_connection_is_reset(workers: u32) {
         .and_then(|()| open.read(&mut [0; 16]).map(|_| ()));
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::ConnectionReset);
     assert!(started.elapsed() < Duration::from_secs(3));
+}
+
+/// A router's ICMP error goes to the virtual address; the server would send too large packets for ever without it.
+fn server_learns_of_a_narrow_path(workers: u32) {
+    let stage = Stage::nat(1);
+    let far = Namespace::new("far").unwrap();
+    netlab::veth(
+        (&far, "eth0", "203.0.113.10/24"),
+        (&stage.client, "far0", "203.0.113.1/24"),
+    )
+    .unwrap();
+    far.default_route("203.0.113.1").unwrap();
+    stage.client.forward().unwrap();
+    stage
+        .director
+        .add_route("203.0.113.0/24", "198.51.100.10")
+        .unwrap();
+    let mut netlink = stage.client.netlink().unwrap();
+    let narrow = netlink.link_by_name("far0").unwrap().index;
+    netlink.set_mtu(narrow, 1300).unwrap();
+
+    let _director = Director::start(&stage, &Conf::nat(1).text(), workers);
+    let response = far
+        .http_get(vip(), "/bytes/3000000", Duration::from_secs(5))
+        .unwrap();
+    assert_eq!(response.hash, netlab::bytes_hash(3_000_000));
 }
 
 fn service_without_servers_refuses(workers: u32) {

@@ -13,6 +13,7 @@ mod generated;
 mod life;
 mod stage;
 mod surroundings;
+mod tunnels;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -24,6 +25,7 @@ fn main() {
     match netlab::enter() {
         Ok(_) => {
             trials.extend(forwarding::trials());
+            trials.extend(tunnels::trials());
             trials.extend(life::trials());
             trials.extend(surroundings::trials());
             trials.extend(editing::trials());

@@ -1,0 +1,94 @@
+//! An ICMP error, and the headers that it quotes, found in one pass.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{Headers, be16, ethernet, icmp, ipv4, protocol};
+
+/// An ICMP error about a TCP or UDP packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quoted {
+    /// The error's own headers; it has no ports, so they are 0.
+    pub headers: Headers,
+    /// The quoted IPv4 header, from the frame's first byte.
+    pub network: usize,
+    /// The quoted transport header, of which there are 8 bytes at least.
+    pub transport: usize,
+    /// IP protocol number of the quoted packet: TCP or UDP.
+    pub protocol: u8,
+    /// Sender of the quoted packet.
+    pub source: SocketAddr,
+    /// Receiver of the quoted packet.
+    pub destination: SocketAddr,
+}
+
+impl Quoted {
+    /// Looks for an error whose quoted packet says which connection it belongs to: destination unreachable, source quench
+    /// or time exceeded, whole, and neither IPv4 header with options. Their checksums are not judged.
+    ///
+    /// `None` for everything else: other ICMP, fragments, quoted later fragments, quoted packets that are cut before
+    /// their ports.
+    pub fn parse(frame: &[u8]) -> Option<Self> {
+        let link = ethernet::Packet::new_checked(frame).ok()?;
+        if link.ethertype() != ethernet::IPV4 {
+            return None;
+        }
+        let network = ethernet::HEADER_LEN;
+        let outer = ipv4::Packet::new_checked(&frame[network..]).ok()?;
+        if outer.is_fragment()
+            || outer.protocol() != protocol::ICMP
+            || outer.header_len() != ipv4::MIN_HEADER_LEN
+        {
+            return None;
+        }
+        let message = icmp::Packet::new_checked(outer.payload()).ok()?;
+        if !ERRORS.contains(&message.kind()) {
+            return None;
+        }
+        // The packet itself goes on behind what is quoted, so its length says nothing here.
+        let quoted = message.payload();
+        if quoted.len() < ipv4::MIN_HEADER_LEN + QUOTED_TRANSPORT || quoted[0] != 0x45 {
+            return None;
+        }
+        let protocol = quoted[9];
+        if !matches!(protocol, protocol::TCP | protocol::UDP)
+            || be16(quoted, 6) & ipv4::OFFSET_MASK != 0
+        {
+            return None;
+        }
+        let side = |addr: usize, port: usize| {
+            let mut octets = [0; 4];
+            octets.copy_from_slice(&quoted[addr..addr + 4]);
+            SocketAddr::new(IpAddr::from(octets), be16(quoted, port))
+        };
+        let transport = network + ipv4::MIN_HEADER_LEN;
+        let at = transport + icmp::HEADER_LEN;
+        Some(Self {
+            headers: Headers {
+                network,
+                transport,
+                end: network + outer.total_len(),
+                protocol: protocol::ICMP,
+                source: SocketAddr::new(outer.source().into(), 0),
+                destination: SocketAddr::new(outer.destination().into(), 0),
+            },
+            network: at,
+            transport: at + ipv4::MIN_HEADER_LEN,
+            protocol,
+            source: side(12, 20),
+            destination: side(16, 22),
+        })
+    }
+
+    /// Whether the checksums of the IP header and of the message are right.
+    pub fn is_sound(&self, frame: &[u8]) -> bool {
+        let header = ipv4::Packet::new_checked(&frame[self.headers.network..]);
+        header.is_ok_and(|packet| packet.verify_checksum())
+            && icmp::Packet::new_checked(&frame[self.headers.transport..self.headers.end])
+                .is_ok_and(|message| message.verify_checksum())
+    }
+}
+
+/// Destination unreachable, source quench, time exceeded.
+pub(crate) const ERRORS: [u8; 3] = [3, 4, 11];
+/// What every error quotes of the transport header (RFC 792).
+const QUOTED_TRANSPORT: usize = 8;
