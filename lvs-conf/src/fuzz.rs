@@ -2,7 +2,8 @@
 
 use crate::dialect::Dialect;
 use crate::files::MapFiles;
-use crate::lex::{Escapes, pieces, split_script};
+use crate::format::format_bytes;
+use crate::lex::{Escapes, PieceKind, pieces, split_script};
 use crate::load::load;
 use crate::options::Options;
 use crate::source::SourceMap;
@@ -71,5 +72,53 @@ pub fn words(text: &[u8]) {
                 last = word.end;
             }
         }
+    }
+}
+
+/// Formats bytes as a configuration and reads the result: formatting again changes nothing, and model and findings are those
+/// of the text as written.
+///
+/// # Panics
+/// When something does not hold.
+pub fn formatting(text: &[u8]) {
+    let second_half = &text[text.len() / 2..];
+    let files = MapFiles::new().with("a.conf", second_half);
+    let mut sources = SourceMap::new();
+    let main = sources.add("main.conf", text);
+    let formatted = format_bytes(&sources, main);
+    let twice = sources.add("main.conf", formatted.clone());
+    assert_eq!(
+        String::from_utf8_lossy(&format_bytes(&sources, twice)),
+        String::from_utf8_lossy(&formatted),
+        "formatting again changes the text"
+    );
+    let comments = |text: &[u8]| -> Vec<Vec<u8>> {
+        pieces(text)
+            .filter(|piece| piece.kind == PieceKind::Comment)
+            .map(|piece| text[piece.start..piece.end].trim_ascii_end().to_vec())
+            .collect()
+    };
+    assert_eq!(comments(&formatted), comments(text), "comments differ");
+    for dialect in [Dialect::Newest, Dialect::V2_2_7] {
+        let options = Options {
+            dialect,
+            config_id: "main".to_owned(),
+            ..Options::default()
+        };
+        let read = |text: &[u8]| {
+            let mut sources = SourceMap::new();
+            let id = sources.add("main.conf", text);
+            let loaded = load(&mut sources, id, &files, &options);
+            let findings: Vec<_> = loaded
+                .diagnostics
+                .iter()
+                .map(|d| (d.code, d.consequence, d.message.clone()))
+                .collect();
+            (loaded.config, findings)
+        };
+        let (config, findings) = read(text);
+        let (config_then, findings_then) = read(&formatted);
+        assert_eq!(findings, findings_then, "formatted, the findings differ");
+        assert_eq!(config, config_then, "formatted, the model differs");
     }
 }

@@ -47,6 +47,14 @@ const LINES: &[&str] = &[
     "include a.conf\n",
     "includea {a,b}*.conf\n",
     "include_check match +read\n",
+    "include ",
+    "# a comment\n",
+    " # one that goes on \\\n",
+    "\n\n\n",
+    "  ",
+    "\r\n",
+    "@other vrrp_instance b {\n",
+    "weight 1 } real_server 10.0.0.3 80 {",
 ];
 
 proptest! {
@@ -62,6 +70,16 @@ proptest! {
     fn texts_keep_every_promise(text in text()) {
         fuzz::configuration(text.as_bytes());
         fuzz::words(text.as_bytes());
+    }
+
+    #[test]
+    fn formatted_texts_mean_the_same(text in text()) {
+        fuzz::formatting(text.as_bytes());
+    }
+
+    #[test]
+    fn formatted_bytes_mean_the_same(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+        fuzz::formatting(&bytes);
     }
 
     #[test]
