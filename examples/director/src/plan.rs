@@ -32,7 +32,8 @@ pub struct Plan {
     pub addresses: Vec<PlannedAddress>,
     /// Idle times to set; `None` leaves the present value.
     pub timeouts: PlannedTimeouts,
-    /// What of the configuration has no effect, or another than written; each is said once.
+    /// What of the configuration has another effect than written; each is said once. What has none at all is
+    /// [`acted_on`](crate::acted_on)'s.
     pub remarks: Vec<String>,
 }
 
@@ -132,10 +133,6 @@ impl Plan {
         for server in &config.virtual_servers {
             plan.add_virtual_server(server);
         }
-        if has_notifications(config) {
-            plan.remarks
-                .push("notify scripts, quorum scripts and mail alerts are not run yet".into());
-        }
         plan
     }
 
@@ -160,12 +157,6 @@ impl Plan {
                 scope: address.scope.clone(),
                 broadcast: address.broadcast,
             });
-        }
-        if !instance.routes.is_empty() || !instance.rules.is_empty() {
-            self.remarks.push(format!(
-                "vrrp_instance {}: virtual_routes and virtual_rules are not set yet",
-                instance.name
-            ));
         }
     }
 
@@ -194,6 +185,7 @@ impl Plan {
             .iter()
             .filter_map(|real| self.real_server(server, real))
             .collect();
+        self.remark_unchecked(server);
         let sorry = server.sorry_server.as_ref().and_then(|sorry| {
             let method = self.method(server, sorry.address, sorry.method)?;
             Some((sorry.address, server_config(Weight::ONE, method, 0, 0)))
@@ -222,12 +214,6 @@ impl Plan {
             ));
             SchedulerKind::WeightedLeastConnection
         });
-        if server.persistence_engine.is_some() {
-            self.remarks.push(format!(
-                "virtual_server {}: persistence engines are not built yet, addresses are used",
-                server.service
-            ));
-        }
         ServiceConfig {
             scheduler,
             flags: scheduler_flags(server.flags),
@@ -245,7 +231,7 @@ impl Plan {
         let checks = real
             .checkers
             .iter()
-            .filter(|checker| self.is_built(service, real, checker))
+            .filter(|checker| self.takes(service, real, checker))
             .cloned()
             .map(PlannedCheck)
             .collect();
@@ -279,26 +265,46 @@ impl Plan {
         }
     }
 
-    fn is_built(
-        &mut self,
-        service: &VirtualServer,
-        real: &RealServer,
-        checker: &ConfChecker,
-    ) -> bool {
-        let what = match checker {
-            ConfChecker::TcpCheck(_) => return true,
-            ConfChecker::HttpGet(http) if http.urls.iter().all(|url| url.regex.is_none()) => {
-                return true;
-            }
-            ConfChecker::HttpGet(_) => "HTTP_GET with a regex",
-            ConfChecker::SslGet(_) => "SSL_GET",
-            _ => "this checker",
-        };
-        self.remarks.push(format!(
-            "virtual_server {}: {what} is not built yet, server {} is not checked by it",
-            service.service, real.address
-        ));
-        false
+    fn takes(&mut self, service: &VirtualServer, real: &RealServer, checker: &ConfChecker) -> bool {
+        if is_http_with_regex(checker) {
+            self.remarks.push(format!(
+                "virtual_server {}: HTTP_GET with a regex is not built yet, server {} is not checked by it",
+                service.service, real.address
+            ));
+        }
+        is_built(checker)
+    }
+
+    /// Checks that are not built say nothing against a server.
+    fn remark_unchecked(&mut self, service: &VirtualServer) {
+        let unchecked = service.real_servers.iter().filter(|real| {
+            !matches!(real.method, LvsMethod::Tun(_))
+                && !real.checkers.is_empty()
+                && !real.checkers.iter().any(is_built)
+        });
+        let unchecked: Vec<String> = unchecked.map(|real| real.address.to_string()).collect();
+        if !unchecked.is_empty() {
+            self.remarks.push(format!(
+                "virtual_server {}: no check of these servers is built yet, they count as up: {}",
+                service.service,
+                unchecked.join(", ")
+            ));
+        }
+    }
+}
+
+fn is_built(checker: &ConfChecker) -> bool {
+    match checker {
+        ConfChecker::TcpCheck(_) => true,
+        ConfChecker::HttpGet(_) => !is_http_with_regex(checker),
+        _ => false,
+    }
+}
+
+fn is_http_with_regex(checker: &ConfChecker) -> bool {
+    match checker {
+        ConfChecker::HttpGet(http) => http.urls.iter().any(|url| url.regex.is_some()),
+        _ => false,
     }
 }
 
@@ -421,18 +427,6 @@ fn timing(probe: &Probe) -> Timing {
         log_all_failures: probe.log_all_failures,
         ..Timing::default()
     }
-}
-
-fn has_notifications(config: &Config) -> bool {
-    let servers = config.virtual_servers.iter().any(|server| {
-        server.quorum_up.is_some()
-            || server.quorum_down.is_some()
-            || server
-                .real_servers
-                .iter()
-                .any(|real| real.notify_up.is_some() || real.notify_down.is_some())
-    });
-    servers || config.global.mail.server.is_some() || !config.scripts.is_empty()
 }
 
 fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
