@@ -1,16 +1,18 @@
 //! What must hold for every input, as plain functions: fuzz targets and property tests call the same ones.
 
+use crate::diag::exit_status;
 use crate::dialect::Dialect;
 use crate::files::MapFiles;
 use crate::format::format_bytes;
 use crate::lex::{Escapes, PieceKind, pieces, split_script};
+use crate::lint::lint;
 use crate::load::load;
 use crate::options::Options;
 use crate::source::SourceMap;
 use crate::tree;
 
 /// Reads bytes as a configuration in both dialects and checks what holds for every text. The text may include itself and, as
-/// `a.conf`, its second half.
+/// `a.conf`, its second half. It is checked for what operators regret, and formatted.
 ///
 /// # Panics
 /// When something does not hold.
@@ -26,7 +28,9 @@ pub fn configuration(text: &[u8]) {
         let mut sources = SourceMap::new();
         let main = sources.add("main.conf", text);
         let loaded = load(&mut sources, main, &files, &options);
-        for diagnostic in &loaded.diagnostics {
+        let lints = lint(&sources, &loaded.tree, &loaded.config);
+        assert_eq!(exit_status(&lints), 0, "lint says what keepalived does not");
+        for diagnostic in loaded.diagnostics.iter().chain(&lints) {
             let spans = diagnostic.notes.iter().map(|note| note.span);
             for span in spans.chain([diagnostic.span]) {
                 let source = sources.get(span.source).expect("spans are of the map");
@@ -51,6 +55,7 @@ pub fn configuration(text: &[u8]) {
         assert_eq!(again.config, loaded.config, "readings differ");
         assert_eq!(again.diagnostics, loaded.diagnostics);
     }
+    formatting(text);
 }
 
 /// Cuts bytes into pieces and script words.

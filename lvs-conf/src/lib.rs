@@ -82,7 +82,7 @@ pub use diag::{Class, Code, Consequence, Diagnostic, Note, Severity, exit_status
 pub use dialect::Dialect;
 pub use files::{FileError, Files, MapFiles, NoFiles};
 pub use format::{format, format_bytes};
-pub use lint::lint;
+pub use lint::{Rule, lint};
 pub use load::{Loaded, load};
 pub use lower::lower;
 pub use model::Config;

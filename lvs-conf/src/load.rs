@@ -72,7 +72,7 @@ pub fn load(
 }
 
 /// Adds where the parameters got their values that a finding is about.
-fn explain_expansion(diagnostic: &mut Diagnostic, sources: &SourceMap) {
+pub(crate) fn explain_expansion(diagnostic: &mut Diagnostic, sources: &SourceMap) {
     let mut expansions = sources.expansions(diagnostic.span).peekable();
     if expansions.peek().is_none() {
         return;

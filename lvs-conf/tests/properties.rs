@@ -49,6 +49,8 @@ const LINES: &[&str] = &[
     "include_check match +read\n",
     "include ",
     "# a comment\n",
+    "# lint: allow(slow-check, x)\n",
+    "# lint: allow-file(no-checker)",
     " # one that goes on \\\n",
     "\n\n\n",
     "  ",
@@ -70,16 +72,6 @@ proptest! {
     fn texts_keep_every_promise(text in text()) {
         fuzz::configuration(text.as_bytes());
         fuzz::words(text.as_bytes());
-    }
-
-    #[test]
-    fn formatted_texts_mean_the_same(text in text()) {
-        fuzz::formatting(text.as_bytes());
-    }
-
-    #[test]
-    fn formatted_bytes_mean_the_same(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
-        fuzz::formatting(&bytes);
     }
 
     #[test]
