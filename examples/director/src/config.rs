@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use lvs_conf::annotate_snippets::Renderer;
 use lvs_conf::tree::Statement;
 use lvs_conf::{
-    Config, Diagnostic, FileError, Files, Loaded, Options, Severity, SourceMap, Span, Tree,
+    Code, Config, Diagnostic, FileError, Files, Loaded, Options, Severity, SourceMap, Span, Tree,
 };
 use lvs_fwd::netlink::Netlink;
 use serde::Serialize;
@@ -78,9 +78,27 @@ impl ConfigFile {
         &self.loaded.diagnostics
     }
 
-    /// What keepalived takes as it is and an operator may regret.
+    /// What keepalived takes as it is and an operator may regret, without what is among the
+    /// [diagnostics](Self::diagnostics) already.
     pub fn lints(&self) -> Vec<Diagnostic> {
-        lvs_conf::lint(&self.sources, &self.loaded.tree, &self.loaded.config)
+        let line = |diagnostic: &Diagnostic| {
+            let span = diagnostic.span;
+            (span.source, self.sources.position(span).line)
+        };
+        let said: HashSet<_> = self
+            .diagnostics()
+            .iter()
+            .map(|diagnostic| (diagnostic.code, line(diagnostic)))
+            .collect();
+        let mut lints = lvs_conf::lint(&self.sources, &self.loaded.tree, &self.loaded.config);
+        lints.retain(|lint| match lint.code {
+            Code::Lint(rule) => {
+                let mut other_names = rule.also_found_as().iter();
+                !other_names.any(|code| said.contains(&(*code, line(lint))))
+            }
+            _ => true,
+        });
+        lints
     }
 
     /// keepalived's exit status for the text alone.

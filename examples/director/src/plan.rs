@@ -512,6 +512,21 @@ mod tests {
     }
 
     #[test]
+    fn servers_without_a_check_that_is_built_are_named_together() {
+        let text = block("NAT", &["10.0.0.1 443", "10.0.0.2 443"])
+            .replace("TCP_CHECK {\nconnect_timeout 2\n}", "PING_CHECK {\n}");
+        let plan = plan(&text);
+        assert_eq!(plan.pools[0].servers.len(), 2);
+        assert_eq!(
+            plan.remarks,
+            [
+                "virtual_server 192.0.2.10:80: no check of these servers is built yet, they count as up: \
+                 10.0.0.1:443, 10.0.0.2:443"
+            ]
+        );
+    }
+
+    #[test]
     fn addresses_stand_on_their_own_device_or_the_instances() {
         let plan = plan(
             "vrrp_instance a {\ninterface eth0\nvirtual_router_id 1\nvirtual_ipaddress {\n192.0.2.1/24\n\

@@ -44,13 +44,14 @@ pub fn run(
     config::show(&file, file.diagnostics(), out)?;
     config::show(&file, &lints, out)?;
     let path = path.display();
-    match (file.exit_status(), lints.len()) {
+    let lints = match lints.len() {
+        1 => "1 lint".to_owned(),
+        count => format!("{count} lints"),
+    };
+    match (file.exit_status(), status) {
         (0, 0) => writeln!(out, "{path}: ok")?,
-        (0, count) => writeln!(out, "{path}: {count} lints")?,
-        (_, count) => writeln!(
-            out,
-            "{path}: keepalived complains about it, and {count} lints"
-        )?,
+        (0, _) => writeln!(out, "{path}: {lints}")?,
+        _ => writeln!(out, "{path}: keepalived complains about it; {lints}")?,
     }
     Ok(status)
 }

@@ -26,6 +26,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         once("fmt_of_a_missing_file", fmt_of_a_missing_file),
         once("lint_of_a_clean_file", lint_of_a_clean_file),
         once("lint_shows_complaints_first", lint_shows_complaints_first),
+        once("lint_names_rules_that_can_be_silenced", lint_names_rules),
+        once("lint_says_nothing_twice", lint_says_nothing_twice),
         once("plan_lists_changes_in_order", plan_lists_changes),
         once("plan_refuses_what_a_reload_refuses", plan_refuses),
     ]
@@ -291,6 +293,42 @@ fn lint_shows_complaints_first() {
     let (status, output, _) = director_texts(&["lint", "/nonexistent/k.conf"]);
     assert_eq!(status, 4);
     assert!(output.contains("no such file"), "{output}");
+}
+
+fn lint_names_rules() {
+    let text = CLEAN.split_once("virtual_server ").unwrap().1;
+    let (service, _) = text.split_once("        TCP_CHECK").unwrap();
+    let text = format!("virtual_server {service}    }}\n}}\n");
+    let file = File::new("lint-rule", &text);
+    let path = file.0.to_str().unwrap();
+    let (status, output, _) = director_texts(&["lint", path]);
+    assert_eq!(status, 1, "{output}");
+    assert!(output.contains("warning[no-checker]"), "{output}");
+    assert!(
+        output.contains("6 |     real_server 192.0.2.21 80"),
+        "{output}"
+    );
+    assert!(output.ends_with(&format!("{path}: 1 lint\n")), "{output}");
+    assert_eq!(file.test().0, 0, "keepalived has nothing against it");
+
+    let (status, output, _) = director_texts(&["lint", "--json", path]);
+    let finding: serde_json::Value = serde_json::from_str(&output).unwrap();
+    assert_eq!((status, &finding["code"]), (1, &"no-checker".into()));
+    assert_eq!(finding["line"], 6);
+
+    fs::write(path, format!("# lint: allow-file(no-checker)\n{text}")).unwrap();
+    let silenced = director_texts(&["lint", path]);
+    assert_eq!(silenced, (0, format!("{path}: ok\n"), String::new()));
+}
+
+fn lint_says_nothing_twice() {
+    let authentication = "    authentication {\n        auth_type PASS\n        auth_pass longer-than-that\n    }\n}\nvirtual_server ";
+    let text = clean_router().replace("}\nvirtual_server ", authentication);
+    let file = File::new("lint-twice", &text);
+    let (status, output, _) = director_texts(&["lint", "--json", file.0.to_str().unwrap()]);
+    assert_eq!(status, 5, "{output}");
+    let about = |line: &&str| line.contains(r#""line":9,"#);
+    assert_eq!(output.lines().filter(about).count(), 1, "{output}");
 }
 
 /// Clean on whatever host: nobody asks whether it has the interface.
