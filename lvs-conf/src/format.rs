@@ -36,7 +36,7 @@ pub fn format(sources: &SourceMap, id: SourceId) -> String {
     String::from_utf8_lossy(&format_bytes(sources, id)).into_owned()
 }
 
-/// The same as [`format`], byte for byte.
+/// The same as [`format()`], byte for byte.
 pub fn format_bytes(sources: &SourceMap, id: SourceId) -> Vec<u8> {
     let Some(source) = sources.get(id) else {
         return Vec::new();
@@ -197,7 +197,7 @@ impl Layout {
                     self.blank = true;
                     return;
                 }
-                _ => self.push(line.raw, 0),
+                _ => self.push(unindented(line.raw), 0),
             }
             self.open_end = None;
             return;
@@ -212,8 +212,7 @@ impl Layout {
 
     /// A line that is not cut.
     fn whole(&mut self, line: &Line<'_>) {
-        let from = line.raw.iter().position(|b| !matches!(b, b' ' | b'\t'));
-        let raw = &line.raw[from.unwrap_or(0)..];
+        let raw = unindented(line.raw);
         let (condition, code) = condition(line.code());
         let Braces { closing, balance } = if is_definition(line.code()) {
             Braces::default()
@@ -245,16 +244,15 @@ impl Layout {
 
     /// A line with every statement and brace in its place.
     fn statements(&mut self, line: &Line<'_>) {
-        let mut first = true;
-        for segment in line.segments() {
+        let segments = line.segments();
+        if segments.len() == 1 && line.comment().is_some() && self.last_has_comment() {
+            // One line has room for one comment.
+            self.open_end = None;
+        }
+        for segment in segments {
             match segment {
                 b"{" => {
-                    let joined = if first {
-                        self.join()
-                    } else {
-                        self.open_end.is_some_and(|_| self.join())
-                    };
-                    if !joined {
+                    if !self.join() {
                         self.push(segment, 0);
                     }
                     self.open_end = None;
@@ -270,7 +268,6 @@ impl Layout {
                     self.open_end = Some(self.out.len() - 1);
                 }
             }
-            first = false;
         }
         if let Some(comment) = line.comment() {
             let before = line.pieces.iter().rev().nth(1);
@@ -283,6 +280,11 @@ impl Layout {
             self.out.extend_from_slice(kept_end(comment));
             self.out.push(b'\n');
         }
+    }
+
+    /// Something follows the code of the last line.
+    fn last_has_comment(&self) -> bool {
+        self.open_end.is_some_and(|end| end + 1 < self.out.len())
     }
 
     /// Puts a brace behind the code of the last line, before its comment.
@@ -385,6 +387,11 @@ fn would_direct(segment: &[u8]) -> bool {
     matches!(segment.first(), Some(b'@' | b'~' | b'$')) || segment.starts_with(b"include")
 }
 
+fn unindented(raw: &[u8]) -> &[u8] {
+    let from = raw.iter().position(|b| !matches!(b, b' ' | b'\t'));
+    &raw[from.unwrap_or(raw.len())..]
+}
+
 fn has_nul(raw: &[u8]) -> bool {
     raw.contains(&0)
 }
@@ -396,7 +403,10 @@ fn kept_end(text: &[u8]) -> &[u8] {
 }
 
 fn trimmed_end(text: &[u8]) -> &[u8] {
-    text.trim_ascii_end()
+    let last = text
+        .iter()
+        .rposition(|b| !matches!(b, b' ' | b'\t' | b'\r'));
+    &text[..last.map_or(0, |at| at + 1)]
 }
 
 const INDENT: usize = 4;

@@ -57,7 +57,7 @@ mod silence;
 /// Warnings about what a configuration says, in the order of the text.
 ///
 /// `tree` and `config` are those that [`load`](crate::load()) found in `sources`. Lint findings never change
-/// keepalived's exit status. A comment silences a rule where it stands, see [the module](crate::lint).
+/// keepalived's exit status. A comment silences a rule where it stands, see [the module](mod@crate::lint).
 ///
 /// ```
 /// use lvs_conf::{NoFiles, Options, SourceMap, lint, load};

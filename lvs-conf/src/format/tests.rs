@@ -21,9 +21,15 @@ fn blocks_are_indented_and_braces_stand_with_their_keywords() {
 #[test]
 fn comments_keep_their_place() {
     gives(
-        "# head  \nglobal_defs # defaults\n{  # inside\n! own line\nrouter_id a#b\n # last\n} # end\n",
-        "# head\nglobal_defs { # defaults  # inside\n    ! own line\n    router_id a #b\n    # last\n} # end\n",
+        "# head  \nglobal_defs # defaults\n{  \n! own line\nrouter_id a#b\n # last\n} # end\n",
+        "# head\nglobal_defs { # defaults\n    ! own line\n    router_id a #b\n    # last\n} # end\n",
     );
+}
+
+#[test]
+fn a_line_has_room_for_one_comment() {
+    gives("a # one\n{ # two\nb\n}\n", "a # one\n{ # two\n    b\n}\n");
+    gives("a # one\n{ b # two\n}\n", "a { # one\n    b # two\n}\n");
 }
 
 #[test]
@@ -93,6 +99,12 @@ fn lines_near_the_limit_do_not_grow_over_it() {
         &format!("a {{\nb {{\n{line}\n}}\n}}\n"),
         &format!("a {{\n    b {{\n{line}\n    }}\n}}\n"),
     );
+}
+
+#[test]
+fn lines_with_control_characters_keep_them() {
+    gives("  }%\u{c}", "}%\u{c}\n");
+    gives("a {\n !\0\n", "a {\n    !\0\n");
 }
 
 #[test]

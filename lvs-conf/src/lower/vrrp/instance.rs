@@ -431,13 +431,11 @@ impl Draft {
         excluded: bool,
     ) {
         let instance = &mut self.instance;
-        let on = |vip: &VirtualAddress| {
-            vip.interface
-                .as_ref()
-                .or(instance.interface.as_ref())
-                .cloned()
+        let own = instance.interface.as_ref();
+        let dev = vip.interface.as_ref().or(own);
+        let same = |old: &VirtualAddress| {
+            old.address == vip.address && old.interface.as_ref().or(own) == dev
         };
-        let same = |old: &VirtualAddress| old.address == vip.address && on(old) == on(&vip);
         let (list, other) = if excluded {
             (&instance.excluded_addresses, &instance.virtual_addresses)
         } else {
