@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::lint::Rule;
 use crate::source::{SourceMap, Span};
 
 /// One finding about a configuration.
@@ -103,6 +104,7 @@ impl Diagnostic {
             Consequence::Adjust | Consequence::Warn => Severity::Warning,
             // keepalived goes on in silence, but a file was named and what it says is not in force.
             Consequence::Log if self.code == Code::IncludeMissing => Severity::Warning,
+            Consequence::Log if matches!(self.code, Code::Lint(_)) => Severity::Warning,
             Consequence::Log => Severity::Info,
         }
     }
@@ -237,20 +239,30 @@ macro_rules! codes {
         /// The kinds of findings. The text form is the stable kebab-case name.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
-        pub enum Code { $($(#[$doc])* $name,)+ }
+        pub enum Code {
+            $($(#[$doc])* $name,)+
+            /// A rule of [`lint`](crate::lint()), about which keepalived has nothing to say.
+            Lint(Rule),
+        }
 
         impl Code {
-            /// Every kind.
+            /// Every kind that loading finds; the rules of [`lint`](crate::lint()) are in [`Rule::ALL`].
             pub const ALL: &'static [Self] = &[$(Self::$name,)+];
 
             /// The stable name, such as `unknown-keyword`.
             pub fn as_str(self) -> &'static str {
-                match self { $(Self::$name => $text,)+ }
+                match self {
+                    $(Self::$name => $text,)+
+                    Self::Lint(rule) => rule.as_str(),
+                }
             }
 
             /// The class of complaint that keepalived files it under.
             pub fn class(self) -> Class {
-                match self { $(Self::$name => Class::$class,)+ }
+                match self {
+                    $(Self::$name => Class::$class,)+
+                    Self::Lint(_) => Class::Ok,
+                }
             }
         }
     };
@@ -389,6 +401,10 @@ codes! {
     StrictAuth = "strict-auth", General;
     /// Strict mode: another setting that the standard does not know.
     StrictSetting = "strict-setting", General;
+    /// More addresses than an advertisement can carry.
+    TooManyVips = "too-many-vips", General;
+    /// An instance that stays in fault as it is configured.
+    ConfigFault = "config-fault", General;
     /// A unicast keyword, but no peers.
     UnicastWithoutPeers = "unicast-without-peers-deprecated", Deprecated;
     /// A peer line that cannot be used.
@@ -628,6 +644,7 @@ const FOUND_AFTERWARDS: &[&str] = &[
     "auth-ah-with-master",
     "auth-no-password",
     "auth-with-v3",
+    "config-fault",
     "duplicate-vrid-fatal",
     "fwmark-rs-port",
     "ha-suspend-with-fwmark",
@@ -655,6 +672,7 @@ const FOUND_AFTERWARDS: &[&str] = &[
     "sync-group-mixed-owner",
     "sync-group-single-member",
     "sync-group-without-members",
+    "too-many-vips",
     "track-own-interface",
     "tracked-on-instance-and-group",
     "unicast-no-source-fatal",

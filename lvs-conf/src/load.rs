@@ -8,10 +8,13 @@ use crate::model::Config;
 use crate::options::Options;
 use crate::parse::parse;
 use crate::source::{SourceId, SourceMap};
+use crate::tree::Tree;
 
 /// A configuration and everything that was found about it.
 #[derive(Debug, Clone)]
 pub struct Loaded {
+    /// What was written, in order, with places.
+    pub tree: Tree,
     /// What is left after everything unusable was dropped.
     pub config: Config,
     /// Findings in the order of the text.
@@ -62,13 +65,14 @@ pub fn load(
         explain_expansion(diagnostic, sources);
     }
     Loaded {
+        tree: parsed.tree,
         config,
         diagnostics,
     }
 }
 
 /// Adds where the parameters got their values that a finding is about.
-fn explain_expansion(diagnostic: &mut Diagnostic, sources: &SourceMap) {
+pub(crate) fn explain_expansion(diagnostic: &mut Diagnostic, sources: &SourceMap) {
     let mut expansions = sources.expansions(diagnostic.span).peekable();
     if expansions.peek().is_none() {
         return;

@@ -129,6 +129,12 @@ impl SourceMap {
         self.sources.get(id.0 as usize)
     }
 
+    /// Every source with the id that names it.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (SourceId, &Source)> {
+        let ids = (0..).map(SourceId);
+        ids.zip(&self.sources)
+    }
+
     /// The bytes that a span covers; empty for a span of another map.
     pub fn text(&self, span: Span) -> &[u8] {
         self.get(span.source)

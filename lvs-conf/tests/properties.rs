@@ -47,6 +47,16 @@ const LINES: &[&str] = &[
     "include a.conf\n",
     "includea {a,b}*.conf\n",
     "include_check match +read\n",
+    "include ",
+    "# a comment\n",
+    "# lint: allow(slow-check, x)\n",
+    "# lint: allow-file(no-checker)",
+    " # one that goes on \\\n",
+    "\n\n\n",
+    "  ",
+    "\r\n",
+    "@other vrrp_instance b {\n",
+    "weight 1 } real_server 10.0.0.3 80 {",
 ];
 
 proptest! {

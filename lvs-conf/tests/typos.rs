@@ -11,7 +11,10 @@ fn rendered(text: &str) -> String {
     let loaded = load(&mut sources, main, &NoFiles, &Options::default());
     let complaints = loaded.diagnostics.iter().filter(|d| d.class() != Class::Ok);
     let blocks: Vec<_> = complaints
-        .map(|d| d.render(&sources, &Renderer::plain()))
+        .map(|d| {
+            assert!(d.hint.is_some(), "it does not say what to do: {d:?}");
+            d.render(&sources, &Renderer::plain())
+        })
         .collect();
     blocks.join("\n")
 }
@@ -168,6 +171,8 @@ error[invalid-number]: `1O` is not a number for `weight`
   |
 6 |         weight 1O
   |                ^^ expected decimal digits
+  |
+  = help: did you mean `10`?
 "#,
     );
 }
@@ -213,6 +218,8 @@ error[unterminated-quote]: the line ends inside double quotes, words from the qu
   |
 7 |         virtualhost "www.example.org
   |                     ^^^^^^^^^^^^^^^^ expected a closing `"` on the same line
+  |
+  = help: close the quote before the end of the line, or remove it
 "#,
     );
 }

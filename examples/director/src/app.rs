@@ -7,8 +7,9 @@ use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use lvs_conf::diff::{Change, diff};
 use lvs_fwd::view::ClaimSet;
 use lvs_sched::{Director, DirectorConfig, Timeouts};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -17,11 +18,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, unbounded_channel};
 use tracing::{error, info, warn};
 
+use crate::acted_on::NoEffect;
 use crate::addresses::Addresses;
 use crate::claims;
 use crate::cli::RunOptions;
 use crate::config::{ConfigFile, ReadError};
 use crate::control::answers;
+use crate::control::configuration::{self, RunningConfig};
 use crate::control::protocol::{
     Edit, ErrorKind, Operation, Reply, ReplyError, RestoreInfo, SocketAddress, StatusInfo,
 };
@@ -58,6 +61,7 @@ struct App {
     options: RunOptions,
     started: Instant,
     file: ConfigFile,
+    no_effect: NoEffect,
     plan: Plan,
     /// Whether the plan was carried out only in part.
     is_incomplete: bool,
@@ -96,6 +100,8 @@ impl App {
         if !file.is_usable() {
             return Err(RunError::Unusable);
         }
+        let no_effect = NoEffect::of(file.tree());
+        warn_of(&no_effect);
         let plan = Plan::new(file.config());
         raise_descriptor_limit();
         let signals = Signals::new().map_err(RunError::Signals)?;
@@ -116,6 +122,7 @@ impl App {
             options,
             started,
             file,
+            no_effect,
             plan: Plan::default(),
             is_incomplete: false,
             pools: Pools::new(Arc::clone(&scheduler), probes, seed(4)),
@@ -143,10 +150,14 @@ impl App {
 
     async fn serve(&mut self) -> Result<(), RunError> {
         loop {
-            let deadline = [self.pools.poll_timeout(), self.scheduler.poll_timeout()]
+            // Packets give the scheduler something to do, templates and rates, and do not come by here: it is asked
+            // again even though it had nothing to do.
+            let look_again = Instant::now() + LOOK_AGAIN;
+            let deadlines = [self.pools.poll_timeout(), self.scheduler.poll_timeout()];
+            let deadline = deadlines
                 .into_iter()
                 .flatten()
-                .min();
+                .fold(look_again, Instant::min);
             let event = self.next_event(deadline).await;
             match event {
                 Happening::Terminate(name) => {
@@ -169,7 +180,9 @@ impl App {
                     }
                     let now = Instant::now();
                     self.pools.handle_timeout(now);
-                    self.scheduler.handle_timeout(now);
+                    if self.scheduler.poll_timeout().is_some_and(|due| due <= now) {
+                        self.scheduler.handle_timeout(now);
+                    }
                 }
             }
         }
@@ -181,13 +194,8 @@ impl App {
         }
     }
 
-    async fn next_event(&mut self, deadline: Option<Instant>) -> Happening {
-        let timer = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-                None => std::future::pending().await,
-            }
-        };
+    async fn next_event(&mut self, deadline: Instant) -> Happening {
+        let timer = tokio::time::sleep_until(deadline.into());
         // In random order: nothing that happens all the time keeps the rest waiting.
         tokio::select! {
             _ = self.signals.terminate.recv() => Happening::Terminate("SIGTERM"),
@@ -229,11 +237,23 @@ impl App {
             return;
         }
         let plan = Plan::new(file.config());
+        let no_effect = NoEffect::of(file.tree());
+        if no_effect != self.no_effect {
+            warn_of(&no_effect);
+            self.no_effect = no_effect;
+        }
+        let changes = diff(self.file.config(), file.config());
         self.file = file;
         if plan == self.plan && !self.is_incomplete {
-            info!("reload: nothing has changed");
+            if changes.is_empty() {
+                info!("reload: nothing has changed");
+            } else {
+                log_changes(&changes);
+                info!("reload done, none of the changes has an effect yet");
+            }
             return;
         }
+        log_changes(&changes);
         match self.apply(plan).await {
             Ok(()) => info!("reload done"),
             Err(error) => error!("reload incomplete: {}", chain(&error)),
@@ -298,6 +318,9 @@ impl App {
             Operation::Restore(batch) => Reply::success(&RestoreInfo {
                 outcomes: self.carry_out(&batch.edits).await,
             }),
+            Operation::Unknown { op } if op == configuration::OPERATION => {
+                Reply::success(&RunningConfig::new(self.file.config(), self.file.faults()))
+            }
             Operation::Unknown { op } => Reply::unknown(&op),
             _ => Reply::unknown("of another version"),
         };
@@ -444,6 +467,23 @@ pub enum RunError {
     Runtime(#[source] io::Error),
 }
 
+fn warn_of(no_effect: &NoEffect) {
+    if !no_effect.is_empty() {
+        warn!("no effect yet: {no_effect}");
+    }
+}
+
+/// A line for each change, as long as they say something to a reader.
+fn log_changes(changes: &[Change]) {
+    for change in changes.iter().take(MAX_LOGGED_CHANGES) {
+        info!("reload: {change}");
+    }
+    let more = changes.len().saturating_sub(MAX_LOGGED_CHANGES);
+    if more > 0 {
+        info!("reload: and {more} more changes");
+    }
+}
+
 /// Takes a name that only one director per network namespace can have, wherever its control socket is: two would take
 /// each other's addresses and rules for leftovers.
 fn only_one() -> Result<UnixListener, RunError> {
@@ -473,3 +513,8 @@ async fn readable(descriptor: &AsyncFd<OwnedFd>) {
 }
 
 const LOCK: &str = "lvs-director-only-one";
+
+/// The scheduler's own period of estimation.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+const MAX_LOGGED_CHANGES: usize = 50;

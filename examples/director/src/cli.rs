@@ -4,7 +4,10 @@ use std::ffi::OsString;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
+
+use crate::commands::compare::Old;
+use crate::commands::format::Mode;
 
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +22,31 @@ pub enum Invocation {
         config_id: Option<String>,
         /// One JSON object a finding instead of text (`--json`).
         json: bool,
+    },
+    /// Write files in canonical layout (`fmt`).
+    Format {
+        /// The files.
+        files: Vec<PathBuf>,
+        /// What becomes of the layout.
+        mode: Mode,
+    },
+    /// Show what an operator may regret (`lint`).
+    Lint {
+        /// The file to look at.
+        file: PathBuf,
+        /// What `@ID` lines are for (`-i`); `None`: the host's name.
+        config_id: Option<String>,
+        /// One JSON object a finding instead of text (`--json`).
+        json: bool,
+    },
+    /// Show what a reload would change (`plan`).
+    Plan {
+        /// What the file is compared with.
+        old: Old,
+        /// The new file.
+        new: PathBuf,
+        /// What `@ID` lines are for (`-i`); `None`: the host's name.
+        config_id: Option<String>,
     },
     /// Show a director at work in network namespaces of its own.
     Demo {
@@ -56,16 +84,25 @@ where
     T: Into<OsString> + Clone,
 {
     let matches = command().try_get_matches_from(arguments)?;
-    if let Some(("demo", demo)) = matches.subcommand() {
-        return Ok(Invocation::Demo {
-            workers: workers(demo),
-        });
+    match matches.subcommand() {
+        Some(("demo", demo)) => {
+            return Ok(Invocation::Demo {
+                workers: workers(demo),
+            });
+        }
+        Some(("fmt", format)) => return Ok(format_invocation(format)),
+        Some(("lint", lint)) => {
+            return Ok(Invocation::Lint {
+                file: path(lint, "file").unwrap_or_else(|| PathBuf::from(DEFAULT_FILE)),
+                config_id: config_id(lint),
+                json: lint.get_flag("json"),
+            });
+        }
+        Some(("plan", plan)) => return Ok(plan_invocation(plan)),
+        _ => {}
     }
-    let file = matches
-        .get_one::<PathBuf>("use-file")
-        .cloned()
-        .unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
-    let config_id = matches.get_one::<String>("config-id").cloned();
+    let file = path(&matches, "use-file").unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
+    let config_id = config_id(&matches);
     if matches.get_flag("config-test") {
         return Ok(Invocation::Check {
             file,
@@ -85,6 +122,45 @@ where
     }))
 }
 
+fn format_invocation(matches: &ArgMatches) -> Invocation {
+    Invocation::Format {
+        files: paths(matches, "file"),
+        mode: if matches.get_flag("check") {
+            Mode::Check
+        } else if matches.get_flag("write") {
+            Mode::Write
+        } else {
+            Mode::Print
+        },
+    }
+}
+
+fn plan_invocation(matches: &ArgMatches) -> Invocation {
+    let mut files = paths(matches, "files").into_iter();
+    let (old, new) = match (files.next(), files.next()) {
+        (Some(old), Some(new)) => (Old::File(old), Some(new)),
+        _ => (Old::Running, path(matches, "use-file")),
+    };
+    Invocation::Plan {
+        old,
+        new: new.unwrap_or_else(|| PathBuf::from(DEFAULT_FILE)),
+        config_id: config_id(matches),
+    }
+}
+
+fn path(matches: &ArgMatches, name: &str) -> Option<PathBuf> {
+    matches.get_one::<PathBuf>(name).cloned()
+}
+
+fn paths(matches: &ArgMatches, name: &str) -> Vec<PathBuf> {
+    let paths = matches.get_many::<PathBuf>(name);
+    paths.into_iter().flatten().cloned().collect()
+}
+
+fn config_id(matches: &ArgMatches) -> Option<String> {
+    matches.get_one::<String>("config-id").cloned()
+}
+
 fn workers(matches: &ArgMatches) -> NonZeroU32 {
     *matches
         .get_one::<NonZeroU32>("workers")
@@ -97,6 +173,11 @@ fn command() -> Command {
         .value_name("N")
         .value_parser(value_parser!(NonZeroU32))
         .help("Data-path threads [default: 1]");
+    let config_id = Arg::new("config-id")
+        .short('i')
+        .long("config-id")
+        .value_name("ID")
+        .help("Read lines that start with @ID, too [default: the host's name up to the first dot]");
     Command::new("director")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Linux Virtual Server and keepalived in user space: runs a keepalived.conf without ip_vs")
@@ -125,13 +206,7 @@ fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("With -t: one JSON object a finding"),
         )
-        .arg(
-            Arg::new("config-id")
-                .short('i')
-                .long("config-id")
-                .value_name("ID")
-                .help("Read lines that start with @ID, too [default: the host's name up to the first dot]"),
-        )
+        .arg(config_id.clone())
         .arg(
             Arg::new("dont-fork")
                 .short('n')
@@ -165,6 +240,85 @@ fn command() -> Command {
             Command::new("demo")
                 .about("Clients, a director and real servers in network namespaces of their own; needs no privilege")
                 .arg(workers),
+        )
+        .subcommand(format_command())
+        .subcommand(lint_command().arg(config_id.clone()))
+        .subcommand(plan_command().arg(config_id))
+}
+
+fn format_command() -> Command {
+    Command::new("fmt")
+        .about("Write a configuration file in canonical layout, comments kept")
+        .after_help("Exit status: 0 done, 1 with --check: a file differs, 2 a file can't be read or written.")
+        .arg(
+            Arg::new("file")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .num_args(1..)
+                .required(true)
+                .help("Configuration files; those that they include are left as they are"),
+        )
+        .arg(
+            Arg::new("write")
+                .long("write")
+                .action(ArgAction::SetTrue)
+                .conflicts_with("check")
+                .help("Replace the files instead of writing to standard output"),
+        )
+        .arg(
+            Arg::new("check")
+                .long("check")
+                .action(ArgAction::SetTrue)
+                .help("Change nothing, only name the files that are not in canonical layout"),
+        )
+}
+
+fn lint_command() -> Command {
+    Command::new("lint")
+        .about("Show what is wrong with a configuration file, and what keepalived accepts and operators regret")
+        .after_help(
+            "Exit status: 0 nothing found, 1 something to regret; if keepalived complains about the file, its status for it.",
+        )
+        .arg(
+            Arg::new("file")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("Configuration file [default: /etc/keepalived/keepalived.conf]"),
+        )
+        .arg(
+            Arg::new("json")
+                .long("json")
+                .action(ArgAction::SetTrue)
+                .help("One JSON object a finding"),
+        )
+}
+
+fn plan_command() -> Command {
+    Command::new("plan")
+        .about("Show what a reload would change, in its order, without changing it")
+        .after_help(
+            "Exit status: 0 no changes, 1 changes, 2 they can't be told or a reload would refuse the new file.",
+        )
+        .override_usage("director plan [-i ID] OLD NEW\n       director plan [-i ID] -f NEW")
+        .arg(
+            Arg::new("files")
+                .value_names(["OLD", "NEW"])
+                .value_parser(value_parser!(PathBuf))
+                .num_args(2)
+                .help("Two configuration files to compare"),
+        )
+        .arg(
+            Arg::new("use-file")
+                .short('f')
+                .long("use-file")
+                .value_name("NEW")
+                .value_parser(value_parser!(PathBuf))
+                .help("Compare this file with what the director in this network namespace runs"),
+        )
+        .group(
+            ArgGroup::new("what")
+                .args(["files", "use-file"])
+                .required(true),
         )
 }
 
@@ -217,6 +371,52 @@ mod tests {
                 json: true,
             }
         );
+    }
+
+    #[test]
+    fn fmt_takes_files_and_one_mode() {
+        let format = |files: &[&str], mode| Invocation::Format {
+            files: files.iter().map(PathBuf::from).collect(),
+            mode,
+        };
+        assert_eq!(run(&["fmt", "a"]), format(&["a"], Mode::Print));
+        assert_eq!(
+            run(&["fmt", "--check", "a", "b"]),
+            format(&["a", "b"], Mode::Check)
+        );
+        assert_eq!(run(&["fmt", "a", "--write"]), format(&["a"], Mode::Write));
+        assert!(parse(["director", "fmt", "a", "--write", "--check"]).is_err());
+        assert!(parse(["director", "fmt"]).is_err());
+    }
+
+    #[test]
+    fn lint_takes_a_file() {
+        assert_eq!(
+            run(&["lint", "a", "--json", "-i", "n1"]),
+            Invocation::Lint {
+                file: "a".into(),
+                config_id: Some("n1".to_owned()),
+                json: true,
+            }
+        );
+    }
+
+    #[test]
+    fn plan_compares_two_files_or_one_with_what_runs() {
+        let plan = |old, new: &str| Invocation::Plan {
+            old,
+            new: new.into(),
+            config_id: None,
+        };
+        assert_eq!(run(&["plan", "a", "b"]), plan(Old::File("a".into()), "b"));
+        assert_eq!(run(&["plan", "-f", "b"]), plan(Old::Running, "b"));
+        for wrong in [
+            &["plan"][..],
+            &["plan", "a"],
+            &["plan", "a", "b", "-f", "c"],
+        ] {
+            assert!(parse(std::iter::once(&"director").chain(wrong)).is_err());
+        }
     }
 
     #[test]

@@ -1,12 +1,17 @@
 //! Reading and judging the configuration file.
 
+use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use lvs_conf::annotate_snippets::Renderer;
-use lvs_conf::{Config, Diagnostic, FileError, Files, Loaded, Options, Severity, SourceMap};
+use lvs_conf::tree::Statement;
+use lvs_conf::{
+    Code, Config, Diagnostic, FileError, Files, Loaded, Options, Severity, SourceMap, Span, Tree,
+};
 use lvs_fwd::netlink::Netlink;
+use serde::Serialize;
 use tracing::{error, info, warn};
 
 use crate::disk::Disk;
@@ -25,6 +30,15 @@ impl ConfigFile {
     ///
     /// It can't be read, or is no regular file. What is wrong inside is no error here.
     pub fn read(path: &Path, config_id: Option<&str>) -> Result<Self, ReadError> {
+        Self::read_seeded(path, config_id, RandomState::new().hash_one(0))
+    }
+
+    /// The same; files that are read with one seed get the same random parameters.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read`](Self::read).
+    pub fn read_seeded(path: &Path, config_id: Option<&str>, seed: u64) -> Result<Self, ReadError> {
         let name = path.display().to_string();
         let text = Disk.read(&name).map_err(|source| ReadError {
             path: path.to_owned(),
@@ -42,7 +56,7 @@ impl ConfigFile {
                     Some((name.into_string().ok()?, value.into_string().ok()?))
                 })
                 .collect(),
-            random_seed: RandomState::new().hash_one(0),
+            random_seed: seed,
             ..Options::default()
         };
         let loaded = lvs_conf::load(&mut sources, main, &Disk, &options);
@@ -52,6 +66,49 @@ impl ConfigFile {
     /// What the file asks for, as far as it can be used.
     pub fn config(&self) -> &Config {
         &self.loaded.config
+    }
+
+    /// The statements of the file and of those that it includes.
+    pub fn tree(&self) -> &Tree {
+        &self.loaded.tree
+    }
+
+    /// What is wrong, in the order of the text.
+    pub fn diagnostics(&self) -> &[Diagnostic] {
+        &self.loaded.diagnostics
+    }
+
+    /// What keepalived takes as it is and an operator may regret, without what is among the
+    /// [diagnostics](Self::diagnostics) already.
+    pub fn lints(&self) -> Vec<Diagnostic> {
+        let line = |diagnostic: &Diagnostic| {
+            let span = diagnostic.span;
+            (span.source, self.sources.position(span).line)
+        };
+        let said: HashSet<_> = self
+            .diagnostics()
+            .iter()
+            .map(|diagnostic| (diagnostic.code, line(diagnostic)))
+            .collect();
+        let mut lints = lvs_conf::lint(&self.sources, &self.loaded.tree, &self.loaded.config);
+        lints.retain(|lint| match lint.code {
+            Code::Lint(rule) => {
+                let mut other_names = rule.also_found_as().iter();
+                !other_names.any(|code| said.contains(&(*code, line(lint))))
+            }
+            _ => true,
+        });
+        lints
+    }
+
+    /// keepalived's exit status for the text alone.
+    pub fn exit_status(&self) -> u8 {
+        self.loaded.exit_status()
+    }
+
+    /// The text that findings and statements are in.
+    pub fn sources(&self) -> &SourceMap {
+        &self.sources
     }
 
     /// Whether keepalived would run with it.
@@ -73,11 +130,25 @@ impl ConfigFile {
 
     /// The errors that another reading of the file did not have, wherever they stand.
     pub fn new_errors(&self, before: &Self) -> Vec<String> {
-        let known: Vec<_> = before.errors().map(fault).collect();
+        self.errors_besides(&before.faults())
+    }
+
+    /// The errors besides these [faults](Self::faults).
+    pub fn errors_besides(&self, known: &[(String, String)]) -> Vec<String> {
+        let known: HashSet<(&str, &str)> = known
+            .iter()
+            .map(|(code, message)| (code.as_str(), message.as_str()))
+            .collect();
         self.errors()
             .filter(|diagnostic| !known.contains(&fault(diagnostic)))
             .map(|diagnostic| diagnostic.display(&self.sources).to_string())
             .collect()
+    }
+
+    /// Code and message of each error: what makes it the same mistake in another reading.
+    pub fn faults(&self) -> Vec<(String, String)> {
+        let owned = |(code, message): (&str, &str)| (code.to_owned(), message.to_owned());
+        self.errors().map(fault).map(owned).collect()
     }
 
     fn errors(&self) -> impl Iterator<Item = &Diagnostic> {
@@ -104,17 +175,10 @@ pub fn check(
             return Ok(STATUS_NO_FILE);
         }
     };
-    let renderer = if out.is_terminal() {
-        Renderer::styled()
-    } else {
-        Renderer::plain()
-    };
-    for diagnostic in &file.loaded.diagnostics {
-        writeln!(out, "{}\n", diagnostic.render(&file.sources, &renderer))?;
-    }
-    let missing = missing_interfaces(file.config(), present_interfaces().as_deref());
+    show(&file, file.diagnostics(), out)?;
+    let missing = missing_interfaces(&file, present_interfaces().as_deref());
     for interface in &missing {
-        writeln!(out, "error: {interface}")?;
+        writeln!(out, "{}\n", interface.text(&file.sources))?;
     }
     let status = status(&file, &missing);
     let count = |severity| {
@@ -138,21 +202,66 @@ pub fn check(
     Ok(status)
 }
 
-/// Checks a file for a program: one JSON object a finding, nothing else. Returns what [`check`] returns; interfaces that the
-/// host does not have count, but are no findings.
+/// Checks a file for a program: one JSON object a finding, nothing else. Returns what [`check`] returns.
+///
+/// The members are those of [`Diagnostic::to_json`]. An interface that the host does not have is a finding with the code
+/// `interface-missing`, a file that can't be read one with `file-unreadable`; the latter has line and column 0.
 ///
 /// # Errors
 ///
 /// Nothing can be written.
 pub fn check_json(path: &Path, config_id: Option<&str>, out: &mut impl Write) -> io::Result<u8> {
-    let Ok(file) = ConfigFile::read(path, config_id) else {
-        return Ok(STATUS_NO_FILE);
+    let file = match ConfigFile::read(path, config_id) {
+        Ok(file) => file,
+        Err(error) => {
+            write_unreadable(&error, out)?;
+            return Ok(STATUS_NO_FILE);
+        }
     };
-    for diagnostic in &file.loaded.diagnostics {
+    for diagnostic in file.diagnostics() {
         writeln!(out, "{}", diagnostic.to_json(&file.sources))?;
     }
-    let missing = missing_interfaces(file.config(), present_interfaces().as_deref());
+    let missing = missing_interfaces(&file, present_interfaces().as_deref());
+    for interface in &missing {
+        writeln!(out, "{}", interface.finding(&file.sources).to_json())?;
+    }
     Ok(status(&file, &missing))
+}
+
+/// Writes findings for a person, each with its lines; in colour on a terminal.
+///
+/// # Errors
+///
+/// Nothing can be written.
+pub(crate) fn show(
+    file: &ConfigFile,
+    findings: &[Diagnostic],
+    out: &mut (impl Write + IsTerminal),
+) -> io::Result<()> {
+    let renderer = if out.is_terminal() {
+        Renderer::styled()
+    } else {
+        Renderer::plain()
+    };
+    for diagnostic in findings {
+        writeln!(out, "{}\n", diagnostic.render(&file.sources, &renderer))?;
+    }
+    Ok(())
+}
+
+/// A file that can't be read, as a finding for programs.
+pub(crate) fn write_unreadable(error: &ReadError, out: &mut impl Write) -> io::Result<()> {
+    let finding = Finding {
+        code: "file-unreadable",
+        class: "file-not-found",
+        file: &error.path.display().to_string(),
+        line: 0,
+        column: 0,
+        end: End { line: 0, column: 0 },
+        message: crate::logging::chain(error),
+        ..Finding::default()
+    };
+    writeln!(out, "{}", finding.to_json())
 }
 
 /// The configuration file can't be read.
@@ -164,7 +273,7 @@ pub struct ReadError {
 }
 
 /// The status of the text, and of interfaces that are missing.
-fn status(file: &ConfigFile, missing: &[String]) -> u8 {
+fn status(file: &ConfigFile, missing: &[MissingInterface]) -> u8 {
     let status = file.loaded.exit_status();
     // keepalived stops at a missing argument, before it looks at interfaces.
     if missing.is_empty() || status == STATUS_STOPPED {
@@ -179,8 +288,102 @@ fn fault(diagnostic: &Diagnostic) -> (&'static str, &str) {
     (diagnostic.code.as_str(), &diagnostic.message)
 }
 
-/// Interfaces that the file names and this host does not have, in words.
-fn missing_interfaces(config: &Config, present: Option<&[String]>) -> Vec<String> {
+/// An interface that the file names and this host does not have.
+#[derive(Debug)]
+struct MissingInterface {
+    instance: String,
+    interface: String,
+    /// Where it is named.
+    span: Option<Span>,
+}
+
+impl MissingInterface {
+    fn message(&self) -> String {
+        format!(
+            "vrrp_instance {}: interface {} does not exist on this host",
+            self.instance, self.interface
+        )
+    }
+
+    /// Two lines, in the manner of the findings with an excerpt.
+    fn text(&self, sources: &SourceMap) -> String {
+        let finding = self.finding(sources);
+        format!(
+            "error: {}\n --> {}:{}:{}",
+            finding.message, finding.file, finding.line, finding.column
+        )
+    }
+
+    fn finding<'a>(&self, sources: &'a SourceMap) -> Finding<'a> {
+        let mut finding = Finding {
+            code: "interface-missing",
+            class: "bad-interface",
+            message: self.message(),
+            ..Finding::default()
+        };
+        if let Some(span) = self.span
+            && let Some(source) = sources.get(span.source)
+        {
+            let (start, end) = (source.position(span.start), source.position(span.end));
+            finding.file = source.name();
+            (finding.line, finding.column) = (start.line, start.column);
+            finding.end = End {
+                line: end.line,
+                column: end.column,
+            };
+        }
+        finding
+    }
+}
+
+/// A finding about the surroundings, for programs: the same members as [`Diagnostic::to_json`] writes.
+#[derive(Debug, Serialize)]
+struct Finding<'a> {
+    code: &'static str,
+    class: &'static str,
+    severity: &'static str,
+    file: &'a str,
+    line: u32,
+    column: u32,
+    end: End,
+    message: String,
+    expected: Option<String>,
+    hint: Option<String>,
+    notes: [(); 0],
+}
+
+#[derive(Debug, Serialize)]
+struct End {
+    line: u32,
+    column: u32,
+}
+
+impl Finding<'_> {
+    fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("there are no maps in it")
+    }
+}
+
+impl Default for Finding<'_> {
+    fn default() -> Self {
+        Self {
+            code: "",
+            class: "",
+            severity: "error",
+            file: "",
+            line: 0,
+            column: 0,
+            end: End { line: 0, column: 0 },
+            message: String::new(),
+            expected: None,
+            hint: None,
+            notes: [],
+        }
+    }
+}
+
+fn missing_interfaces(file: &ConfigFile, present: Option<&[String]>) -> Vec<MissingInterface> {
+    let config = file.config();
     let Some(present) = present.filter(|_| !config.global.dynamic_interfaces) else {
         return Vec::new();
     };
@@ -195,14 +398,41 @@ fn missing_interfaces(config: &Config, present: Option<&[String]>) -> Vec<String
         names.sort_unstable();
         names.dedup();
         let absent = names.into_iter().filter(|name| !present.contains(name));
-        missing.extend(absent.map(|name| {
-            format!(
-                "vrrp_instance {}: interface {name} does not exist on this host",
-                instance.name
-            )
+        missing.extend(absent.map(|name| MissingInterface {
+            instance: instance.name.clone(),
+            interface: name.clone(),
+            span: place_of(file.tree(), &instance.name, name),
         }));
     }
     missing
+}
+
+/// Where an instance names an interface; the instance itself if it got the name from elsewhere.
+fn place_of(tree: &Tree, instance: &str, interface: &str) -> Option<Span> {
+    let block = tree.statements.iter().find(|statement| {
+        statement.spec.name == "vrrp_instance"
+            && statement.args.iter().any(|name| name.text == instance)
+    })?;
+    let words = |statement: &Statement| -> Option<Span> {
+        let lines = statement.values().iter().flat_map(|line| &line.words);
+        let named = statement
+            .args
+            .iter()
+            .chain(lines)
+            .find(|word| word.text == interface)?;
+        Some(named.span)
+    };
+    let naming = [
+        "interface",
+        "virtual_ipaddress",
+        "virtual_ipaddress_excluded",
+    ];
+    let named = block
+        .statements()
+        .iter()
+        .filter(|statement| naming.contains(&statement.spec.canonical()))
+        .find_map(words);
+    Some(named.unwrap_or_else(|| block.head()))
 }
 
 /// `None` if they can't be asked for; then nothing is said about them.
@@ -220,4 +450,4 @@ const STATUS_STOPPED: u8 = 2;
 const STATUS_COMPLAINT: u8 = 5;
 
 /// keepalived's status for a file that can't be read.
-const STATUS_NO_FILE: u8 = 4;
+pub(crate) const STATUS_NO_FILE: u8 = 4;

@@ -17,8 +17,9 @@ use std::time::{Duration, Instant};
 
 use lvs_fwd::view::ClaimSet;
 use lvs_sched::{
-    Director, Family, ForwardMethod, Granularity, Persistence, Protocol, SchedulerFlags,
-    ServerConfig, ServerError, ServiceConfig, ServiceError, ServiceKey, Timeouts, Weight,
+    Director, EngineKind, Family, ForwardMethod, Granularity, Persistence, Protocol,
+    SchedulerFlags, ServerConfig, ServerError, ServiceConfig, ServiceError, ServiceKey, Timeouts,
+    Weight,
 };
 use tracing::{info, warn};
 
@@ -301,10 +302,13 @@ fn service_config(settings: &ServiceSettings) -> Result<ServiceConfig, ReplyErro
 
 fn persistence(info: &PersistenceInfo) -> Result<Persistence, ReplyError> {
     if let Some(engine) = &info.engine {
-        return Err(refusal(
-            ErrorKind::NoScheduler,
-            format!("persistence engine {engine} is not built in"),
-        ));
+        let why = match engine.parse::<EngineKind>() {
+            Ok(kind) => format!(
+                "persistence engine {kind} looks into packets, and the data path does not pass on what is in them yet"
+            ),
+            Err(error) => error.to_string(),
+        };
+        return Err(refusal(ErrorKind::NoScheduler, why));
     }
     if info.timeout == 0 || info.timeout > MAX_PERSISTENCE {
         return Err(refusal(

@@ -2,14 +2,16 @@
 //!
 //! The libraries meet here and nowhere else. [`plan`] turns a configuration's model into what should be there; [`pools`]
 //! lets health decide who stands in the scheduler's table, and [`edits`] lets operators; [`balance`] lets the data path ask the scheduler;
-//! [`data_path`] runs workers, claim and view; [`app`] is the control loop around them. The binary adds the command line
-//! and [`demo`].
+//! [`data_path`] runs workers, claim and view; [`app`] is the control loop around them. The binary adds the command line,
+//! [`commands`] about files, and [`demo`].
 
+pub mod acted_on;
 pub mod addresses;
 pub mod app;
 pub mod balance;
 pub mod claims;
 pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod control;
 pub mod data_path;

@@ -1,8 +1,10 @@
 //! The program `director`.
 
+use std::io;
 use std::process::ExitCode;
 
 use director::cli::{self, Invocation};
+use director::commands::{STATUS_TROUBLE, compare, format, lint};
 use director::{app, config, demo, logging};
 
 fn main() -> ExitCode {
@@ -19,17 +21,42 @@ fn main() -> ExitCode {
             file,
             config_id,
             json,
-        } => {
-            let checked = if json {
-                config::check_json(&file, config_id.as_deref(), &mut std::io::stdout())
-            } else {
-                config::check(&file, config_id.as_deref(), &mut std::io::stderr())
-            };
-            match checked {
-                Ok(status) => ExitCode::from(status),
-                Err(_) => ExitCode::FAILURE,
+        } => exit(if json {
+            config::check_json(&file, config_id.as_deref(), &mut io::stdout())
+        } else {
+            config::check(&file, config_id.as_deref(), &mut io::stderr())
+        }),
+        Invocation::Format { files, mode } => {
+            let mut worst = 0;
+            for file in files {
+                match format::run(&file, mode, &mut io::stdout(), &mut io::stderr()) {
+                    Ok(status) => worst = worst.max(status),
+                    Err(error) => return exit(Err(error)),
+                }
             }
+            ExitCode::from(worst)
         }
+        Invocation::Lint {
+            file,
+            config_id,
+            json,
+        } => exit(lint::run(
+            &file,
+            config_id.as_deref(),
+            json,
+            &mut io::stdout(),
+        )),
+        Invocation::Plan {
+            old,
+            new,
+            config_id,
+        } => exit(compare::run(
+            &old,
+            &new,
+            config_id.as_deref(),
+            &mut io::stdout(),
+            &mut io::stderr(),
+        )),
         Invocation::Demo { workers } => demo::run(workers),
         Invocation::Run(options) => {
             logging::start(options.log_console, options.log_detail);
@@ -42,4 +69,9 @@ fn main() -> ExitCode {
             }
         }
     }
+}
+
+/// The status of a command. Where nothing can be written there is nobody to tell, but it is no answer either.
+fn exit(outcome: io::Result<u8>) -> ExitCode {
+    ExitCode::from(outcome.unwrap_or(STATUS_TROUBLE))
 }

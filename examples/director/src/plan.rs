@@ -33,7 +33,8 @@ pub struct Plan {
     pub addresses: Vec<PlannedAddress>,
     /// Idle times to set; `None` leaves the present value.
     pub timeouts: PlannedTimeouts,
-    /// What of the configuration has no effect, or another than written; each is said once.
+    /// What of the configuration has another effect than written; each is said once. What has none at all is
+    /// [`acted_on`](crate::acted_on)'s.
     pub remarks: Vec<String>,
 }
 
@@ -133,10 +134,6 @@ impl Plan {
         for server in &config.virtual_servers {
             plan.add_virtual_server(server);
         }
-        if has_notifications(config) {
-            plan.remarks
-                .push("notify scripts, quorum scripts and mail alerts are not run yet".into());
-        }
         plan
     }
 
@@ -161,12 +158,6 @@ impl Plan {
                 scope: address.scope.clone(),
                 broadcast: address.broadcast,
             });
-        }
-        if !instance.routes.is_empty() || !instance.rules.is_empty() {
-            self.remarks.push(format!(
-                "vrrp_instance {}: virtual_routes and virtual_rules are not set yet",
-                instance.name
-            ));
         }
     }
 
@@ -195,6 +186,7 @@ impl Plan {
             .iter()
             .filter_map(|real| self.real_server(server, real))
             .collect();
+        self.remark_unchecked(server);
         let sorry = server.sorry_server.as_ref().and_then(|sorry| {
             let method = self.method(server, sorry.address, sorry.method)?;
             Some((sorry.address, server_config(Weight::ONE, method, 0, 0)))
@@ -223,12 +215,6 @@ impl Plan {
             ));
             SchedulerKind::WeightedLeastConnection
         });
-        if server.persistence_engine.is_some() {
-            self.remarks.push(format!(
-                "virtual_server {}: persistence engines are not built yet, addresses are used",
-                server.service
-            ));
-        }
         ServiceConfig {
             scheduler,
             flags: scheduler_flags(server.flags),
@@ -246,7 +232,7 @@ impl Plan {
         let checks = real
             .checkers
             .iter()
-            .filter(|checker| self.is_built(service, real, checker))
+            .filter(|checker| self.takes(service, real, checker))
             .cloned()
             .map(PlannedCheck)
             .collect();
@@ -286,26 +272,46 @@ impl Plan {
         }
     }
 
-    fn is_built(
-        &mut self,
-        service: &VirtualServer,
-        real: &RealServer,
-        checker: &ConfChecker,
-    ) -> bool {
-        let what = match checker {
-            ConfChecker::TcpCheck(_) => return true,
-            ConfChecker::HttpGet(http) if http.urls.iter().all(|url| url.regex.is_none()) => {
-                return true;
-            }
-            ConfChecker::HttpGet(_) => "HTTP_GET with a regex",
-            ConfChecker::SslGet(_) => "SSL_GET",
-            _ => "this checker",
-        };
-        self.remarks.push(format!(
-            "virtual_server {}: {what} is not built yet, server {} is not checked by it",
-            service.service, real.address
-        ));
-        false
+    fn takes(&mut self, service: &VirtualServer, real: &RealServer, checker: &ConfChecker) -> bool {
+        if is_http_with_regex(checker) {
+            self.remarks.push(format!(
+                "virtual_server {}: HTTP_GET with a regex is not built yet, server {} is not checked by it",
+                service.service, real.address
+            ));
+        }
+        is_built(checker)
+    }
+
+    /// Checks that are not built say nothing against a server.
+    fn remark_unchecked(&mut self, service: &VirtualServer) {
+        let unchecked = service.real_servers.iter().filter(|real| {
+            !matches!(real.method, LvsMethod::Tun(_))
+                && !real.checkers.is_empty()
+                && !real.checkers.iter().any(is_built)
+        });
+        let unchecked: Vec<String> = unchecked.map(|real| real.address.to_string()).collect();
+        if !unchecked.is_empty() {
+            self.remarks.push(format!(
+                "virtual_server {}: no check of these servers is built yet, they count as up: {}",
+                service.service,
+                unchecked.join(", ")
+            ));
+        }
+    }
+}
+
+fn is_built(checker: &ConfChecker) -> bool {
+    match checker {
+        ConfChecker::TcpCheck(_) => true,
+        ConfChecker::HttpGet(_) => !is_http_with_regex(checker),
+        _ => false,
+    }
+}
+
+fn is_http_with_regex(checker: &ConfChecker) -> bool {
+    match checker {
+        ConfChecker::HttpGet(http) => http.urls.iter().any(|url| url.regex.is_some()),
+        _ => false,
     }
 }
 
@@ -430,18 +436,6 @@ fn timing(probe: &Probe) -> Timing {
     }
 }
 
-fn has_notifications(config: &Config) -> bool {
-    let servers = config.virtual_servers.iter().any(|server| {
-        server.quorum_up.is_some()
-            || server.quorum_down.is_some()
-            || server
-                .real_servers
-                .iter()
-                .any(|real| real.notify_up.is_some() || real.notify_down.is_some())
-    });
-    servers || config.global.mail.server.is_some() || !config.scripts.is_empty()
-}
-
 fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
@@ -531,6 +525,21 @@ mod tests {
             plan.remarks
                 .iter()
                 .any(|remark| remark.contains("a GRE tunnel is not built yet, server 10.0.0.2:80"))
+        );
+    }
+
+    #[test]
+    fn servers_without_a_check_that_is_built_are_named_together() {
+        let text = block("NAT", &["10.0.0.1 443", "10.0.0.2 443"])
+            .replace("TCP_CHECK {\nconnect_timeout 2\n}", "PING_CHECK {\n}");
+        let plan = plan(&text);
+        assert_eq!(plan.pools[0].servers.len(), 2);
+        assert_eq!(
+            plan.remarks,
+            [
+                "virtual_server 192.0.2.10:80: no check of these servers is built yet, they count as up: \
+                 10.0.0.1:443, 10.0.0.2:443"
+            ]
         );
     }
 

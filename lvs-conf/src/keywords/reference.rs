@@ -2,9 +2,11 @@
 
 use std::fmt::Write as _;
 
+use crate::lint::Rule;
+
 use super::{Keyword, Place, Shape, Splitting, Status, at};
 
-/// Every keyword of every block as Markdown: arguments, range, default, first release, meaning.
+/// Every keyword of every block as Markdown (arguments, range, default, first release, meaning), and the rules of lint.
 ///
 /// `lvs-conf/REFERENCE.md` is this text.
 pub fn reference() -> String {
@@ -47,6 +49,15 @@ pub fn reference() -> String {
         if !gone.is_empty() {
             let _ = write!(out, "\nNo keywords here: {}.\n", gone.join("; "));
         }
+    }
+    out.push_str(RULES);
+    for rule in Rule::ALL {
+        let _ = writeln!(
+            out,
+            "| `{rule}` | {} | {} |",
+            rule.summary().trim_end_matches('.'),
+            rule.advice()
+        );
     }
     out
 }
@@ -100,6 +111,16 @@ Generated from the table in `src/keywords/table.rs`:
 `<x>` is required, `[x]` optional. BOOL is `on`, `true`, `yes` or `off`, `false`, `no`; an absent one is true. A keyword that is
 given twice takes its last value unless the table says otherwise. *Since* is the first release that knows the keyword: `old`
 is 1.1 or earlier, `unrel` later than 2.4.3.
+";
+
+const RULES: &str = "
+## Rules of `lint`
+
+What keepalived accepts and operators regret. `# lint: allow(RULE, …)` silences rules for the line that it is on or above, as the
+first thing in a block for the block; `# lint: allow-file(RULE, …)` for the file.
+
+| Rule | Fires on | What to do |
+|---|---|---|
 ";
 
 #[cfg(test)]

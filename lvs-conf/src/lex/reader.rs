@@ -436,6 +436,7 @@ fn unterminated(span: Span) -> Diagnostic {
         "the line ends inside double quotes, words from the quote on are ignored",
     )
     .expected("a closing `\"` on the same line")
+    .hint("close the quote before the end of the line, or remove it")
 }
 
 struct Clean {

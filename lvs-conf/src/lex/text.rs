@@ -24,7 +24,9 @@ impl Text {
 
     /// Bytes as text; what is not UTF-8 becomes replacement characters.
     pub fn from_bytes(bytes: &[u8]) -> Self {
-        if bytes.len() <= SHORT && std::str::from_utf8(bytes).is_ok() {
+        // Nearly every word is ASCII, which this finds out without a branch for each byte.
+        let is_ascii = |bytes: &[u8]| bytes.iter().fold(0, |all, byte| all | byte).is_ascii();
+        if bytes.len() <= SHORT && (is_ascii(bytes) || std::str::from_utf8(bytes).is_ok()) {
             let mut short = [0; SHORT];
             short[..bytes.len()].copy_from_slice(bytes);
             return Self(Repr::Short {

@@ -43,7 +43,8 @@ impl Context<'_> {
                     word.span,
                     format!("`{}` is not a number for `{what}`", word.text),
                 )
-                .expected("decimal digits"),
+                .expected("decimal digits")
+                .hint(number_hint(&word.text)),
             );
             return None;
         }
@@ -180,11 +181,13 @@ impl Context<'_> {
                         format!("`{}` is not a number for `{what}`", word.text),
                     )
                 };
-                self.push(
-                    Diagnostic::new(code, Consequence::Ignore, word.span, text)
-                        .expected(format!("a number such as `3` or `0.25`, {range}"))
-                        .also(Code::InvalidValue),
-                );
+                let mut diagnostic = Diagnostic::new(code, Consequence::Ignore, word.span, text)
+                    .expected(format!("a number such as `3` or `0.25`, {range}"))
+                    .also(Code::InvalidValue);
+                if code == Code::InvalidNumber {
+                    diagnostic = diagnostic.hint(number_hint(&word.text));
+                }
+                self.push(diagnostic);
                 return None;
             };
             if !exact {
@@ -484,6 +487,30 @@ pub(super) fn hex(text: &str) -> Option<Vec<u8>> {
             .map(|pair| pair[0] * 16 + pair[1])
             .collect(),
     )
+}
+
+/// What to write instead of a word that should be a number.
+pub(super) fn number_hint(text: &str) -> String {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let mut repaired = text.replace(['O', 'o'], "0");
+    repaired = repaired.replace(['l', 'I'], "1");
+    if is_number(&repaired) {
+        return format!("did you mean `{repaired}`?");
+    }
+    let digits = text.trim_end_matches(|c: char| c.is_alphabetic() || c == '%');
+    if is_number(digits) {
+        return format!("write `{digits}`, without unit");
+    }
+    if text.starts_with("0x") {
+        return "write it in decimal".to_owned();
+    }
+    if text.contains(['.', ',']) {
+        return "write a whole number".to_owned();
+    }
+    if text.contains('$') {
+        return "define the parameter before this line, or write the number".to_owned();
+    }
+    "write a number such as `1`, or remove the line".to_owned()
 }
 
 /// Seconds with up to six decimals.

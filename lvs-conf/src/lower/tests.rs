@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::diag::Code;
+use crate::diag::{Code, Consequence};
 use crate::files::NoFiles;
 use crate::load::{Loaded, load};
 use crate::model::*;
@@ -505,4 +505,130 @@ fn equal_texts_in_other_places_give_equal_models() {
         read(text).config,
         read(&format!("\n# moved\n{text}")).config
     );
+}
+
+/// Code, consequence and line of everything that is found.
+fn found(text: &str) -> (Config, Vec<(Code, Consequence, u32)>) {
+    let mut sources = SourceMap::new();
+    let main = sources.add("k.conf", text);
+    let loaded = load(&mut sources, main, &NoFiles, &Options::default());
+    let found = loaded.diagnostics.iter();
+    let found = found.map(|d| (d.code, d.consequence, sources.position(d.span).line));
+    (loaded.config, found.collect())
+}
+
+fn router(settings: &str) -> String {
+    format!(
+        "vrrp_instance a {{\ninterface eth0\nvirtual_router_id 5\n{settings}\nvirtual_ipaddress {{\n10.0.0.1\n}}\n}}\n"
+    )
+}
+
+#[test]
+fn addresses_that_do_not_fit_an_advertisement_are_excluded() {
+    let many = "virtual_ipaddress {\n~SEQ(i, 1, 255) 10.0.1.$i\n}";
+    let (config, list) = found(&router(many));
+    let instance = &config.instances[0];
+    assert_eq!(instance.virtual_addresses.len(), 255);
+    assert_eq!(
+        instance.excluded_addresses[0].address.to_string(),
+        "10.0.0.1"
+    );
+    assert_eq!(list, [(Code::TooManyVips, Consequence::Adjust, 1)]);
+}
+
+#[test]
+fn an_address_is_advertised_or_excluded_not_both() {
+    let text = router("virtual_ipaddress_excluded {\n10.0.0.1 dev eth0\n10.0.0.1 dev eth1\n}");
+    let (config, list) = found(&text);
+    assert_eq!(
+        list,
+        [
+            (Code::NoVip, Consequence::Warn, 1),
+            (Code::VipAddressInvalid, Consequence::Drop, 9),
+        ]
+    );
+    assert_eq!(config.instances[0].excluded_addresses.len(), 2);
+}
+
+#[test]
+fn two_instances_do_not_share_a_vmac_interface() {
+    let one = router("use_vmac vrrp5");
+    let other = one.replace("a {", "b {").replace("id 5", "id 6");
+    let (_, list) = found(&format!("{one}{other}"));
+    assert_eq!(list, [(Code::ConfigFault, Consequence::Warn, 9)]);
+    assert_eq!(
+        found(&format!("{one}{}", other.replace("vrrp5", "vrrp6"))).1,
+        []
+    );
+}
+
+#[test]
+fn an_ipv4_ipvlan_needs_an_address() {
+    assert_eq!(
+        found(&router("use_ipvlan")).1,
+        [(Code::ConfigFault, Consequence::Warn, 1)]
+    );
+    assert_eq!(found(&router("use_ipvlan 10.0.0.9/24")).1, []);
+}
+
+#[test]
+fn advertisements_over_ipv6_stay_on_the_link() {
+    let text =
+        |group: &str| router(&format!("mcast_dst_ip {group}")).replace("10.0.0.1", "fe80::1");
+    let (config, list) = found(&text("ff05::12"));
+    assert_eq!(list, [(Code::InvalidValue, Consequence::Ignore, 4)]);
+    assert_eq!(config.instances[0].group, None);
+    let (config, list) = found(&text("ff02::99"));
+    assert_eq!(list, []);
+    assert!(config.instances[0].group.is_some());
+}
+
+#[test]
+fn an_interface_counts_as_down_before_the_backups_take_over() {
+    let text = format!(
+        "interface_up_down_delays {{\neth1 9\neth0 2\n}}\n{}",
+        router("")
+    );
+    let (config, list) = found(&text);
+    assert_eq!(list, [(Code::NumberOutOfRange, Consequence::Log, 3)]);
+    let delays: Vec<_> = config
+        .interface_delays
+        .iter()
+        .map(|d| d.down.as_millis())
+        .collect();
+    assert_eq!(delays, [9000, 1999]);
+}
+
+#[test]
+fn what_the_original_only_logs_is_information() {
+    let text = format!(
+        "global_defs {{\nvrrp_iptables\nnftables\n}}\ntrack_group g {{\ngroup {{\na\nnobody\n}}\n}}\n{}",
+        router("")
+    );
+    let (config, list) = found(&text);
+    assert_eq!(
+        list,
+        [
+            (Code::InvalidValue, Consequence::Log, 2),
+            (Code::TrackGroupUndefined, Consequence::Log, 8),
+        ]
+    );
+    assert_eq!(config.track_groups[0].members, ["a"]);
+}
+
+#[test]
+fn words_that_are_no_numbers_are_told_how_to_become_one() {
+    for (word, hint) in [
+        ("1O0", "did you mean `100`?"),
+        ("5s", "write `5`, without unit"),
+        ("0x10", "write it in decimal"),
+        ("1.5", "write a whole number"),
+        ("high", "write a number such as `1`, or remove the line"),
+    ] {
+        let mut sources = SourceMap::new();
+        let main = sources.add("k.conf", router(&format!("priority {word}")));
+        let loaded = load(&mut sources, main, &NoFiles, &Options::default());
+        let found = loaded.diagnostics.iter().find(|d| d.hint.is_some());
+        assert_eq!(found.unwrap().hint.as_deref(), Some(hint), "{word}");
+    }
 }

@@ -15,6 +15,7 @@ use crate::settings::{Settings as _, settings};
 use crate::source::Span;
 use crate::tree::{Statement, Tree, ValueLine};
 
+mod after;
 mod group;
 mod hmac;
 mod instance;
@@ -87,6 +88,7 @@ pub(super) fn read(cx: &mut Context, tree: &Tree, config: &mut Config) {
             Err(Refused) => {}
         }
     }
+    after::settle(cx, tree, config, &heads);
     track_groups(config);
 }
 

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipvsadm::protocol::{
-    ConnectionInfo, CountersInfo, DestinationInfo, Family, Granularity, Method, PersistenceInfo,
-    ServiceAddress, ServiceInfo, ServicesInfo, TimeoutsInfo, TunnelInfo,
+    ConnectionInfo, CountersInfo, DestinationInfo, EngineInfo, Family, Granularity, Method,
+    PersistenceInfo, RatesInfo, ServiceAddress, ServiceInfo, ServicesInfo, TimeoutsInfo,
+    TunnelInfo,
 };
 use lvs_sched::{
-    self as sched, ConnectionInfo as Connection, ForwardMethod, RealServer, ServiceKey, Stats,
-    TemplateInfo, TemplateTarget,
+    self as sched, ConnectionInfo as Connection, ForwardMethod, Rates, RealServer, ServiceKey,
+    Stats, TemplateInfo, TemplateTarget,
 };
 
 /// All virtual services in the order of their keys, each with its real servers, newest first as the kernel lists them.
@@ -25,7 +26,10 @@ pub fn services(
         services: scheduler
             .services()
             .iter()
-            .filter_map(|each| service(each, &tunnel))
+            .filter_map(|each| {
+                let engine = scheduler.engine(&each.key()?);
+                service(each, engine.map(|engine| engine.name()), &tunnel)
+            })
             .collect(),
     }
 }
@@ -67,12 +71,16 @@ pub fn template(now: Instant, template: &TemplateInfo) -> ConnectionInfo {
         destination: template.destination,
         state: if template.assured { "ASSURED" } else { "NONE" }.into(),
         expires: template.deadline.saturating_duration_since(now).as_secs(),
-        engine: None,
+        engine: template.engine.as_ref().map(|(name, data)| EngineInfo {
+            name: (*name).to_owned(),
+            data: String::from_utf8_lossy(data).into_owned(),
+        }),
     }
 }
 
 fn service(
     service: &Arc<sched::VirtualService>,
+    engine: Option<&str>,
     tunnel: impl Fn(&ServiceKey, SocketAddr) -> Option<TunnelInfo>,
 ) -> Option<ServiceInfo> {
     let key = service.key()?;
@@ -102,11 +110,11 @@ fn service(
                 sched::Granularity::Mask(mask) => Granularity::Netmask(mask),
                 sched::Granularity::Prefix(length) => Granularity::Prefix(length),
             },
-            engine: None,
+            engine: engine.map(str::to_owned),
         }),
         one_packet: config.one_packet,
         stats: counters(service.stats()),
-        rates: ipvsadm::protocol::RatesInfo::default(),
+        rates: rates(service.rates()),
         destinations: service
             .servers()
             .iter()
@@ -136,7 +144,7 @@ fn destination(server: &RealServer, tunnel: Option<TunnelInfo>) -> DestinationIn
         lower: config.lower_threshold,
         tunnel: tunnel.filter(|_| server.method() == ForwardMethod::Tunnel),
         stats: counters(server.stats()),
-        rates: ipvsadm::protocol::RatesInfo::default(),
+        rates: rates(server.rates()),
     }
 }
 
@@ -147,6 +155,16 @@ fn counters(stats: Stats) -> CountersInfo {
         outpkts: stats.out_packets,
         inbytes: stats.in_bytes,
         outbytes: stats.out_bytes,
+    }
+}
+
+fn rates(rates: Rates) -> RatesInfo {
+    RatesInfo {
+        cps: rates.connections,
+        inpps: rates.in_packets,
+        outpps: rates.out_packets,
+        inbps: rates.in_bytes,
+        outbps: rates.out_bytes,
     }
 }
 

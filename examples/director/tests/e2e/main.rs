@@ -13,6 +13,7 @@ mod generated;
 mod life;
 mod stage;
 mod surroundings;
+mod telling;
 mod tunnels;
 
 use libtest_mimic::{Arguments, Trial};
@@ -29,6 +30,7 @@ fn main() {
             trials.extend(life::trials());
             trials.extend(surroundings::trials());
             trials.extend(editing::trials());
+            trials.extend(telling::trials());
         }
         Err(error) => println!("skipped: end-to-end tests need network namespaces: {error}"),
     }

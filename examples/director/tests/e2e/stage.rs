@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -319,6 +319,16 @@ impl Director {
         (status, text(output), text(errors))
     }
 
+    /// Runs another `director` to its end in the namespace of this one: exit status, output, errors.
+    pub(crate) fn beside(&self, arguments: &[&str]) -> (i32, String, String) {
+        let mut command = self
+            .namespace
+            .command(env!("CARGO_BIN_EXE_director"))
+            .unwrap();
+        command.args(arguments).env_remove("LVS_SOCKET");
+        texts(command.stdin(Stdio::null()).output().unwrap())
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(
             Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap(),
@@ -380,18 +390,23 @@ impl Drop for Director {
 
 /// Runs the program to its end; exit status and standard error.
 pub(crate) fn director(arguments: &[&str]) -> (i32, String) {
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_director"))
+    let (status, _, errors) = director_texts(arguments);
+    (status, errors)
+}
+
+/// Runs the program to its end: exit status, output, errors.
+pub(crate) fn director_texts(arguments: &[&str]) -> (i32, String, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_director"))
         .args(arguments)
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut errors = String::new();
-    child
-        .stderr
-        .take()
-        .unwrap()
-        .read_to_string(&mut errors)
-        .unwrap();
-    (child.wait().unwrap().code().unwrap(), errors)
+        .stdin(Stdio::null())
+        .output();
+    texts(output.unwrap())
+}
+
+fn texts(output: Output) -> (i32, String, String) {
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
 }

@@ -1,6 +1,9 @@
 //! One `vrrp_instance`: what was written, then what becomes of it.
 
 use super::*;
+use crate::lower::scalar::number_hint;
+
+use std::net::IpAddr;
 
 mod checks;
 
@@ -363,6 +366,19 @@ impl Draft {
                         span,
                         "`mcast_dst_ip` needs a multicast address",
                     );
+                } else if let Some(IpAddr::V6(group)) = group
+                    && group.octets()[1] & 0xf != LINK_LOCAL
+                {
+                    cx.push(
+                        Diagnostic::new(
+                            Code::InvalidValue,
+                            Consequence::Ignore,
+                            span,
+                            "advertisements over IPv6 stay on the link, this group reaches further",
+                        )
+                        .expected("a group in ff02::/16")
+                        .hint("`ff02::12` is the standard's"),
+                    );
                 } else if let Some(group) = group
                     && self.takes_family(cx, Family::of(group), span)
                 {
@@ -380,14 +396,14 @@ impl Draft {
                     if let Some(vip) = address::read(cx, line, &address::Place::Instance)
                         && self.takes_family(cx, Family::of(vip.address), line.words[0].span)
                     {
-                        push_vip(cx, &mut self.instance.virtual_addresses, vip, line);
+                        self.push_vip(cx, vip, line, false);
                     }
                 }
             }
             "virtual_ipaddress_excluded" => {
                 for line in statement.values() {
                     if let Some(vip) = address::read(cx, line, &address::Place::Instance) {
-                        push_vip(cx, &mut self.instance.excluded_addresses, vip, line);
+                        self.push_vip(cx, vip, line, true);
                     }
                 }
             }
@@ -404,6 +420,48 @@ impl Draft {
             _ => return false,
         }
         true
+    }
+
+    /// Newer releases take an address once on an interface, in whichever of the two lists it comes first.
+    fn push_vip(
+        &mut self,
+        cx: &mut Context,
+        vip: VirtualAddress,
+        line: &ValueLine,
+        excluded: bool,
+    ) {
+        let instance = &mut self.instance;
+        let own = instance.interface.as_ref();
+        let dev = vip.interface.as_ref().or(own);
+        let same = |old: &VirtualAddress| {
+            old.address == vip.address && old.interface.as_ref().or(own) == dev
+        };
+        let (list, other) = if excluded {
+            (&instance.excluded_addresses, &instance.virtual_addresses)
+        } else {
+            (&instance.virtual_addresses, &instance.excluded_addresses)
+        };
+        let twice = list.iter().any(same);
+        if (twice || other.iter().any(same)) && cx.dialect != Dialect::V2_2_7 {
+            let what = if twice {
+                "is listed twice"
+            } else {
+                "is both excluded and advertised, the second is left out"
+            };
+            cx.push(
+                Diagnostic::new(
+                    Code::VipAddressInvalid,
+                    Consequence::Drop,
+                    line.words[0].span,
+                    format!("address `{}` {what}", vip.address),
+                )
+                .hint("remove one of the two lines"),
+            );
+        } else if excluded {
+            instance.excluded_addresses.push(vip);
+        } else {
+            instance.virtual_addresses.push(vip);
+        }
     }
 
     fn peer(&mut self, cx: &mut Context, line: &ValueLine) {
@@ -494,41 +552,23 @@ fn ranged(
     let value = digits.parse::<u8>().ok().filter(|v| *v > 0);
     if value.is_none() {
         let number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-        cx.push(
-            Diagnostic::new(
-                code,
-                consequence,
-                word.span,
-                format!("`{}` cannot be the {}", word.text, statement.keyword.text),
-            )
-            .expected("1 to 255")
-            .also(if number {
-                Code::NumberOutOfRange
-            } else {
-                Code::InvalidNumber
-            }),
-        );
+        let diagnostic = Diagnostic::new(
+            code,
+            consequence,
+            word.span,
+            format!("`{}` cannot be the {}", word.text, statement.keyword.text),
+        )
+        .expected("1 to 255");
+        cx.push(if number {
+            diagnostic.also(Code::NumberOutOfRange)
+        } else {
+            diagnostic
+                .also(Code::InvalidNumber)
+                .hint(number_hint(&word.text))
+        });
     }
     value
 }
 
-fn push_vip(
-    cx: &mut Context,
-    list: &mut Vec<VirtualAddress>,
-    vip: VirtualAddress,
-    line: &ValueLine,
-) {
-    let twice = list
-        .iter()
-        .any(|old| old.address == vip.address && old.interface == vip.interface);
-    if twice && cx.dialect != Dialect::V2_2_7 {
-        cx.report(
-            Code::VipAddressInvalid,
-            Consequence::Drop,
-            line.words[0].span,
-            format!("address `{}` is listed twice", vip.address),
-        );
-    } else {
-        list.push(vip);
-    }
-}
+/// Scope of an IPv6 group.
+const LINK_LOCAL: u8 = 2;

@@ -74,6 +74,7 @@ impl Draft {
         self.state_and_priority(cx);
         self.unicast(cx);
         self.own_interface(cx);
+        self.too_many_addresses(cx);
         if !self.has_vips(cx) {
             return Err(Refused);
         }
@@ -211,6 +212,17 @@ impl Draft {
                 "`promote_secondaries` has no meaning with a VMAC",
             );
         }
+        if self.instance.family == Family::Inet
+            && let Some(vmac) = &self.instance.vmac
+            && matches!(vmac.kind, VmacKind::Ipvlan { address: None, .. })
+        {
+            self.complain(
+                cx,
+                Code::ConfigFault,
+                Consequence::Warn,
+                "it stays in fault: an IPv4 ipvlan needs an address, as in `use_ipvlan 192.0.2.1/24`",
+            );
+        }
         self.instance.track_src_ip &= self.instance.source.is_some();
         if self.instance.vmac.is_some() && !self.instance.vmac_addr {
             let own = self.instance.interface.clone();
@@ -236,6 +248,29 @@ impl Draft {
                 );
             }
         }
+    }
+
+    /// The packet counts addresses in one byte. How many fit a smaller interface is not known here.
+    fn too_many_addresses(&mut self, cx: &mut Context) {
+        let instance = &mut self.instance;
+        if instance.virtual_addresses.len() <= MAX_VIPS {
+            return;
+        }
+        let surplus = instance.virtual_addresses.split_off(MAX_VIPS);
+        let count = surplus.len();
+        instance.excluded_addresses.splice(0..0, surplus);
+        cx.push(
+            Diagnostic::new(
+                Code::TooManyVips,
+                Consequence::Adjust,
+                self.head,
+                format!(
+                    "instance `{}`: an advertisement has room for {MAX_VIPS} addresses, the last {count} are not advertised",
+                    self.instance.name
+                ),
+            )
+            .hint("move them to `virtual_ipaddress_excluded`"),
+        );
     }
 
     fn has_vips(&mut self, cx: &mut Context) -> bool {
@@ -679,3 +714,5 @@ impl Draft {
         }
     }
 }
+
+const MAX_VIPS: usize = 255;

@@ -1,0 +1,285 @@
+//! Which keywords of a configuration the director acts on: what it reads and leaves without effect is said once.
+//!
+//! The table stands beside what [`plan`](crate::plan) does with the model and changes with it.
+
+use std::collections::HashSet;
+
+use lvs_conf::Tree;
+use lvs_conf::keywords::{Place, Shape};
+use lvs_conf::tree::Statement;
+
+/// What of a configuration has no effect, by block, in the order of the text.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NoEffect {
+    blocks: Vec<(&'static str, Vec<&'static str>)>,
+}
+
+impl NoEffect {
+    /// Of this configuration. A block without effect stands for everything in it.
+    pub fn of(tree: &Tree) -> Self {
+        let mut found = Self::default();
+        let mut seen = HashSet::new();
+        found.visit(&mut seen, Place::Top, &tree.statements);
+        found
+    }
+
+    /// Everything has an effect.
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
+    fn visit(
+        &mut self,
+        seen: &mut HashSet<(&'static str, &'static str)>,
+        place: Place,
+        statements: &[Statement],
+    ) {
+        for statement in statements {
+            let keyword = statement.spec.canonical();
+            if is_acted_on(place, keyword) {
+                if let Shape::Block(inside) = statement.spec.shape {
+                    self.visit(seen, inside, statement.statements());
+                }
+            } else if seen.insert((place.name(), statement.spec.name)) {
+                self.add(place.name(), statement.spec.name);
+            }
+        }
+    }
+
+    fn add(&mut self, block: &'static str, keyword: &'static str) {
+        match self.blocks.iter_mut().find(|(name, _)| *name == block) {
+            Some((_, keywords)) => keywords.push(keyword),
+            None => self.blocks.push((block, vec![keyword])),
+        }
+    }
+}
+
+impl std::fmt::Display for NoEffect {
+    /// `block: keyword, keyword; block: keyword`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (at, (block, keywords)) in self.blocks.iter().enumerate() {
+            let separator = if at == 0 { "" } else { "; " };
+            write!(f, "{separator}{block}: {}", keywords.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the director acts on a keyword, in its current spelling, at this place.
+pub fn is_acted_on(place: Place, keyword: &str) -> bool {
+    ACTED_ON
+        .iter()
+        .any(|(places, keywords)| places.contains(&place) && keywords.contains(&keyword))
+}
+
+const ACTED_ON: &[(&[Place], &[&str])] = &[
+    (
+        &[Place::Top],
+        &["global_defs", "vrrp_instance", "virtual_server"],
+    ),
+    (
+        &[Place::GlobalDefs],
+        &[
+            "lvs_timeouts",
+            "checker_log_all_failures",
+            "dynamic_interfaces",
+            "include_check",
+            // The table is empty at the start and gone at the end in any case.
+            "lvs_flush",
+            "lvs_flush_on_stop",
+        ],
+    ),
+    (
+        &[Place::Instance],
+        &[
+            "interface",
+            "virtual_ipaddress",
+            "virtual_ipaddress_excluded",
+        ],
+    ),
+    (
+        &[Place::VirtualServer],
+        &[
+            "lb_algo",
+            "lvs_method",
+            "protocol",
+            "persistence_timeout",
+            "persistence_granularity",
+            "ops",
+            "flag-1",
+            "flag-2",
+            "flag-3",
+            "sh-port",
+            "sh-fallback",
+            "mh-port",
+            "mh-fallback",
+            // Nobody acts on it, and nobody expects it.
+            "hashed",
+            "delay_loop",
+            "retry",
+            "delay_before_retry",
+            "warmup",
+            "connect_timeout",
+            "inhibit_on_failure",
+            "weight",
+            "alpha",
+            "quorum",
+            "hysteresis",
+            "virtualhost",
+            "sorry_server",
+            "sorry_server_inhibit",
+            "sorry_server_lvs_method",
+            "real_server",
+        ],
+    ),
+    (
+        &[Place::RealServer],
+        &[
+            "weight",
+            "lvs_method",
+            "inhibit_on_failure",
+            "alpha",
+            "delay_loop",
+            "retry",
+            "delay_before_retry",
+            "warmup",
+            "connect_timeout",
+            "virtualhost",
+            "uthreshold",
+            "lthreshold",
+            "TCP_CHECK",
+            "HTTP_GET",
+        ],
+    ),
+    (
+        &[Place::TcpCheck, Place::HttpGet],
+        &[
+            "connect_ip",
+            "connect_port",
+            "bindto",
+            "bind_port",
+            "bind_if",
+            "connect_timeout",
+            "fwmark",
+            "retry",
+            "delay_before_retry",
+            "warmup",
+            "delay_loop",
+            "alpha",
+            "log_all_failures",
+        ],
+    ),
+    (
+        &[Place::HttpGet],
+        &[
+            "nb_get_retry",
+            "virtualhost",
+            "http_protocol",
+            "fast_recovery",
+            "url",
+        ],
+    ),
+    (
+        &[Place::HttpUrl],
+        &["path", "virtualhost", "digest", "status_code"],
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use lvs_conf::{NoFiles, Options, SourceMap, keywords, load};
+
+    use super::*;
+
+    fn no_effect(text: &str) -> String {
+        let mut sources = SourceMap::new();
+        let main = sources.add("k.conf", text);
+        let loaded = load(&mut sources, main, &NoFiles, &Options::default());
+        NoEffect::of(&loaded.tree).to_string()
+    }
+
+    #[test]
+    fn every_name_of_the_table_is_a_keyword_there_in_its_current_spelling() {
+        for (places, names) in ACTED_ON {
+            for (place, name) in places
+                .iter()
+                .flat_map(|place| names.iter().map(move |name| (*place, *name)))
+            {
+                let row = keywords::find(place, name);
+                assert!(
+                    row.is_some_and(|row| row.canonical() == name),
+                    "{name} in {place}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn keywords_without_effect_are_named_once_and_by_block() {
+        let text = "\
+global_defs {
+    router_id A
+    smtp_server 192.0.2.1
+    lvs_timeouts tcp 900
+}
+vrrp_script up {
+    script /bin/true
+}
+vrrp_instance a {
+    interface eth0
+    virtual_router_id 1
+    priority 100
+    authentication {
+        auth_type PASS
+        auth_pass secret
+    }
+    virtual_ipaddress {
+        192.0.2.10
+    }
+}
+vrrp_instance b {
+    interface eth0
+    virtual_router_id 2
+    virtual_ipaddress {
+        192.0.2.11
+    }
+}
+virtual_server 192.0.2.10 80 {
+    lvs_sched rr
+    lb_kind NAT
+    protocol TCP
+    omega
+    real_server 10.0.0.1 80 {
+        HTTP_GET {
+            nb_get_retry 3
+            url {
+                path /
+                regex ok
+            }
+        }
+        notify_up /bin/true
+    }
+    real_server 10.0.0.2 443 {
+        SSL_GET {
+            url {
+                path /
+            }
+        }
+    }
+}
+";
+        assert_eq!(
+            no_effect(text),
+            "global_defs: router_id, smtp_server; top level: vrrp_script; \
+             vrrp_instance: virtual_router_id, priority, authentication; virtual_server: omega; \
+             url: regex; real_server: notify_up, SSL_GET"
+        );
+    }
+
+    #[test]
+    fn a_plain_virtual_server_has_nothing_without_effect() {
+        let text = "virtual_server 192.0.2.10 80 {\n lb_algo wlc\n lb_kind DR\n protocol TCP\n delay_loop 5\n \
+                    real_server 10.0.0.1 80 {\n weight 2\n TCP_CHECK {\n connect_timeout 3\n }\n }\n}\n";
+        assert_eq!(no_effect(text), "");
+    }
+}
