@@ -71,7 +71,7 @@
 //! |---|---|---|---|
 //! | connections differ in length (the default) | `wlc`; `lc` ignores weights | open connections per weight | O(log n), lock |
 //! | … and few, long ones: look at active ones only | `sed`; `nq` fills idle servers first | active + 1 per weight | O(log n), lock |
-//! | connections are short and alike | `rr`, `wrr` | turn | O(1), no lock |
+//! | connections are short and alike | `rr`, `wrr` | turn | O(1) and what it passes over, no lock |
 //! | a client shall keep its server, and directors shall agree | `maglev` | client's address | O(1), no lock |
 //! | … as the kernel does it | `mh`; `sh` moves nearly all clients when servers change | client's address | O(1), no lock |
 //! | caches: a destination shall keep its server | `lblc`; `lblcr` spreads hot ones; `dh` without memory | destination | O(log n), lock |
@@ -108,7 +108,11 @@
 //!
 //! A packet of a known connection: one hash, one lookup, one cache line of entry, and its server's
 //! counters; no lock, no allocation. A new connection takes its service's lock for the pick unless
-//! the scheduler needs none and no server has a threshold; with persistence, one template shard's. Timers are never scanned.
+//! the scheduler needs none and no server has a threshold; with persistence, one template shard's.
+//!
+//! No call does much at once, however large the table is: it grows in pieces of which none is moved
+//! again, and a call ends the connections that are due and looks at a few dozen other timers at most.
+//! Who lets [`Worker::poll_timeout`] pass without a call pays for what piled up at the next one.
 
 mod conn;
 mod defence;

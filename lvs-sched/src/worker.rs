@@ -209,7 +209,8 @@ impl Worker {
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout); `None` means never. May be earlier
-    /// than the first end, never later.
+    /// than the first end, never later: timers of a large table are sorted ahead of time, a few in
+    /// each call.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let mut next = self.v4.next().min(self.v6.next()).min(self.chores.next);
         let sweeps = self.director.sweeps.load(Ordering::Relaxed) != self.chores.sweeps;

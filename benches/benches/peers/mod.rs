@@ -22,12 +22,16 @@ pub(crate) fn bench(c: &mut Criterion) {
         let addrs: Vec<SocketAddr> = (0..size).map(server).collect();
         let mut clients = Clients::new();
 
-        let table = maglev::Maglev::new(addrs.clone());
-        group.bench_function(BenchmarkId::new("maglev", size), |b| {
-            b.iter(|| black_box(table.get(&clients.next())));
-        });
+        // It keeps each server's whole permutation: 80 GB for ten thousand.
+        if size <= 1_000 {
+            let table = maglev::Maglev::new(addrs.clone());
+            group.bench_function(BenchmarkId::new("maglev", size), |b| {
+                b.iter(|| black_box(table.get(&clients.next())));
+            });
+        }
         let mut ring = hashring::HashRing::new();
-        addrs.iter().for_each(|addr| ring.add(*addr));
+        // One by one it sorts the ring each time: minutes for ten thousand.
+        ring.batch_add(addrs.clone());
         group.bench_function(BenchmarkId::new("hashring", size), |b| {
             b.iter(|| black_box(ring.get(&clients.next())));
         });

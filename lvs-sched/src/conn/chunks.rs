@@ -1,19 +1,20 @@
 //! A vector that grows without moving anything.
 //!
 //! Growing a `Vec` of ten million entries copies half a gigabyte in one insert. Here only a new
-//! chunk is reserved, and its pages come one by one as they are written.
+//! chunk is reserved, and its pages come one by one as they are written. The list of chunks is in
+//! parts too: copying it would take as long as hundreds of inserts.
 
 /// The vector.
 #[derive(Debug)]
 pub(crate) struct Chunks<T> {
-    chunks: Vec<Vec<T>>,
+    parts: Vec<Vec<Vec<T>>>,
     len: u32,
 }
 
 impl<T> Default for Chunks<T> {
     fn default() -> Self {
         Self {
-            chunks: Vec::new(),
+            parts: Vec::new(),
             len: 0,
         }
     }
@@ -25,40 +26,46 @@ impl<T> Chunks<T> {
     }
 
     pub(crate) fn get(&self, id: u32) -> Option<&T> {
-        self.chunks
-            .get(id as usize / CHUNK)?
-            .get(id as usize % CHUNK)
+        let (part, chunk, place) = split(id);
+        self.parts.get(part)?.get(chunk)?.get(place)
     }
 
     pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut T> {
-        self.chunks
-            .get_mut(id as usize / CHUNK)?
-            .get_mut(id as usize % CHUNK)
+        let (part, chunk, place) = split(id);
+        self.parts.get_mut(part)?.get_mut(chunk)?.get_mut(place)
     }
 
     pub(crate) fn push(&mut self, value: T) -> u32 {
         let id = self.len;
-        match self.chunks.last_mut() {
-            Some(chunk) if chunk.len() < CHUNK => {
-                // The first chunk grows as any vector, so that a small table stays small.
-                chunk.push(value);
-            }
-            last => {
-                let mut chunk = Vec::with_capacity(if last.is_some() { CHUNK } else { 4 });
-                chunk.push(value);
-                self.chunks.push(chunk);
-            }
+        let (part, _, place) = split(id);
+        if part == self.parts.len() {
+            self.parts.push(Vec::new());
+        }
+        let chunks = &mut self.parts[part];
+        if place == 0 {
+            // The first chunk grows as any vector, so that a small table stays small.
+            chunks.push(Vec::with_capacity(if id == 0 { 4 } else { CHUNK }));
+        }
+        if let Some(chunk) = chunks.last_mut() {
+            chunk.push(value);
         }
         self.len += 1;
         id
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.chunks.iter().flatten()
+        self.parts.iter().flatten().flatten()
     }
 }
 
+/// The part, the chunk in it, and the place in that.
+fn split(id: u32) -> (usize, usize, usize) {
+    let id = id as usize;
+    (id / CHUNK / PART, id / CHUNK % PART, id % CHUNK)
+}
+
 const CHUNK: usize = 4096;
+const PART: usize = 512;
 
 /// A slab over such a vector: freed places are used again, the last one first.
 #[derive(Debug)]

@@ -8,12 +8,14 @@
 //! full segment is split in two by the next bit (extendible hashing), so no insert ever moves more
 //! than one segment of 16 KiB, however large the index is.
 
+use super::chunks::Chunks;
+
 /// The index.
 #[derive(Debug)]
 pub(crate) struct Index {
     /// 2^`depth` numbers of segments, by the high bits of a hash.
     directory: Vec<u32>,
-    segments: Vec<Segment>,
+    segments: Chunks<Segment>,
     depth: u32,
     len: usize,
 }
@@ -29,9 +31,11 @@ struct Segment {
 
 impl Default for Index {
     fn default() -> Self {
+        let mut segments = Chunks::default();
+        segments.push(Segment::new(16, 0));
         Self {
             directory: vec![0],
-            segments: vec![Segment::new(16, 0)],
+            segments,
             depth: 0,
             len: 0,
         }
@@ -46,58 +50,72 @@ impl Index {
 
     /// The id with this hash for which `equal` holds.
     pub(crate) fn find(&self, hash: u32, equal: impl Fn(u32) -> bool) -> Option<u32> {
-        self.segments[self.segment(hash)].find(hash, equal)
+        self.segment(self.number(hash)).find(hash, equal)
     }
 
     /// Reads where a search for `hash` will begin, and the id there if its hash fits. A search
     /// later finds the line in the cache.
     pub(crate) fn touch(&self, hash: u32) -> Option<u32> {
-        let segment = &self.segments[self.segment(hash)];
+        let segment = self.segment(self.number(hash));
         let slot = segment.slots[segment.home(hash)];
         ((slot >> 32) as u32 == hash && slot != 0).then(|| id_of(slot))
     }
 
     /// Adds an id whose key is not in the index.
     pub(crate) fn insert(&mut self, hash: u32, id: u32) {
-        let mut number = self.segment(hash);
-        while self.segments[number].is_full() {
+        let mut number = self.number(hash);
+        while self.segment(number).is_full() {
             self.grow(number);
-            number = self.segment(hash);
+            number = self.number(hash);
         }
-        self.segments[number].put(slot(hash, id));
-        self.segments[number].len += 1;
+        let segment = self.segment_mut(number);
+        segment.put(slot(hash, id));
+        segment.len += 1;
         self.len += 1;
     }
 
     /// Lets the key of `old` lead to `new`.
     pub(crate) fn replace(&mut self, hash: u32, old: u32, new: u32) {
-        let number = self.segment(hash);
-        let segment = &mut self.segments[number];
+        let segment = self.segment_mut(self.number(hash));
         if let Some(position) = segment.position(hash, old) {
             segment.slots[position] = slot(hash, new);
         }
     }
 
     pub(crate) fn remove(&mut self, hash: u32, id: u32) {
-        let number = self.segment(hash);
-        if self.segments[number].remove(hash, id) {
+        if self.segment_mut(self.number(hash)).remove(hash, id) {
             self.len -= 1;
         }
     }
 
-    fn segment(&self, hash: u32) -> usize {
+    /// The number of a hash's segment.
+    fn number(&self, hash: u32) -> u32 {
         // A shift by 32 in two steps, for the directory of one.
-        self.directory[(hash >> 1 >> (31 - self.depth)) as usize] as usize
+        self.directory[(hash >> 1 >> (31 - self.depth)) as usize]
     }
 
-    fn grow(&mut self, number: usize) {
-        let new = self.segments.len() as u32;
-        let segment = &mut self.segments[number];
+    fn segment(&self, number: u32) -> &Segment {
+        self.segments
+            .get(number)
+            .expect("the directory leads to segments")
+    }
+
+    fn segment_mut(&mut self, number: u32) -> &mut Segment {
+        self.segments
+            .get_mut(number)
+            .expect("the directory leads to segments")
+    }
+
+    fn grow(&mut self, number: u32) {
+        let (directory_depth, new) = (self.depth, self.segments.len());
+        let segment = self.segment_mut(number);
         if segment.slots.len() < SEGMENT || segment.depth == MAX_DEPTH {
             segment.double();
             return;
         }
-        if segment.depth == self.depth {
+        let depth = segment.depth + 1;
+        let old = std::mem::replace(segment, Segment::new(SEGMENT, depth));
+        if depth > directory_depth {
             let mut directory = Vec::with_capacity(self.directory.len() * 2);
             for &number in &self.directory {
                 directory.push(number);
@@ -106,15 +124,14 @@ impl Index {
             self.directory = directory;
             self.depth += 1;
         }
-        let depth = segment.depth + 1;
-        let old = std::mem::replace(segment, Segment::new(SEGMENT, depth));
+        let first = self.segment_mut(number);
         let mut second = Segment::new(SEGMENT, depth);
         let mut prefix = 0;
         for &slot in old.slots.iter().filter(|&&slot| slot != 0) {
             let hash = (slot >> 32) as u32;
             prefix = hash >> (32 - depth) >> 1;
             let half = if hash >> (32 - depth) & 1 == 0 {
-                &mut self.segments[number]
+                &mut *first
             } else {
                 &mut second
             };

@@ -553,7 +553,7 @@ impl<A: Address> Table<A> {
 
     /// Calls `end` with each connection whose deadline is not later than `now`.
     pub(crate) fn expire(&mut self, now: Nanos, mut end: impl FnMut(&mut Self, u32)) {
-        if now < self.wheel.next() {
+        if self.wheel.pass(now) {
             return;
         }
         let mut due = std::mem::take(&mut self.due);
