@@ -6,10 +6,18 @@
 //!
 //! The exit status is that of keepalived's config test for the text. A second argument is the configuration id.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use lvs_conf::annotate_snippets::Renderer;
 use lvs_conf::{Config, NoFiles, Options, SourceMap, load};
+
+/// Prints a line. A reader that has seen enough, such as `head`, is no failure.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -32,7 +40,7 @@ fn main() -> ExitCode {
     let main = sources.add(path, bytes);
     let loaded = load(&mut sources, main, &NoFiles, &options);
     for diagnostic in &loaded.diagnostics {
-        println!("{}\n", diagnostic.render(&sources, &Renderer::plain()));
+        say!("{}\n", diagnostic.render(&sources, &Renderer::plain()));
     }
     summary(&loaded.config);
     ExitCode::from(loaded.exit_status())
@@ -40,7 +48,7 @@ fn main() -> ExitCode {
 
 fn summary(config: &Config) {
     for instance in &config.instances {
-        println!(
+        say!(
             "instance {} id {} priority {} {:?} on {}: {} addresses",
             instance.name,
             instance.virtual_router_id,
@@ -51,15 +59,17 @@ fn summary(config: &Config) {
         );
     }
     for group in &config.sync_groups {
-        println!("sync group {}: {}", group.name, group.members.join(" "));
+        say!("sync group {}: {}", group.name, group.members.join(" "));
     }
     for server in &config.virtual_servers {
-        println!(
+        say!(
             "virtual server {} {} {}",
-            server.protocol, server.service, server.scheduler
+            server.protocol,
+            server.service,
+            server.scheduler
         );
         for real in &server.real_servers {
-            println!(
+            say!(
                 "  -> {} {} weight {} checkers {}",
                 real.address,
                 real.method,

@@ -7,10 +7,18 @@
 //!
 //! Complaints about the machine (absent scripts, accounts, name service) are not among them. Included files are read.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
 use lvs_conf::{Dialect, FileError, Files, Machine, Options, SourceMap, load, verdict};
+
+/// Prints a line. A reader that has seen enough, such as `head`, is no failure.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
 
 fn main() -> ExitCode {
     let mut all_read = true;
@@ -45,7 +53,7 @@ fn main() -> ExitCode {
         } else {
             list.join("; ")
         };
-        println!("{name}\t{}\t{list}", loaded.exit_status());
+        say!("{name}\t{}\t{list}", loaded.exit_status());
     }
     if all_read {
         ExitCode::SUCCESS

@@ -3,7 +3,7 @@
 //! Everything in it is real but the distances: TCP stacks, HTTP servers, the director's own process, its forwarding.
 
 use std::fmt::Write as _;
-use std::io::{self, BufRead, BufReader, IsTerminal};
+use std::io::{self, BufRead, BufReader, IsTerminal, Write as _};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -15,6 +15,13 @@ use ipvsadm::listing::names::Names;
 use ipvsadm::protocol::{Client, SocketAddress};
 use netlab::{Bridge, HttpServer, Namespace};
 use rustix::process::{Pid, Signal, kill_process};
+
+/// Prints a line. A reader that has seen enough, such as `head`, is no failure.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
 
 /// Shows it. The exit status is a failure if what was shown is not what should be.
 pub fn run(workers: NonZeroU32) -> ExitCode {
@@ -79,7 +86,7 @@ impl Demo {
                 servers.push((namespace, server));
             }
         }
-        println!("{TOPOLOGY}");
+        say!("{TOPOLOGY}");
         style.dim(CONFIG.trim_end());
         let process = Running::start(&director, workers, style)?;
         Ok(Self {
@@ -107,7 +114,7 @@ impl Demo {
         let noticed = self.wait_for_servers(2, Duration::from_secs(8))?;
         self.expect(noticed.is_some(), "the director takes a dead server out");
         if let Some(after) = noticed {
-            println!(
+            say!(
                 "taken out after {:.1} s (delay_loop 1, retry 1, delay_before_retry 1)",
                 after.as_secs_f32()
             );
@@ -123,13 +130,13 @@ impl Demo {
             "the director puts a server that returned in again",
         );
         if let Some(after) = noticed {
-            println!("back after {:.1} s", after.as_secs_f32());
+            say!("back after {:.1} s", after.as_secs_f32());
         }
         self.requests(60, &[0, 1, 2]);
 
         self.style.heading("ipvsadm -Ln --stats");
         let listing = self.listing()?;
-        print!("{listing}");
+        say!("{}", listing.trim_end());
         self.expect(
             listing.contains("198.51.100.100:15000"),
             "ipvsadm lists the service",
@@ -174,7 +181,7 @@ impl Demo {
         }
         for (at, (name, addr)) in SERVERS.iter().enumerate() {
             let bar = "█".repeat(answers[at]);
-            println!(
+            say!(
                 "  {name}  {addr:<12} {:>4}  {}",
                 answers[at],
                 self.style.paint(Style::BAR, &bar)
@@ -182,7 +189,7 @@ impl Demo {
         }
         failures.dedup();
         for failure in &failures {
-            println!("  failed: {failure}");
+            say!("  failed: {failure}");
         }
         self.expect(failures.is_empty(), "every request was answered");
         let even = expected.iter().all(|at| {
@@ -325,20 +332,20 @@ impl Style {
     const BAR: &str = "36";
 
     fn heading(self, text: &str) {
-        println!("\n{}", self.paint("1", text));
+        say!("\n{}", self.paint("1", text));
     }
 
     fn good(self, text: &str) {
-        println!("{}", self.paint("32", text));
+        say!("{}", self.paint("32", text));
     }
 
     fn bad(self, text: &str) {
-        println!("{}", self.paint("1;31", text));
+        say!("{}", self.paint("1;31", text));
     }
 
     fn dim(self, text: &str) {
         for line in text.lines() {
-            println!("  {}", self.paint("2", line));
+            say!("  {}", self.paint("2", line));
         }
     }
 
