@@ -196,7 +196,11 @@ impl Pools {
                 },
             );
         }
-        let changes = pool.start();
+        let mut changes = pool.start();
+        if old.as_ref().is_some_and(|old| old.pool.has_quorum()) {
+            // Nothing that anybody has to hear of again.
+            changes.retain(|change| !matches!(change, Change::QuorumGained { .. }));
+        }
         self.pools.push(RunningPool {
             planned: planned.clone(),
             pool,
@@ -305,7 +309,7 @@ impl Pools {
                 attempts,
             } => {
                 if let Some(name) = self.name(server) {
-                    info!("check {checker} of {name} failed after {attempts} attempts: {failure}");
+                    info!("check {checker} of {name} failed: {failure} (attempts: {attempts})");
                 }
             }
             Event::ServerUp { server } => self.observe(now, server, true, None),
