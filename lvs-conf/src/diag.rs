@@ -311,8 +311,6 @@ codes! {
     IncludeMissing = "include-missing", Fatal;
     /// An included file that includes itself.
     IncludeLoop = "include-loop", General;
-    /// A keyword or block that is known, but that the typed model does not hold.
-    NotActedOn = "not-acted-on", Ok;
     /// Not a number.
     InvalidNumber = "invalid-number", InvalidNumber;
     /// A negative number where none is allowed.

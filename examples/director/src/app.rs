@@ -279,7 +279,6 @@ impl App {
                 udp: plan.timeouts.udp.unwrap_or_default(),
             });
         }
-        // Replies of new servers are claimed before a client can be sent there, and services after they have servers.
         let mut servers = claims::present(&self.scheduler, &self.plan);
         let mut planned = ClaimSet::new();
         claims::add_plan(&mut planned, &plan);

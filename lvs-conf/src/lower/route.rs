@@ -11,6 +11,7 @@ use crate::model::{
     Encap, EncapIp, Family, Id, Insertion, Locked, NextHop, Prefix, Route, RouteKind, RouteMetrics,
     RouteType, TrackGroup,
 };
+use crate::source::Span;
 use crate::tree::ValueLine;
 
 /// Reads one line; `None` means that it is dropped. Static routes may follow one of the groups defined so far.
@@ -118,6 +119,37 @@ impl<'a> Words<'a> {
 
     pub(super) fn ignored(&self, cx: &mut Context, word: &Word, why: &str) {
         cx.report(self.code, Consequence::Ignore, word.span, why);
+    }
+
+    /// Tracked entries have keepalived's own protocol; that one is not kept, it is the default.
+    pub(super) fn settle_protocol(
+        &self,
+        cx: &mut Context,
+        span: Span,
+        protocol: &mut Option<Id>,
+        no_track: bool,
+    ) {
+        let Some(given) = protocol.as_ref() else {
+            return;
+        };
+        let is_own = *given == Id::Number(KEEPALIVED);
+        if !is_own && !no_track {
+            cx.push(
+                Diagnostic::new(
+                    Code::ProtocolReset,
+                    Consequence::Adjust,
+                    span,
+                    format!(
+                        "a tracked {} has keepalived's protocol, it is reset to 18",
+                        self.what
+                    ),
+                )
+                .hint("add `no_track` to keep the protocol"),
+            );
+        }
+        if is_own || !no_track {
+            *protocol = None;
+        }
     }
 
     pub(super) fn number<T: TryFrom<u64>>(
@@ -497,26 +529,8 @@ impl Draft<'_> {
         route.family = self.family.unwrap_or(Family::Inet);
         route.kind = self.kind;
         route.destination = destination;
-        if route
-            .protocol
-            .as_ref()
-            .is_some_and(|p| *p != Id::Number(KEEPALIVED))
-            && !route.no_track
-        {
-            cx.push(
-                Diagnostic::new(
-                    Code::ProtocolReset,
-                    Consequence::Adjust,
-                    span,
-                    "a tracked route has keepalived's protocol, it is reset to 18",
-                )
-                .hint("add `no_track` to keep the protocol"),
-            );
-            route.protocol = None;
-        }
-        if route.protocol == Some(Id::Number(KEEPALIVED)) {
-            route.protocol = None;
-        }
+        self.words
+            .settle_protocol(cx, span, &mut route.protocol, route.no_track);
         if route.track_group.is_some() && route.interface.is_none() {
             self.words.ignored(cx, first, "`track_group` needs `dev`");
             route.track_group = None;
@@ -697,6 +711,6 @@ fn encap(cx: &mut Context, words: &mut Words<'_>, option: &Word) -> Option<Optio
 }
 
 /// Protocol number of routes and rules that keepalived made.
-pub(super) const KEEPALIVED: u32 = 18;
+const KEEPALIVED: u32 = 18;
 const SHORTEST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(120);

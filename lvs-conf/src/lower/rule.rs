@@ -1,6 +1,6 @@
 //! Rule lines of `virtual_rules` and `static_rules`.
 
-use super::route::{KEEPALIVED, Words, realms, skipped_word};
+use super::route::{Words, realms, skipped_word};
 use super::{Context, address};
 use crate::diag::{Code, Consequence, Diagnostic};
 use crate::dialect::Dialect;
@@ -230,26 +230,8 @@ impl Draft<'_> {
                 .expected("`preference <UINT>`"),
             );
         }
-        if rule
-            .protocol
-            .as_ref()
-            .is_some_and(|p| *p != Id::Number(KEEPALIVED))
-            && !rule.no_track
-        {
-            cx.push(
-                Diagnostic::new(
-                    Code::ProtocolReset,
-                    Consequence::Adjust,
-                    span,
-                    "a tracked rule has keepalived's protocol, it is reset to 18",
-                )
-                .hint("add `no_track` to keep the protocol"),
-            );
-            rule.protocol = None;
-        }
-        if rule.protocol == Some(Id::Number(KEEPALIVED)) {
-            rule.protocol = None;
-        }
+        self.words
+            .settle_protocol(cx, span, &mut rule.protocol, rule.no_track);
         if rule.track_group.is_some() && rule.iif.is_none() {
             self.words.ignored(cx, first, "`track_group` needs `dev`");
             rule.track_group = None;
