@@ -10,6 +10,7 @@ use super::track::Names;
 use crate::diag::{Code, Consequence, Diagnostic};
 use crate::dialect::Dialect;
 use crate::keywords::Shape;
+use crate::keywords::preset::preset;
 use crate::model::{
     Config, Family, GlobalDefs, Granularity, GroupEntry, LvsMethod, Protocol, RealServer,
     Scheduler, ServerGroup, ServiceAddress, SorryServer, VirtualServer,
@@ -446,9 +447,7 @@ impl<'a> Draft<'a> {
                 .expected("`lb_algo <SCHEDULER>`"),
             );
         }
-        server.scheduler = self
-            .scheduler
-            .unwrap_or(Scheduler::WeightedLeastConnections);
+        server.scheduler = self.scheduler.unwrap_or(Scheduler::DEFAULT);
         server.method = self.method.unwrap_or(LvsMethod::Nat);
         if let Some(span) = self.ops {
             server.one_packet = server.protocol == Protocol::Udp;
@@ -787,4 +786,4 @@ impl<'a> Draft<'a> {
     }
 }
 
-const DEFAULT_PERSISTENCE: Duration = Duration::from_secs(360);
+const DEFAULT_PERSISTENCE: Duration = preset!(bare_duration, VirtualServer, "persistence_timeout");

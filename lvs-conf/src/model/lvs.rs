@@ -1,6 +1,8 @@
 //! Virtual servers, real servers and checkers.
 
-use super::{Checker, Duration, Family, GlobalDefs, IpAddr, Ipv4Addr, Script, SocketAddr, fmt};
+use super::{
+    Checker, Duration, Family, GlobalDefs, IpAddr, Ipv4Addr, Script, SocketAddr, fmt, preset,
+};
 
 /// A virtual service with its real servers.
 #[derive(Debug, Clone, PartialEq)]
@@ -317,6 +319,11 @@ pub struct Ssl {
     pub key: Option<String>,
 }
 
+impl Scheduler {
+    /// That of a virtual server which names none.
+    pub const DEFAULT: Self = preset!(Scheduler, of VirtualServer, "lb_algo");
+}
+
 impl VirtualServer {
     /// A service of which nothing is known but the global settings.
     pub(crate) fn with_defaults(service: ServiceAddress, global: &GlobalDefs) -> Self {
@@ -324,16 +331,16 @@ impl VirtualServer {
         Self {
             service,
             family: None,
-            protocol: Protocol::Udp,
-            scheduler: Scheduler::WeightedLeastConnections,
+            protocol: preset!(Protocol, of VirtualServer, "protocol"),
+            scheduler: Scheduler::DEFAULT,
             flags: SchedulerFlags::default(),
             method: LvsMethod::Nat,
             persistence_timeout: None,
             persistence_granularity: None,
             persistence_engine: None,
             one_packet: false,
-            quorum: 1,
-            hysteresis: 0,
+            quorum: preset!(number as u32, VirtualServer, "quorum"),
+            hysteresis: preset!(number as u32, VirtualServer, "hysteresis"),
             quorum_up: None,
             quorum_down: None,
             alpha: false,
@@ -357,10 +364,10 @@ impl RealServer {
         let mail = &global.mail;
         Self {
             address,
-            weight: 1,
+            weight: preset!(number as u32, VirtualServer, "weight"),
             method,
-            upper_threshold: 0,
-            lower_threshold: 0,
+            upper_threshold: preset!(number as u32, RealServer, "uthreshold"),
+            lower_threshold: preset!(number as u32, RealServer, "lthreshold"),
             inhibit_on_failure: false,
             alpha: false,
             notify_up: None,

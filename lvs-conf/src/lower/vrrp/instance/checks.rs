@@ -102,7 +102,11 @@ impl Draft {
 
     fn state_and_priority(&mut self, cx: &mut Context) {
         let master = matches!(self.state, Some((InitialState::Master, _)));
-        self.instance.priority = self.priority.unwrap_or(if master { 255 } else { 100 });
+        self.instance.priority = self.priority.unwrap_or(if master {
+            255
+        } else {
+            VrrpInstance::DEFAULT_PRIORITY
+        });
         let owner = self.instance.priority == 255;
         self.instance.state = match self.state {
             Some((state, _)) => state,
