@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use lvs_conf::annotate_snippets::Renderer;
 use lvs_conf::tree::Statement;
 use lvs_conf::{
-    Code, Config, Diagnostic, FileError, Files, Loaded, Options, Severity, SourceMap, Span, Tree,
+    Code, Config, Diagnostic, FileError, Loaded, Mtus, Options, Severity, SourceMap, Span, Tree,
 };
 use lvs_fwd::netlink::Netlink;
 use serde::Serialize;
@@ -40,12 +40,7 @@ impl ConfigFile {
     /// As for [`read`](Self::read).
     pub fn read_seeded(path: &Path, config_id: Option<&str>, seed: u64) -> Result<Self, ReadError> {
         let name = path.display().to_string();
-        let text = Disk.read(&name).map_err(|source| ReadError {
-            path: path.to_owned(),
-            source,
-        })?;
         let mut sources = SourceMap::new();
-        let main = sources.add(name, text);
         let options = Options {
             config_id: config_id.map_or_else(crate::disk::host_name, str::to_owned),
             directory: std::env::current_dir()
@@ -57,9 +52,16 @@ impl ConfigFile {
                 })
                 .collect(),
             random_seed: seed,
+            mtus: mtus(),
             ..Options::default()
         };
-        let loaded = lvs_conf::load(&mut sources, main, &Disk, &options);
+        let loaded =
+            lvs_conf::load_path(&mut sources, &name, &Disk, &options).map_err(|source| {
+                ReadError {
+                    path: path.to_owned(),
+                    source,
+                }
+            })?;
         Ok(Self { sources, loaded })
     }
 
@@ -441,6 +443,15 @@ fn present_interfaces() -> Option<Vec<String>> {
         .and_then(|mut netlink| netlink.links())
         .ok()?;
     Some(links.into_iter().map(|link| link.name).collect())
+}
+
+/// How long packets may be on the interfaces of this host.
+fn mtus() -> Mtus {
+    let links = Netlink::open().and_then(|mut netlink| netlink.links());
+    links
+        .into_iter()
+        .flatten()
+        .fold(Mtus::default(), |mtus, link| mtus.with(link.name, link.mtu))
 }
 
 /// keepalived's status where reading stops at once.
