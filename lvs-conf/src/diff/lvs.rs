@@ -1,5 +1,6 @@
 //! Virtual servers, real servers and checkers.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -8,15 +9,20 @@ use crate::model::{Checker, Config, Probe, RealServer, VirtualServer};
 
 pub(super) fn diff(out: &mut Changes, old: &Config, new: &Config) {
     out.changed_if(old.ssl != new.ssl, Object::Ssl);
+    // Of groups with one name the first counts, and what it lists twice is there once.
     let entries = |config: &Config| -> Vec<(String, crate::model::GroupEntry)> {
+        let mut names = HashSet::new();
+        let mut seen = HashSet::new();
         let groups = config.server_groups.iter();
         groups
+            .filter(|group| names.insert(group.name.as_str()))
             .flat_map(|group| {
                 group
                     .entries
                     .iter()
                     .map(|entry| (group.name.clone(), *entry))
             })
+            .filter(|entry| seen.insert(entry.clone()))
             .collect()
     };
     out.named(

@@ -236,7 +236,7 @@ impl fmt::Display for InstanceId {
     }
 }
 
-/// What makes an address the same one. Broadcast, peer, flags and lifetime are not compared.
+/// What makes an address the same one. Broadcast, peer, flags and lifetime are not compared; who tracks it may change.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AddressId {
     /// The address.
@@ -255,7 +255,7 @@ pub struct AddressId {
 
 impl AddressId {
     /// Of an address on an interface, unless it names its own.
-    pub(super) fn of(vip: &VirtualAddress, interface: Option<&String>) -> Self {
+    pub fn of(vip: &VirtualAddress, interface: Option<&String>) -> Self {
         Self {
             address: vip.address,
             prefix_len: vip.prefix_len,
