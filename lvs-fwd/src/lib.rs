@@ -7,7 +7,7 @@
 //!
 //! **What it leaves out.** It does not choose real servers and keeps no connection table: that is the
 //! balancer's part. It does not check whether servers are alive and does not announce addresses. Left for
-//! later: IPv6, FULLNAT, SCTP, VLAN tags on the wire, AF_XDP.
+//! later: FULLNAT, SCTP, VLAN tags on the wire, AF_XDP.
 //!
 //! # Map
 //!

@@ -79,7 +79,6 @@ pub fn add_server(
 pub fn why_unserved(key: &ServiceKey) -> Option<&'static str> {
     match key {
         ServiceKey::Mark { .. } => Some("firewall marks are not seen by the data path yet"),
-        ServiceKey::Address { vip, .. } if vip.is_ipv6() => Some("IPv6 is not forwarded yet"),
         ServiceKey::Address {
             protocol: Protocol::Sctp,
             ..

@@ -231,11 +231,6 @@ impl Edits {
                 "GUE and GRE tunnels are not built yet, packets for such a server travel as IP in IP",
                 &format!("real server {addr} of {key}"),
             );
-        } else if settings.method == Method::Tunnel && addr.is_ipv6() {
-            self.remark(
-                "tunnels over IPv6 are not built yet, packets for such a server are dropped",
-                &format!("real server {addr} of {key}"),
-            );
         }
         match tunnel {
             Some(tunnel) => self.tunnels.insert((key, addr), tunnel),

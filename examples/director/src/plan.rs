@@ -256,12 +256,11 @@ impl Plan {
         match method {
             LvsMethod::Nat => Some(ForwardMethod::Nat),
             LvsMethod::Dr => Some(ForwardMethod::DirectRoute),
-            LvsMethod::Tun(Tunnel::Ipip) if addr.is_ipv4() => Some(ForwardMethod::Tunnel),
+            LvsMethod::Tun(Tunnel::Ipip) => Some(ForwardMethod::Tunnel),
             LvsMethod::Tun(kind) => {
                 let what = match kind {
-                    Tunnel::Ipip => "a tunnel over IPv6",
                     Tunnel::Gue { .. } => "a GUE tunnel",
-                    Tunnel::Gre { .. } => "a GRE tunnel",
+                    Tunnel::Ipip | Tunnel::Gre { .. } => "a GRE tunnel",
                 };
                 self.remarks.push(format!(
                     "virtual_server {}: {what} is not built yet, server {addr} is left out",
@@ -344,9 +343,6 @@ fn service_key(server: &VirtualServer) -> Result<ServiceKey, &'static str> {
         ConfProtocol::Sctp => return Err("SCTP is not forwarded yet"),
     };
     match &server.service {
-        ServiceAddress::Address { address, .. } if address.is_ipv6() => {
-            Err("IPv6 is not forwarded yet")
-        }
         ServiceAddress::Address { address, port } => Ok(ServiceKey::Address {
             protocol,
             vip: *address,
@@ -376,7 +372,12 @@ fn granularity(server: &VirtualServer) -> Granularity {
     match server.persistence_granularity {
         Some(model::Granularity::Mask(mask)) => Granularity::Mask(mask),
         Some(model::Granularity::Prefix(length)) => Granularity::Prefix(length),
-        None => Granularity::host(Family::Inet),
+        None => match &server.service {
+            ServiceAddress::Address { address, .. } if address.is_ipv6() => {
+                Granularity::host(Family::Inet6)
+            }
+            _ => Granularity::host(Family::Inet),
+        },
     }
 }
 

@@ -11,6 +11,7 @@ mod forwarding;
 #[path = "../../../ipvsadm/tests/generated/mod.rs"]
 mod generated;
 mod life;
+mod methods;
 mod stage;
 mod surroundings;
 mod telling;
@@ -27,6 +28,7 @@ fn main() {
         Ok(_) => {
             trials.extend(forwarding::trials());
             trials.extend(tunnels::trials());
+            trials.extend(methods::trials());
             trials.extend(life::trials());
             trials.extend(surroundings::trials());
             trials.extend(editing::trials());

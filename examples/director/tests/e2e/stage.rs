@@ -196,7 +196,12 @@ pub(crate) struct Director {
 impl Director {
     /// Starts a director and waits until it runs.
     pub(crate) fn start(stage: &Stage, conf: &str, workers: u32) -> Self {
-        let director = Self::launch(&stage.director, conf, workers);
+        Self::start_in(&stage.director, conf, workers)
+    }
+
+    /// Starts a director in a namespace and waits until it runs.
+    pub(crate) fn start_in(namespace: &Namespace, conf: &str, workers: u32) -> Self {
+        let director = Self::launch(namespace, conf, workers);
         director.wait_for_log("running ");
         director
     }
