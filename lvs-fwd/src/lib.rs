@@ -7,7 +7,7 @@
 //!
 //! **What it leaves out.** It does not choose real servers and keeps no connection table: that is the
 //! balancer's part. It does not check whether servers are alive and does not announce addresses. Left for
-//! later: IPv6, FULLNAT, SCTP, VLAN tags on the wire, AF_XDP.
+//! later: IPv6, FULLNAT, SCTP, VLAN tags on the wire.
 //!
 //! # Map
 //!
@@ -101,7 +101,7 @@
 //! ```
 //!
 //! A program's worker thread calls [`run_once`](runner::Worker::run_once) in a loop instead of `step`, with
-//! a [`Ring`](device::ring::Ring) for each port and a TUN device as its way to the host; its control thread
+//! a [`Ring`](device::ring::Ring), or with the feature `af-xdp` an AF_XDP device, for each port and a TUN device as its way to the host; its control thread
 //! publishes a new [`View`](view::View) whenever the kernel's tables or the services change.
 
 pub mod balancer;

@@ -260,7 +260,7 @@ impl Queue {
         if available > 0 {
             self.receive.release();
         }
-        if self.filling + REFILL <= self.target {
+        if self.filling + REFILL.min(self.target / 8) <= self.target {
             self.refill();
         }
         available

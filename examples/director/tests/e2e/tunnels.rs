@@ -9,7 +9,7 @@ use libtest_mimic::Trial;
 use netlab::Decapsulator;
 
 use crate::stage::{Conf, Director, Stage, VIP};
-use crate::with_workers;
+use crate::with_devices;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
@@ -21,7 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             large_transfer_through_a_tunnel_arrives_intact,
         ),
     ] {
-        trials.extend(with_workers(name, test));
+        trials.extend(with_devices(name, test));
     }
     trials
 }
