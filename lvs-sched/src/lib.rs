@@ -121,6 +121,7 @@ mod drain;
 mod engine;
 mod expect;
 mod lease;
+mod local;
 mod packet;
 mod path;
 mod persist;
@@ -141,6 +142,7 @@ pub use drain::{Drain, DrainEvent, Ended, Remaining};
 pub use engine::{EngineKind, PersistenceEngine, Sip, UnknownEngine};
 pub use expect::ExpectError;
 pub use lease::Lease;
+pub use local::{LocalError, LocalInfo};
 pub use packet::{
     Direction, DropReason, Family, ForwardMethod, Packet, Protocol, SctpEvent, TcpFlags, Verdict,
 };
