@@ -144,7 +144,7 @@ pub use drain::{Drain, DrainEvent, Ended, Remaining};
 pub use engine::{EngineKind, PersistenceEngine, Sip, UnknownEngine};
 pub use expect::ExpectError;
 pub use lease::Lease;
-pub use local::{LocalError, LocalInfo};
+pub use local::{LocalEnd, LocalError, LocalInfo};
 pub use packet::{
     Direction, DropReason, Family, ForwardMethod, Packet, Protocol, SctpEvent, TcpFlags, Verdict,
 };

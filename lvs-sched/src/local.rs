@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use ahash::RandomState;
 use arc_swap::ArcSwap;
 
+use crate::ConnectionInfo;
 use crate::time::{Nanos, seconds};
 
 /// A service's local addresses and whose turn it is.
@@ -125,9 +126,27 @@ impl LocalPort {
     }
 }
 
+impl Drop for LocalPort {
+    fn drop(&mut self) {
+        self.address.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The end of a connection that had a local address and port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LocalEnd {
+    /// What it was.
+    pub connection: ConnectionInfo,
+    /// Nothing was heard for as long as its state allows. It was not replaced, nor ended because its server is gone.
+    pub timed_out: bool,
+}
+
 /// One worker's ports.
 #[derive(Debug)]
 pub(crate) struct LocalPorts {
+    /// Connections that ended, oldest first.
+    ended: VecDeque<LocalEnd>,
     pools: HashMap<(IpAddr, SocketAddr), Pool, RandomState>,
     share: Share,
     /// Number of pools at which idle ones are looked for.
@@ -160,6 +179,7 @@ impl LocalPorts {
             (to - first) / step + 1
         };
         Self {
+            ended: VecDeque::new(),
             pools: HashMap::with_hasher(hasher),
             share: Share { first, step, count },
             crowded: MIN_CROWD,
@@ -208,14 +228,25 @@ impl LocalPorts {
     }
 
     /// A connection ended.
-    pub(crate) fn give(&mut self, now: Nanos, local: &LocalPort, server: SocketAddr) {
-        local.address.connections.fetch_sub(1, Relaxed);
+    pub(crate) fn give(&mut self, now: Nanos, local: LocalPort, server: SocketAddr) {
         let pool = self.pools.get_mut(&(local.address.addr, server));
         if let (Some(pool), Some(place)) = (pool, self.share.place(local.port)) {
             pool.give(now, place, local.port);
         } else {
             debug_assert!(false, "a port without its pool");
         }
+    }
+
+    /// Tells of an end. Whoever does not ask for them loses the oldest.
+    pub(crate) fn tell(&mut self, end: LocalEnd) {
+        if self.ended.len() >= MAX_ENDED {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(end);
+    }
+
+    pub(crate) fn poll_ended(&mut self) -> Option<LocalEnd> {
+        self.ended.pop_front()
     }
 
     fn pool(&mut self, now: Nanos, local: IpAddr, server: SocketAddr) -> &mut Pool {
@@ -363,6 +394,8 @@ const MAX_ATTEMPTS: usize = 16;
 /// As long as anybody keeps TIME_WAIT.
 const FORGOTTEN: Nanos = seconds(240);
 const MIN_CROWD: usize = 64;
+/// Ends that wait to be asked for.
+const MAX_ENDED: usize = 1 << 16;
 
 #[cfg(test)]
 mod tests {
@@ -416,10 +449,10 @@ mod tests {
     #[test]
     fn addresses_take_turns_and_one_without_a_port_is_passed_over() {
         let (mut ports, locals) = (ports(2000..=2001, 0, 1), locals(3));
+        let mut held = Vec::new();
         let mut take = |to| {
-            ports
-                .take(0, &locals, false, server(to))
-                .map(|local| local.addr())
+            held.push(ports.take(0, &locals, false, server(to))?);
+            held.last().map(LocalPort::addr)
         };
         let turns: Vec<_> = (0..6).map(|_| take(1).unwrap().ip()).collect();
         assert_eq!(turns[..3], turns[3..]);
@@ -456,7 +489,7 @@ mod tests {
         let held = ports.take(0, &locals, false, server(1)).unwrap();
         locals.remove(held.addr().ip()).unwrap();
         assert!(ports.take(0, &locals, false, server(1)).is_none());
-        ports.give(1, &held, server(1));
+        ports.give(1, held, server(1));
         let error = |addr: [u8; 4]| locals.add(addr.into()).unwrap_err();
         assert_eq!(error([0, 0, 0, 0]), LocalError::Address);
         assert_eq!(error([224, 0, 0, 1]), LocalError::Address);
@@ -474,7 +507,7 @@ mod tests {
             let server = SocketAddr::from(([192, 0, 2, 1], n + 1));
             let now = seconds(u64::from(n) * 10);
             let local = ports.take(now, &locals, false, server).unwrap();
-            ports.give(now, &local, server);
+            ports.give(now, local, server);
         }
         assert!(ports.pools.len() <= 2 * MIN_CROWD, "{}", ports.pools.len());
     }
@@ -514,8 +547,8 @@ mod tests {
                     },
                     1 if !held.is_empty() => {
                         let local = held.swap_remove(at % held.len());
-                        ports.give(0, &local, server(1));
                         returned.push(local.port);
+                        ports.give(0, local, server(1));
                     }
                     2 => {
                         let port = 3000 + port * 2;

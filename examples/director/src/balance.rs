@@ -95,6 +95,10 @@ fn verdict(verdict: &sched::Verdict) -> balancer::Verdict {
             // The reply has the service's address already.
             _ => balancer::Verdict::NotOurs,
         },
+        // The plan gives no server this method.
+        sched::Verdict::ForwardFrom { .. } | sched::Verdict::ReplyTo { .. } => {
+            balancer::Verdict::Drop(METHOD_NOT_BUILT)
+        }
         sched::Verdict::NotOurs => balancer::Verdict::NotOurs,
         sched::Verdict::Drop(reason) => balancer::Verdict::Drop(reason as u8),
         sched::Verdict::Reject => balancer::Verdict::Reject,
