@@ -15,8 +15,8 @@ use crate::sync::Feed;
 use crate::time::{Nanos, nanos};
 use crate::{
     ConnectionEvent, ConnectionInfo, Direction, Director, DropReason, Family, ForwardMethod,
-    Packet, Persistence, Protocol, RealServer, Request, SchedulerKind, SctpEvent, ServiceKey,
-    TcpFlags, Verdict, VirtualService,
+    Packet, Payloads, Persistence, Protocol, RealServer, Request, SchedulerKind, SctpEvent,
+    ServiceKey, TcpFlags, Verdict, VirtualService,
 };
 
 /// Everything that one packet needs besides the table of its family.
@@ -25,10 +25,23 @@ pub(crate) struct PacketPath<'a> {
     pub(crate) counters: &'a WorkerCounters,
     pub(crate) ends: Ends<'a>,
     pub(crate) packet: &'a Packet,
-    /// What follows the transport header, if the caller told.
-    pub(crate) payload: Option<&'a [u8]>,
+    pub(crate) payload: Option<Payload<'a>>,
     pub(crate) now: Nanos,
     pub(crate) has_room: bool,
+}
+
+/// What follows the transport header of a packet, looked up for the few services that ask.
+#[derive(Clone, Copy)]
+pub(crate) struct Payload<'a> {
+    /// The payloads of a batch.
+    pub(crate) of: &'a dyn Payloads,
+    pub(crate) index: usize,
+}
+
+impl<'a> Payload<'a> {
+    fn bytes(self) -> &'a [u8] {
+        self.of.payload(self.index)
+    }
 }
 
 /// Where a new connection goes; it is bound and counted there.
@@ -502,7 +515,7 @@ impl PacketPath<'_> {
         let Some(engine) = self.snapshot.engine(service) else {
             return Some(None);
         };
-        let data = engine.extract(self.packet, self.payload?)?;
+        let data = engine.extract(self.packet, self.payload?.bytes())?;
         (data.len() <= MAX_DATA).then(|| Some((engine.name(), Arc::from(data))))
     }
 
