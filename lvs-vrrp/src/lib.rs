@@ -1,0 +1,4 @@
+//! VRRP.
+mod config;
+pub mod wire;
+pub use config::*;
