@@ -1,4 +1,23 @@
 //! VRRP.
+mod announce;
+mod command;
 mod config;
+mod datagram;
+mod discard;
+mod event;
+mod router;
+mod state;
+mod statistics;
+mod timing;
+mod track;
 pub mod wire;
-pub use config::*;
+pub use announce::*;
+pub use command::*;
+pub use config::{Announcements, Authentication, ChecksumSend, Config, ConfigError, Family, InterfaceName, Interval, LateActive, Preemption, Priority, Reach, UnicastPeer, Version, VirtualAddress, Vrid};
+pub use datagram::*;
+pub use discard::*;
+pub use event::*;
+pub use router::*;
+pub use state::State;
+pub use statistics::*;
+pub use track::*;

@@ -55,6 +55,9 @@ pub struct Config {
     pub checksum: ChecksumSend,
     /// Keep quiet after the start: advertisements are thrown away and timers begin at its end. Default: none.
     pub startup_delay: Duration,
+    /// Set addresses and routes again that somebody took away from an Active router, five times within ten seconds; then step down
+    /// for a skew time. Default: yes (keepalived steps down at once).
+    pub restore_removed: bool,
     /// An Active router that finds that it was not run for so long that others must have taken over. Default:
     /// [`LateActive::Reannounce`].
     pub late: LateActive,
@@ -88,6 +91,7 @@ impl Config {
             skip_known_addresses: false,
             checksum: ChecksumSend::default(),
             startup_delay: Duration::ZERO,
+            restore_removed: true,
             late: LateActive::default(),
         }
     }
@@ -226,7 +230,7 @@ pub enum Reach {
     /// Named peers.
     Unicast {
         /// The peers, in the order of sending.
-        peers: Vec<Peer>,
+        peers: Vec<UnicastPeer>,
         /// TTL or hop limit of what is sent; `None`: 255 for IPv4, the kernel's choice for IPv6.
         ttl: Option<u8>,
         /// Advertisements of others are refused.
@@ -254,14 +258,14 @@ impl Reach {
 
 /// A unicast peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer {
+pub struct UnicastPeer {
     /// Its address.
     pub address: IpAddr,
     /// Smallest and largest accepted TTL or hop limit. Other than `(0, 255)` it makes the source checked.
     pub ttl: (u8, u8),
 }
 
-impl From<IpAddr> for Peer {
+impl From<IpAddr> for UnicastPeer {
     fn from(address: IpAddr) -> Self {
         Self {
             address,
