@@ -53,6 +53,8 @@ pub struct VirtualRouter {
     identification: u16,
     old_checksum: bool,
     gate_open: bool,
+    /// An owner in a sync group with others that are none: it starts like them.
+    owner_waits: bool,
     quiet_until: Option<Instant>,
     said: BTreeSet<(IpAddr, Discard)>,
     complaints: BTreeMap<IpAddr, Complaint>,
@@ -102,6 +104,7 @@ impl VirtualRouter {
             identification: 0,
             old_checksum: false,
             gate_open: true,
+            owner_waits: false,
             quiet_until: None,
             said: BTreeSet::new(),
             complaints: BTreeMap::new(),
@@ -295,6 +298,10 @@ impl VirtualRouter {
             .map(|outgoing| outgoing.write(buffer))
     }
 
+    pub(crate) fn has_transmit(&self) -> bool {
+        !self.transmits.is_empty()
+    }
+
     /// The next thing that the shell must do.
     pub fn poll_command(&mut self) -> Option<Command> {
         if let Some(command) = self.commands.pop_front() {
@@ -428,6 +435,10 @@ impl VirtualRouter {
             self.active_interval,
             self.config.down_timer_adverts,
         )
+    }
+
+    pub(crate) const fn set_owner_waits(&mut self, waits: bool) {
+        self.owner_waits = waits;
     }
 
     /// Timers of an owner are an owner's even while it has gone down to 254.

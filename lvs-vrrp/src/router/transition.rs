@@ -27,6 +27,7 @@ impl VirtualRouter {
         // An owner takes over at once when it starts, but not when something was broken.
         let owner = self.config.priority.is_owner()
             && self.gate_open
+            && !self.owner_waits
             && matches!(self.machine, Machine::Waiting);
         let recovered = matches!(self.machine, Machine::Fault);
         let base = self.quiet_until.map_or(now, |end| end.max(now));
