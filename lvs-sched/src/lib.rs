@@ -114,6 +114,7 @@
 //! again, and a call ends the connections that are due and looks at a few dozen other timers at most.
 //! Who lets [`Worker::poll_timeout`] pass without a call pays for what piled up at the next one.
 
+mod attributes;
 mod conn;
 mod defence;
 mod director;
@@ -135,6 +136,7 @@ mod trash;
 mod tunables;
 mod worker;
 
+pub use attributes::{Granularity, Persistence, SchedulerFlags, ServiceConfig, ServiceKey};
 pub use conn::state::{SctpState, State, TcpState, Timeouts};
 pub use director::Director;
 pub use drain::{Drain, DrainEvent, Ended, Remaining};
@@ -153,10 +155,7 @@ pub use scheduler::{
     Scheduler, SchedulerKind, Seeds, Servers, SharedPick, ShortestExpectedDelay, SourceHash,
     Superseded, TwoChoices, WeightedLeastConnection, WeightedRoundRobin,
 };
-pub use service::{
-    Granularity, Persistence, SchedulerFlags, ServerError, ServiceConfig, ServiceError, ServiceKey,
-    VirtualService,
-};
+pub use service::{ServerError, ServiceError, VirtualService};
 pub use stats::{Rates, Stats};
 pub use sync::{ConnectionEvent, ImportError, ImportedConnection};
 pub use tunables::{Defence, DirectorConfig, SyncTunables, Tunables};
