@@ -1,6 +1,6 @@
 //! What an operator may want to know, as facts from which one sentence can be made.
 
-use crate::config::{Interval, InterfaceName};
+use crate::config::{InterfaceName, Interval};
 use crate::discard::Complaint;
 use crate::state::State;
 use crate::track::TrackedObject;

@@ -115,7 +115,12 @@ pub(crate) struct Active {
 pub(crate) enum Rival {
     None,
     /// It gets this many own advertisements to give in.
-    Warned { adverts: u8, interval: Interval },
+    Warned {
+        adverts: u8,
+        interval: Interval,
+    },
     /// It should be silent by then.
-    Watched { until: Instant },
+    Watched {
+        until: Instant,
+    },
 }

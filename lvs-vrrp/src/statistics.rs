@@ -56,10 +56,9 @@ impl Statistics {
             }
             Discard::Version(_) => &mut self.version_errors,
             Discard::InvalidAuthType(_) => &mut self.auth_type_errors,
-            Discard::Password
-            | Discard::Integrity
-            | Discard::Spi
-            | Discard::Replayed { .. } => &mut self.auth_failures,
+            Discard::Password | Discard::Integrity | Discard::Spi | Discard::Replayed { .. } => {
+                &mut self.auth_failures
+            }
             Discard::Interval(_) | Discard::ZeroInterval => &mut self.interval_errors,
             Discard::Type(_) => &mut self.type_errors,
             Discard::Checksum => &mut self.checksum_errors,

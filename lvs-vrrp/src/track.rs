@@ -238,9 +238,7 @@ pub fn select_source(
         .find(|address| fits(address) && !moved(address));
     own.or_else(|| {
         let owner = config.priority.is_owner();
-        addresses
-            .into_iter()
-            .find(|address| owner && fits(address))
+        addresses.into_iter().find(|address| owner && fits(address))
     })
 }
 
@@ -292,7 +290,11 @@ mod tests {
             (0, 7, 0, Health::Failed),
         ] {
             let effect = tracked(weight, false).effect(Condition::Number(number));
-            assert_eq!((effect.weight, effect.health), (sum, health), "{weight} {number}");
+            assert_eq!(
+                (effect.weight, effect.health),
+                (sum, health),
+                "{weight} {number}"
+            );
         }
     }
 

@@ -1,5 +1,7 @@
 //! Frames of keepalived: each is read as its table says, and what its nodes sent is written again byte for byte.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers")]
+
 mod common;
 
 use lvs_vrrp::wire::{
@@ -118,7 +120,9 @@ fn advert(row: &Row<'_>, frame: &[u8]) {
         .collect();
     assert_eq!(addresses.join(" "), row.column(18), "{}", row.name());
 
-    let form = packet.trimmed(family).checksum_form(ends, Some(wire::GROUP_V4));
+    let form = packet
+        .trimmed(family)
+        .checksum_form(ends, Some(wire::GROUP_V4));
     let said = match (form, packet.version(), family) {
         (None, ..) => "wrong",
         (Some(_), 2, _) | (Some(_), _, Family::V6) => "ok",

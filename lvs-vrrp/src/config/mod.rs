@@ -5,6 +5,6 @@ mod virtual_router;
 
 pub use scalar::{Family, InterfaceName, Interval, Priority, Version, Vrid};
 pub use virtual_router::{
-    Announcements, Authentication, ChecksumSend, Config, ConfigError, LateActive, UnicastPeer, Preemption,
-    Reach, VirtualAddress,
+    Announcements, Authentication, ChecksumSend, Config, ConfigError, LateActive, Preemption,
+    Reach, UnicastPeer, VirtualAddress,
 };

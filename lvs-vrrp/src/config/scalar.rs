@@ -162,7 +162,11 @@ impl Interval {
     pub fn new(interval: Duration) -> Option<Self> {
         let exact = interval.subsec_nanos().is_multiple_of(10_000_000);
         let centis = u16::try_from(interval.as_millis() / 10).ok()?;
-        if exact { Self::from_centis(centis) } else { None }
+        if exact {
+            Self::from_centis(centis)
+        } else {
+            None
+        }
     }
 
     /// Centiseconds.

@@ -137,7 +137,8 @@ impl VirtualRouter {
                     self.send_advert(now);
                 }
                 self.announce_after_lower(now);
-                self.events.push_back(Event::LowerPriorityHeard { peer, own });
+                self.events
+                    .push_back(Event::LowerPriorityHeard { peer, own });
                 Heard::Lost
             }
             Ordering::Greater => {
@@ -156,13 +157,13 @@ impl VirtualRouter {
 
     /// Is the other better than we are? Addresses count as numbers; where they cannot be compared nobody is better.
     fn rank(&self, peer: Peer) -> Ordering {
-        peer.priority
-            .cmp(&self.effective_priority())
-            .then_with(|| match (peer.address, self.source) {
+        peer.priority.cmp(&self.effective_priority()).then_with(|| {
+            match (peer.address, self.source) {
                 (IpAddr::V4(theirs), Some(IpAddr::V4(ours))) => theirs.cmp(&ours),
                 (IpAddr::V6(theirs), Some(IpAddr::V6(ours))) => theirs.cmp(&ours),
                 _ => Ordering::Equal,
-            })
+            }
+        })
     }
 
     /// Two routers say that they own the addresses. The one of the higher address insists for two advertisements and an interval; if

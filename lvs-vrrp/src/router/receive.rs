@@ -176,11 +176,7 @@ impl VirtualRouter {
 
     /// The message must be as long as it says itself.
     #[expect(clippy::unused_self, reason = "reads like the other checks")]
-    fn measure<'a>(
-        &self,
-        ends: Endpoints,
-        message: &'a [u8],
-    ) -> Result<AdvertPacket<'a>, Discard> {
+    fn measure<'a>(&self, ends: Endpoints, message: &'a [u8]) -> Result<AdvertPacket<'a>, Discard> {
         let packet = AdvertPacket::new(message).map_err(|_| Discard::TooShort)?;
         let (need, have) = (packet.expected_len(ends.family()), message.len());
         if need == have {
@@ -240,9 +236,7 @@ impl VirtualRouter {
     /// do not hear each other would be worse.
     fn compare_addresses(&mut self, source: IpAddr, packet: &AdvertPacket<'_>) {
         let own = &self.config.addresses;
-        let known = self
-            .active
-            .is_some_and(|(peer, _)| peer.address == source)
+        let known = self.active.is_some_and(|(peer, _)| peer.address == source)
             && self.machine.state() == State::Backup
             && self.config.skip_known_addresses;
         let same_count = usize::from(packet.address_count()) == own.len();
@@ -257,8 +251,8 @@ impl VirtualRouter {
             return;
         }
         self.statistics.address_list_errors += 1;
-        let first = self.said.len() < super::MAX_SAID
-            && self.said.insert((source, Discard::NoAddress));
+        let first =
+            self.said.len() < super::MAX_SAID && self.said.insert((source, Discard::NoAddress));
         if first {
             self.events.push_back(Event::AddressesDiffer { source });
         }

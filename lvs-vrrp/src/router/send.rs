@@ -4,7 +4,8 @@ use super::VirtualRouter;
 use crate::config::{Authentication, ChecksumSend, Family, Reach, Version};
 use crate::state::{Machine, Rival};
 use crate::wire::{
-    self, AdvertRepr, AhPacket, AhRepr, ChecksumForm, Endpoints, Format, IcvScope, Ipv4Repr, auth_type,
+    self, AdvertRepr, AhPacket, AhRepr, ChecksumForm, Endpoints, Format, IcvScope, Ipv4Repr,
+    auth_type,
 };
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
@@ -80,7 +81,11 @@ impl Outgoing {
                 source,
                 destination,
             } => {
-                let ah_len = if self.header.is_some() { AhPacket::LEN } else { 0 };
+                let ah_len = if self.header.is_some() {
+                    AhPacket::LEN
+                } else {
+                    0
+                };
                 let ip = Ipv4Repr {
                     source,
                     destination,

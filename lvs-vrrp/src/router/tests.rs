@@ -684,10 +684,7 @@ fn leaving_drops_announcements_that_were_not_made_yet() {
             .iter()
             .any(|command| matches!(command, Command::Announce(_)))
     );
-    assert!(matches!(
-        commands.last(),
-        Some(Command::RemoveAddresses(_))
-    ));
+    assert!(matches!(commands.last(), Some(Command::RemoveAddresses(_))));
 }
 
 // ---- Fault

@@ -43,7 +43,11 @@ impl VirtualRouter {
         };
         self.machine = Machine::Backup(Backup {
             deadline,
-            cause: if owner { Cause::Owner } else { Cause::Silence(now) },
+            cause: if owner {
+                Cause::Owner
+            } else {
+                Cause::Silence(now)
+            },
             delay: PreemptDelay::NotStarted,
             wants_active: false,
             listened: false,
@@ -464,10 +468,8 @@ impl VirtualRouter {
     fn announce_source(&mut self) {
         if let (Reach::Unicast { .. }, Some(address)) = (&self.config.reach, self.source) {
             let interface = self.config.interface.clone();
-            self.commands.push_back(Command::Announce(Announcement {
-                address,
-                interface,
-            }));
+            self.commands
+                .push_back(Command::Announce(Announcement { address, interface }));
         }
     }
 

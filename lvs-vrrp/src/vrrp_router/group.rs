@@ -119,9 +119,8 @@ impl VrrpRouter {
     /// A member has the group's fault while another has one of its own; likewise for what is waited for.
     pub(super) fn share_faults(&mut self, now: Instant, group: GroupId) {
         let members = self.groups[group.0].members.clone();
-        let own_fault = |router: &crate::VirtualRouter| {
-            router.faults().any(|fault| *fault != Fault::Group)
-        };
+        let own_fault =
+            |router: &crate::VirtualRouter| router.faults().any(|fault| *fault != Fault::Group);
         let own_wait = |router: &crate::VirtualRouter| {
             router.state() == State::Initialize
                 && router

@@ -8,8 +8,8 @@ mod setup;
 #[cfg(test)]
 mod tests;
 
-pub use group::GroupStatus;
 use group::Group;
+pub use group::GroupStatus;
 use objects::Object;
 pub use setup::{GroupConfig, Member, ProcessConfig, Setup, SetupError};
 
@@ -206,7 +206,9 @@ impl VrrpRouter {
     ) -> Result<(RouterId, Heard), Discard> {
         let id = self.find(interface, received)?;
         let heard = self.with_router(now, id, |router| router.handle_packet(now, received));
-        heard.unwrap_or(Err(Discard::NotListening)).map(|heard| (id, heard))
+        heard
+            .unwrap_or(Err(Discard::NotListening))
+            .map(|heard| (id, heard))
     }
 
     /// The deadline has passed. Calling early or twice is harmless.
@@ -240,7 +242,9 @@ impl VrrpRouter {
     /// Somebody took away an address of an interface. Every Active router that has it there is told.
     pub fn handle_address_removed(&mut self, now: Instant, address: &VirtualAddress) {
         for id in self.order.clone() {
-            self.with_router(now, id, |router| router.handle_address_removed(now, address));
+            self.with_router(now, id, |router| {
+                router.handle_address_removed(now, address);
+            });
         }
     }
 
@@ -280,10 +284,12 @@ impl VrrpRouter {
     /// The next thing that the shell must do.
     pub fn poll_command(&mut self) -> Option<Task> {
         self.tasks.pop_front().or_else(|| {
-            self.pacer.poll().map(|(router, announcement)| Task::Router {
-                router,
-                command: Command::Announce(announcement),
-            })
+            self.pacer
+                .poll()
+                .map(|(router, announcement)| Task::Router {
+                    router,
+                    command: Command::Announce(announcement),
+                })
         })
     }
 

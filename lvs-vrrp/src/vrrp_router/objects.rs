@@ -153,7 +153,10 @@ impl VrrpRouter {
         self.with_router(now, id, |router| {
             router.set_weight(now, weight);
             // Faults first, so that nothing looks healthy in between.
-            for (object, _) in health.iter().filter(|(_, health)| *health == Health::Failed) {
+            for (object, _) in health
+                .iter()
+                .filter(|(_, health)| *health == Health::Failed)
+            {
                 router.handle_health(now, object.clone(), Health::Failed);
             }
             for (object, health) in health {

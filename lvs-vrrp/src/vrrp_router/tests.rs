@@ -19,11 +19,7 @@ fn ms(ms: u64) -> Duration {
 /// VRID and priority; its interface is named after the VRID, and so is it.
 fn member(vrid: u8, priority: u8) -> Member {
     let interface = format!("e{vrid}");
-    let mut config = Config::new(
-        Vrid::new(vrid).unwrap(),
-        Family::V4,
-        interface.as_str(),
-    );
+    let mut config = Config::new(Vrid::new(vrid).unwrap(), Family::V4, interface.as_str());
     config.priority = Priority::new(priority).unwrap();
     config.addresses = vec![VirtualAddress {
         address: Ipv4Addr::new(198, 51, 100, vrid).into(),
@@ -35,7 +31,10 @@ fn member(vrid: u8, priority: u8) -> Member {
 fn group(members: &[u8]) -> GroupConfig {
     GroupConfig {
         name: "G".into(),
-        members: members.iter().map(|vrid| format!("VI_{vrid}").into()).collect(),
+        members: members
+            .iter()
+            .map(|vrid| format!("VI_{vrid}").into())
+            .collect(),
         track: Vec::new(),
         member_weights: false,
     }
@@ -323,9 +322,7 @@ fn a_losing_advertisement_makes_all_members_announce() {
     assert_eq!(lab.hear(1, 50), Ok(Heard::Lost));
     let announced = |vrid: u8| {
         let address = IpAddr::from([198, 51, 100, vrid]);
-        let is = |task: &&Task| {
-            matches!(task, Task::Router { command: Command::Announce(Announcement { address: of, .. }), .. } if *of == address)
-        };
+        let is = |task: &&Task| matches!(task, Task::Router { command: Command::Announce(Announcement { address: of, .. }), .. } if *of == address);
         lab.tasks.iter().filter(is).count()
     };
     assert_eq!((announced(1), announced(2)), (5, 5));
@@ -397,7 +394,9 @@ fn members_weights_become_faults_unless_the_group_wants_them() {
     grouped.groups[0].track = vec![Tracked::weighted(TrackedObject::File("both".into()), 3)];
     let list = |setup: &Setup| -> Vec<(String, i16)> {
         let tracked = setup.tracked_by(&setup.virtual_routers[0]);
-        let each = tracked.iter().map(|each| (each.object.to_string(), each.weight));
+        let each = tracked
+            .iter()
+            .map(|each| (each.object.to_string(), each.weight));
         each.collect()
     };
     assert_eq!(
@@ -474,10 +473,15 @@ fn scripts_are_asked_for_when_they_are_due() {
         lab.sleep(ms(900));
         lab.all.handle_script_exit(lab.now, "chk", true);
     }
-    let runs = lab
-        .tasks
-        .iter()
-        .filter(|task| matches!(task, Task::Script { command: ScriptCommand::Run, .. }));
+    let runs = lab.tasks.iter().filter(|task| {
+        matches!(
+            task,
+            Task::Script {
+                command: ScriptCommand::Run,
+                ..
+            }
+        )
+    });
     assert_eq!(runs.count(), 3);
 }
 
@@ -491,15 +495,25 @@ fn announcements_keep_the_interface_s_pace_and_end_with_the_state() {
         na: ms(0),
     };
     for last in [201, 202] {
-        paced.virtual_routers[0].config.addresses.push(VirtualAddress {
-            address: Ipv4Addr::new(198, 51, 100, last).into(),
-            interface: "e1".into(),
-        });
+        paced.virtual_routers[0]
+            .config
+            .addresses
+            .push(VirtualAddress {
+                address: Ipv4Addr::new(198, 51, 100, last).into(),
+                interface: "e1".into(),
+            });
     }
     let mut lab = Lab::started(paced);
     let announced = |lab: &Lab| {
-        let announce =
-            |task: &&Task| matches!(task, Task::Router { command: Command::Announce(_), .. });
+        let announce = |task: &&Task| {
+            matches!(
+                task,
+                Task::Router {
+                    command: Command::Announce(_),
+                    ..
+                }
+            )
+        };
         lab.tasks.iter().filter(announce).count()
     };
     assert_eq!(announced(&lab), 1);
@@ -536,7 +550,9 @@ fn what_is_the_same_goes_on() {
 fn what_is_gone_leaves_and_what_is_new_starts() {
     let mut lab = Lab::started(setup(&[(1, 255), (2, 255)]));
     lab.clear();
-    lab.all.reload(lab.now, setup(&[(2, 255), (3, 255)])).unwrap();
+    lab.all
+        .reload(lab.now, setup(&[(2, 255), (3, 255)]))
+        .unwrap();
     lab.drain();
     assert_eq!(lab.sent, [(1, 0)]);
     assert_eq!(lab.told(), ["VI_1 INIT", "VI_3 FAULT"]);
@@ -551,7 +567,9 @@ fn a_router_that_leaves_its_group_is_freed_of_its_faults() {
     let mut lab = Lab::started(pair(100));
     lab.link("e2", false);
     assert_eq!(lab.states(), [State::Fault, State::Fault]);
-    lab.all.reload(lab.now, setup(&[(1, 100), (2, 100)])).unwrap();
+    lab.all
+        .reload(lab.now, setup(&[(1, 100), (2, 100)]))
+        .unwrap();
     assert_eq!(lab.states(), [State::Backup, State::Fault]);
     lab.all.reload(lab.now, pair(100)).unwrap();
     assert_eq!(lab.states(), [State::Fault, State::Fault]);
@@ -565,7 +583,9 @@ fn the_same_identifier_twice_is_a_fault_of_the_second() {
     let mut lab = Lab::started(twice);
     assert_eq!(lab.states(), [State::Backup, State::Fault]);
     lab.clear();
-    lab.all.reload(lab.now, setup(&[(1, 100), (2, 100)])).unwrap();
+    lab.all
+        .reload(lab.now, setup(&[(1, 100), (2, 100)]))
+        .unwrap();
     lab.reach();
     assert_eq!(lab.states(), [State::Backup, State::Backup]);
 }

@@ -124,11 +124,7 @@ impl<'a> AdvertPacket<'a> {
     /// What the checksum covers if it is right, `None` if it is right in no form. `group` is the destination in the
     /// pseudo-header of keepalived's old unicast form. The view must be [`trimmed`](Self::trimmed).
     #[must_use]
-    pub fn checksum_form(
-        &self,
-        ends: Endpoints,
-        group: Option<Ipv4Addr>,
-    ) -> Option<ChecksumForm> {
+    pub fn checksum_form(&self, ends: Endpoints, group: Option<Ipv4Addr>) -> Option<ChecksumForm> {
         let forms: &[ChecksumForm] = match (self.version(), ends) {
             (_, Endpoints::V6 { .. }) => &[ChecksumForm::PseudoHeader],
             (2, Endpoints::V4 { .. }) => &[ChecksumForm::Message],
@@ -259,8 +255,8 @@ impl AdvertRepr {
         group: Option<Ipv4Addr>,
     ) -> Result<(Self, ChecksumForm), AdvertError> {
         let family = ends.family();
-        let version =
-            Version::new(packet.version()).ok_or(AdvertError::Version(packet.version()))?;
+        let number = packet.version();
+        let version = Version::new(number).ok_or(AdvertError::Version(number))?;
         if packet.message_type() != ADVERTISEMENT {
             return Err(AdvertError::Type(packet.message_type()));
         }

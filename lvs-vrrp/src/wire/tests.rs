@@ -91,11 +91,9 @@ fn messages_have_the_bytes_that_keepalived_sends() {
 
 #[test]
 fn the_authentication_header_signs_what_keepalived_signs() {
-    let frame = hex(
-        "45 c0 00 40 00 01 00 00 ff 33 18 ac c0 00 02 0b e0 00 00 12
+    let frame = hex("45 c0 00 40 00 01 00 00 ff 33 18 ac c0 00 02 0b e0 00 00 12
          70 04 00 00 c0 00 02 0b 00 00 00 01 28 a8 7d 2e ea 0d 8c 24 db 28 35 60
-         21 33 96 01 02 01 84 65 c0 00 02 64 00 00 00 00 00 00 00 00"
-    );
+         21 33 96 01 02 01 84 65 c0 00 02 64 00 00 00 00 00 00 00 00");
     let ip = Ipv4Packet::new(&frame).unwrap();
     let ah = AhPacket::new(ip.payload()).unwrap();
     let key = *b"k3yAH\0\0\0";
@@ -163,10 +161,7 @@ fn a_neighbour_advertisement_is_what_a_strict_parser_expects() {
     let etherparse::NetHeaders::Ipv6(ip, _) = parsed.net.unwrap() else {
         panic!("IPv6");
     };
-    assert_eq!(
-        (ip.hop_limit, Ipv6Addr::from(ip.source)),
-        (255, na.address)
-    );
+    assert_eq!((ip.hop_limit, Ipv6Addr::from(ip.source)), (255, na.address));
     let Some(etherparse::TransportHeader::Icmpv6(icmp)) = parsed.transport else {
         panic!("ICMPv6");
     };
@@ -272,13 +267,15 @@ fn any_advert() -> impl Strategy<Value = (AdvertRepr, Endpoints)> {
             )
         });
     let format = prop_oneof![
-        (any::<u8>(), any::<u8>(), any::<[u8; 8]>()).prop_map(|(interval_secs, auth_type, auth_data)| {
-            Format::V2 {
-                interval_secs,
-                auth_type,
-                auth_data,
+        (any::<u8>(), any::<u8>(), any::<[u8; 8]>()).prop_map(
+            |(interval_secs, auth_type, auth_data)| {
+                Format::V2 {
+                    interval_secs,
+                    auth_type,
+                    auth_data,
+                }
             }
-        }),
+        ),
         (0..4096_u16).prop_map(|max_advert_interval| Format::V3 {
             max_advert_interval
         }),
