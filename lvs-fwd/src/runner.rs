@@ -625,6 +625,7 @@ mod tests {
 
     use super::*;
     use crate::balancer::{Method, PacketInfo, Verdict};
+    use crate::device::Capabilities;
     use crate::device::memory::{Memory, Peer};
     use crate::route::{
         Neighbour, NeighbourState, NeighbourTable, NextHop, Prefix, Route, RouteKind, RouteTable,
@@ -781,6 +782,15 @@ mod tests {
     struct Gone(crate::sys::event::Event);
 
     impl Device for Gone {
+        fn capabilities(&self) -> Capabilities {
+            Capabilities {
+                link_header: true,
+                offloads: false,
+                exclusive: false,
+                steering: false,
+                longest: 0,
+            }
+        }
         fn receive(&mut self, _: &mut Vec<Frame>, _: usize) -> io::Result<usize> {
             Err(io::Error::from_raw_os_error(libc::EBADFD))
         }

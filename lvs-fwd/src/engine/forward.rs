@@ -14,7 +14,7 @@ use crate::icmp;
 use crate::neigh::Holding;
 use crate::reset;
 use crate::rewrite::{dr, error, fragment, nat, segment, tun};
-use crate::stats::{Counters, DropReason, Event};
+use crate::stats::{Counters, DropReason, Event, LeftReason};
 use crate::view::{Port, PortId, View};
 use crate::wire::icmp::Error;
 use crate::wire::{Datagram, Fragment, ethernet, ipv4, protocol, tcp, udp};
@@ -440,6 +440,15 @@ impl Core {
         write_link(&mut frame, destination, source, ethernet::IPV4);
         self.counters.count(Event::Transmitted, 1);
         output.transmit.push((port, frame));
+    }
+
+    /// Leaves a frame to the host: it has its own, or gets this one if the device took it away.
+    #[inline]
+    pub(super) fn leave(&self, frame: Frame, reason: LeftReason, output: &mut Output) {
+        self.counters.count_left(reason);
+        if frame.meta.exclusive {
+            self.pass_up(frame, output);
+        }
     }
 
     fn pass_up(&self, mut frame: Frame, output: &mut Output) {
