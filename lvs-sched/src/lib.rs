@@ -140,7 +140,7 @@ pub use attributes::{Granularity, Persistence, SchedulerFlags, ServiceConfig, Se
 pub use conn::state::{SctpState, State, TcpState, Timeouts};
 pub use director::Director;
 pub use drain::{Drain, DrainEvent, Ended, Remaining};
-pub use engine::{EngineKind, PersistenceEngine, Sip, UnknownEngine};
+pub use engine::{EngineKind, Payloads, PersistenceEngine, Sip, UnknownEngine};
 pub use expect::ExpectError;
 pub use lease::Lease;
 pub use packet::{

@@ -14,7 +14,7 @@ use crate::sync::Feed;
 use crate::time::Nanos;
 use crate::{
     ConnectionEvent, ConnectionInfo, Direction, Director, DropReason, Family, ForwardMethod,
-    Packet, Protocol, SctpEvent, TcpFlags, Verdict, VirtualService,
+    Packet, Payloads, Protocol, SctpEvent, TcpFlags, Verdict, VirtualService,
 };
 use opening::Opening;
 
@@ -24,10 +24,23 @@ pub(crate) struct PacketPath<'a> {
     pub(crate) counters: &'a WorkerCounters,
     pub(crate) ends: Ends<'a>,
     pub(crate) packet: &'a Packet,
-    /// What follows the transport header, if the caller told.
-    pub(crate) payload: Option<&'a [u8]>,
+    pub(crate) payload: Option<Payload<'a>>,
     pub(crate) now: Nanos,
     pub(crate) has_room: bool,
+}
+
+/// What follows the transport header of a packet, looked up for the few services that ask.
+#[derive(Clone, Copy)]
+pub(crate) struct Payload<'a> {
+    /// The payloads of a batch.
+    pub(crate) of: &'a dyn Payloads,
+    pub(crate) index: usize,
+}
+
+impl<'a> Payload<'a> {
+    fn bytes(self) -> &'a [u8] {
+        self.of.payload(self.index)
+    }
 }
 
 impl PacketPath<'_> {

@@ -14,14 +14,14 @@ use crate::conn::state::{SctpState, State, TcpState};
 use crate::conn::table::{Entry, Flow, NewEntry, Table};
 use crate::defence::{self, Random, Sampling};
 use crate::director::Snapshot;
-use crate::path::{Ends, PacketPath, info};
+use crate::path::{Ends, PacketPath, Payload, info};
 use crate::real_server::Class;
 use crate::stats::WorkerCounters;
 use crate::sync::Feed;
 use crate::time::{NEVER, Nanos, nanos};
 use crate::{
     ConnectionEvent, Direction, Director, ForwardMethod, ImportError, ImportedConnection, Packet,
-    Protocol, TcpFlags, Verdict,
+    Payloads, Protocol, TcpFlags, Verdict,
 };
 
 /// The connection table of one data-path thread.
@@ -133,6 +133,10 @@ impl Worker {
     /// that have a [`PersistenceEngine`](crate::PersistenceEngine): without it, they drop packets
     /// that belong to no connection.
     pub fn handle_packet_with(&mut self, now: Instant, packet: &Packet, payload: &[u8]) -> Verdict {
+        let payload = Payload {
+            of: &[payload],
+            index: 0,
+        };
         self.handle(now, packet, Some(payload))
     }
 
@@ -142,17 +146,20 @@ impl Worker {
     /// Faster than one by one in a large table: what the lookups will read is fetched for many
     /// packets at once.
     pub fn handle_batch(&mut self, now: Instant, packets: &[Packet], verdicts: &mut Vec<Verdict>) {
-        let now = self.advance(now);
-        let mut prepared = std::mem::take(&mut self.prepared);
-        for packets in packets.chunks(BATCH) {
-            prepared.clear();
-            prepared.extend(packets.iter().map(|packet| self.prepare(packet)));
-            self.fetch(packets, &prepared);
-            for (packet, prepared) in packets.iter().zip(&prepared) {
-                verdicts.push(self.answer(now, packet, None, prepared));
-            }
-        }
-        self.prepared = prepared;
+        self.batch(now, packets, None, verdicts);
+    }
+
+    /// [`handle_batch`](Self::handle_batch) with what follows the transport headers. Asked for only where
+    /// a service has a [`PersistenceEngine`](crate::PersistenceEngine), and only for packets that
+    /// belong to no connection.
+    pub fn handle_batch_with(
+        &mut self,
+        now: Instant,
+        packets: &[Packet],
+        payloads: &dyn Payloads,
+        verdicts: &mut Vec<Verdict>,
+    ) {
+        self.batch(now, packets, Some(payloads), verdicts);
     }
 
     /// What to do with an ICMP error, by the header that it quotes: `quoted` has the addresses and
@@ -319,7 +326,30 @@ impl Worker {
             .of(State::Tcp(TcpState::Listen))
     }
 
-    fn handle(&mut self, now: Instant, packet: &Packet, payload: Option<&[u8]>) -> Verdict {
+    fn batch(
+        &mut self,
+        now: Instant,
+        packets: &[Packet],
+        payloads: Option<&dyn Payloads>,
+        verdicts: &mut Vec<Verdict>,
+    ) {
+        let now = self.advance(now);
+        let mut prepared = std::mem::take(&mut self.prepared);
+        let mut index = 0;
+        for packets in packets.chunks(BATCH) {
+            prepared.clear();
+            prepared.extend(packets.iter().map(|packet| self.prepare(packet)));
+            self.fetch(packets, &prepared);
+            for (packet, prepared) in packets.iter().zip(&prepared) {
+                let payload = payloads.map(|of| Payload { of, index });
+                verdicts.push(self.answer(now, packet, payload, prepared));
+                index += 1;
+            }
+        }
+        self.prepared = prepared;
+    }
+
+    fn handle(&mut self, now: Instant, packet: &Packet, payload: Option<Payload<'_>>) -> Verdict {
         let now = self.advance(now);
         let prepared = self.prepare(packet);
         self.answer(now, packet, payload, &prepared)
@@ -371,7 +401,7 @@ impl Worker {
         &mut self,
         now: Nanos,
         packet: &Packet,
-        payload: Option<&[u8]>,
+        payload: Option<Payload<'_>>,
         prepared: &Prepared,
     ) -> Verdict {
         let verdict = self.on_path(now, packet, payload, |path, tables| match prepared {
@@ -413,7 +443,7 @@ impl Worker {
         &mut self,
         now: Nanos,
         packet: &Packet,
-        payload: Option<&[u8]>,
+        payload: Option<Payload<'_>>,
         walk: impl FnOnce(&mut PacketPath<'_>, (&mut Table<V4>, &mut Table<V6>)) -> Verdict,
     ) -> Verdict {
         let has_room = self.len() < self.director.max_connections;

@@ -238,7 +238,7 @@ impl PacketPath<'_> {
         let Some(engine) = self.snapshot.engine(service) else {
             return Some(None);
         };
-        let data = engine.extract(self.packet, self.payload?)?;
+        let data = engine.extract(self.packet, self.payload?.bytes())?;
         (data.len() <= MAX_DATA).then(|| Some((engine.name(), Arc::from(data))))
     }
 
