@@ -20,7 +20,7 @@ use std::time::Instant;
 
 use self::forward::Core;
 use self::fragments::Fate;
-use crate::balancer::{Balancer, Direction, PacketInfo, Verdict};
+use crate::balancer::{Balancer, Direction, PacketInfo, Packets, Payloads, Verdict};
 use crate::frame::{Frame, PacketKind};
 use crate::handoff::{Handoff, Origin};
 use crate::icmp;
@@ -461,8 +461,15 @@ impl Engine {
     ) {
         if !self.batch.is_empty() {
             self.verdicts.clear();
-            balancer.decide(now, &self.packets, &mut self.verdicts);
+            let payloads = Batch(&self.batch);
+            let packets = Packets::new(&self.packets, &payloads);
+            balancer.decide(now, &packets, &mut self.verdicts);
             self.packets.clear();
+            while let Some((index, edit)) = balancer.poll_edit() {
+                if let Some(item) = self.batch.get_mut(index) {
+                    self.core.edit(item, &edit);
+                }
+            }
             let mut verdicts = self.verdicts.iter();
             for item in &mut self.batch {
                 match verdicts.next() {
@@ -509,6 +516,16 @@ struct Item {
     origin: Origin,
     direction: Direction,
     is_first_fragment: bool,
+}
+
+/// Where the payloads of a batch are.
+struct Batch<'a>(&'a [Item]);
+
+impl Payloads for Batch<'_> {
+    fn payload(&self, index: usize) -> &[u8] {
+        let item = self.0.get(index);
+        item.map_or(&[], |item| item.headers.payload(item.frame.bytes()))
+    }
 }
 
 /// Whether the link layer meant us, and nobody of us sent it.

@@ -5,6 +5,8 @@
 //! released in any order. A frame that is kept for long (held for a neighbour, handed to another worker)
 //! is copied to the heap first, so that rings do not run dry.
 
+use std::ops::Range;
+
 use crate::checksum;
 use crate::sys::ring::Slot;
 #[cfg(feature = "af-xdp")]
@@ -147,6 +149,27 @@ impl Frame {
         }
         self.start -= count;
         self.meta.shift(count as isize);
+    }
+
+    /// Puts `text` in the place of some bytes. If it has another length the frame moves to the heap. Offsets in the
+    /// metadata stay: what is replaced must lie behind them.
+    ///
+    /// # Panics
+    ///
+    /// If `at` is no part of the frame.
+    pub fn splice(&mut self, at: Range<usize>, text: &[u8]) {
+        if at.len() == text.len() {
+            self.bytes_mut()[at].copy_from_slice(text);
+            return;
+        }
+        let mut buffer = Vec::with_capacity(HEADROOM + self.len() - at.len() + text.len());
+        buffer.resize(HEADROOM, 0);
+        buffer.extend_from_slice(&self.bytes()[..at.start]);
+        buffer.extend_from_slice(text);
+        buffer.extend_from_slice(&self.bytes()[at.end..]);
+        self.start = HEADROOM;
+        self.end = buffer.len();
+        self.storage = Storage::Heap(buffer);
     }
 
     /// Finishes a partial checksum, for an output that can't carry the request along. Nothing happens to

@@ -31,7 +31,7 @@
 //! use std::sync::Arc;
 //! use std::time::Instant;
 //!
-//! use lvs_fwd::balancer::{Balancer, Direction, Method, PacketInfo, Verdict};
+//! use lvs_fwd::balancer::{Balancer, Direction, Method, Packets, Verdict};
 //! use lvs_fwd::device::memory::Memory;
 //! use lvs_fwd::frame::Frame;
 //! use lvs_fwd::route::{Hop, Neighbour, NeighbourState, NeighbourTable, NextHop, Prefix, Route, RouteKind, RouteTable};
@@ -41,7 +41,7 @@
 //! struct OneServer;
 //!
 //! impl Balancer for OneServer {
-//!     fn decide(&mut self, _now: Instant, packets: &[PacketInfo], verdicts: &mut Vec<Verdict>) {
+//!     fn decide(&mut self, _now: Instant, packets: &Packets<'_>, verdicts: &mut Vec<Verdict>) {
 //!         verdicts.extend(packets.iter().map(|packet| match packet.direction {
 //!             Direction::Inbound => Verdict::Forward(Method::Nat { rip: SocketAddr::from(([10, 0, 0, 11], 8080)) }),
 //!             Direction::Outbound => Verdict::Reply { source: SocketAddr::from(([192, 0, 2, 10], 80)) },

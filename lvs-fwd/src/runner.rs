@@ -624,7 +624,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::balancer::{Method, PacketInfo, Verdict};
+    use crate::balancer::{Method, Packets, Verdict};
     use crate::device::Capabilities;
     use crate::device::memory::{Memory, Peer};
     use crate::route::{
@@ -636,7 +636,7 @@ mod tests {
     struct ToServer;
 
     impl Balancer for ToServer {
-        fn decide(&mut self, _: Instant, packets: &[PacketInfo], verdicts: &mut Vec<Verdict>) {
+        fn decide(&mut self, _: Instant, packets: &Packets<'_>, verdicts: &mut Vec<Verdict>) {
             verdicts.extend(packets.iter().map(|packet| match packet.source.port() {
                 1 => Verdict::NotOurs,
                 _ => Verdict::Forward(Method::Nat {

@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lvs_fwd::balancer::{Balancer, Method, PacketInfo, Verdict};
+use lvs_fwd::balancer::{Balancer, Method, Packets, Verdict};
 use lvs_fwd::checksum;
 use lvs_fwd::device::Device;
 use lvs_fwd::device::ring::{Fanout, Ring, RingConfig};
@@ -337,7 +337,7 @@ fn the_fan_out_agrees_with_the_owner(a: &End, b: &End) {
 fn a_worker_translates_from_ring_to_ring(a: &End, b: &End) {
     struct ToServer;
     impl Balancer for ToServer {
-        fn decide(&mut self, _: Instant, packets: &[PacketInfo], verdicts: &mut Vec<Verdict>) {
+        fn decide(&mut self, _: Instant, packets: &Packets<'_>, verdicts: &mut Vec<Verdict>) {
             let rip = SocketAddr::from(([10, 0, 0, 11], 8080));
             verdicts.extend(
                 packets

@@ -7,13 +7,13 @@ use std::time::Instant;
 use super::fragments::{Fate, Fragments, Later};
 use super::hops::{HopCache, Path};
 use super::{EngineConfig, Item, Output, write_link};
-use crate::balancer::{Direction, Encapsulation, Method, Verdict};
+use crate::balancer::{Direction, Edit, Encapsulation, Method, Verdict};
 use crate::frame::{Frame, GsoKind};
 use crate::handoff::Origin;
 use crate::icmp;
 use crate::neigh::Holding;
 use crate::reset;
-use crate::rewrite::{dr, error, fragment, nat, segment, tun};
+use crate::rewrite::{dr, error, fragment, nat, segment, sequence, tun};
 use crate::stats::{Counters, DropReason, Event, LeftReason};
 use crate::view::{Port, PortId, View};
 use crate::wire::icmp::Error;
@@ -75,6 +75,15 @@ impl Core {
     pub(super) fn drain_commands(&mut self, output: &mut Output) {
         while let Some(hop) = self.holding.poll_command() {
             output.resolve.push(hop);
+        }
+    }
+
+    /// Changes a packet's stream. Part of a datagram is no segment.
+    #[cold]
+    pub(super) fn edit(&self, item: &mut Item, edit: &Edit) {
+        if !item.is_first_fragment {
+            self.counters.count(Event::Edited, 1);
+            sequence::edit(&mut item.frame, &mut item.headers, edit);
         }
     }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use etherparse::{NetHeaders, PacketBuilder, PacketHeaders, TransportHeader};
-use lvs_fwd::balancer::{Balancer, Direction, Method, PacketInfo, Verdict};
+use lvs_fwd::balancer::{Balancer, Direction, Method, Packets, Verdict};
 use lvs_fwd::checksum;
 use lvs_fwd::frame::{ChecksumState, Frame, Gso, GsoKind};
 use lvs_fwd::route::{
@@ -298,7 +298,7 @@ fn workers_translate_wrongly_steered(subject: &mut Subject) {
 fn translate(subject: &mut Subject, wrongly: bool) {
     struct Nat;
     impl Balancer for Nat {
-        fn decide(&mut self, _: Instant, packets: &[PacketInfo], verdicts: &mut Vec<Verdict>) {
+        fn decide(&mut self, _: Instant, packets: &Packets<'_>, verdicts: &mut Vec<Verdict>) {
             verdicts.extend(packets.iter().map(|packet| match packet.direction {
                 Direction::Inbound => Verdict::Forward(Method::Nat {
                     rip: (RIP, SERVICE_PORT).into(),
