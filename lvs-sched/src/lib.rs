@@ -120,6 +120,7 @@ mod director;
 mod drain;
 mod engine;
 mod expect;
+mod explain;
 mod lease;
 mod packet;
 mod path;
@@ -140,6 +141,7 @@ pub use director::Director;
 pub use drain::{Drain, DrainEvent, Ended, Remaining};
 pub use engine::{EngineKind, PersistenceEngine, Sip, UnknownEngine};
 pub use expect::ExpectError;
+pub use explain::{Explanation, PassedOver, Reason};
 pub use lease::Lease;
 pub use packet::{
     Direction, DropReason, Family, ForwardMethod, Packet, Protocol, SctpEvent, TcpFlags, Verdict,
@@ -149,13 +151,13 @@ pub use pick::{ConnectError, Flow, Picker};
 pub use real_server::{InvalidWeight, RealServer, ServerConfig, Weight};
 pub use scheduler::{
     DestinationHash, Failover, InvalidSlots, LeastConnection, LocalityLeastConnection, Maglev,
-    MaglevHash, NeverQueue, Overflow, ParseSchedulerError, ReplicatedLocality, Request, RoundRobin,
-    Scheduler, SchedulerKind, Seeds, Servers, SharedPick, ShortestExpectedDelay, SourceHash,
-    Superseded, TwoChoices, WeightedLeastConnection, WeightedRoundRobin,
+    MaglevHash, NeverQueue, Overflow, ParseSchedulerError, Peek, ReplicatedLocality, Request,
+    RoundRobin, Scheduler, SchedulerKind, Seeds, Servers, SharedPick, ShortestExpectedDelay,
+    SourceHash, Superseded, TwoChoices, WeightedLeastConnection, WeightedRoundRobin,
 };
 pub use service::{
     Granularity, Persistence, SchedulerFlags, ServerError, ServiceConfig, ServiceError, ServiceKey,
-    VirtualService,
+    Unforeseen, VirtualService,
 };
 pub use stats::{Rates, Stats};
 pub use sync::{ConnectionEvent, ImportError, ImportedConnection};

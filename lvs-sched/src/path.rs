@@ -15,8 +15,8 @@ use crate::sync::Feed;
 use crate::time::{Nanos, nanos};
 use crate::{
     ConnectionEvent, ConnectionInfo, Direction, Director, DropReason, Family, ForwardMethod,
-    Packet, Persistence, Protocol, RealServer, Request, SchedulerKind, SctpEvent, ServiceKey,
-    TcpFlags, Verdict, VirtualService,
+    Packet, Persistence, Protocol, RealServer, Request, SchedulerKind, SctpEvent, ServiceConfig,
+    ServiceKey, TcpFlags, Verdict, VirtualService,
 };
 
 /// Everything that one packet needs besides the table of its family.
@@ -41,11 +41,11 @@ struct Choice {
 
 /// Who may open a connection, and from which side of the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Opening {
-    client: SocketAddr,
-    target: SocketAddr,
+pub(crate) struct Opening {
+    pub(crate) client: SocketAddr,
+    pub(crate) target: SocketAddr,
     /// By a header that an ICMP error quotes.
-    quoted: bool,
+    pub(crate) quoted: bool,
 }
 
 impl PacketPath<'_> {
@@ -292,7 +292,7 @@ impl PacketPath<'_> {
     }
 
     /// Whether the packet is one that begins a connection even where there is one.
-    fn begins(&self) -> bool {
+    pub(crate) fn begins(&self) -> bool {
         match self.packet.protocol {
             Protocol::Tcp => self.packet.tcp_flags.contains(TcpFlags::SYN),
             Protocol::Udp => false,
@@ -301,7 +301,7 @@ impl PacketPath<'_> {
     }
 
     /// Whether the packet may open a connection where there is none.
-    fn may_open(&self) -> Result<(), Verdict> {
+    pub(crate) fn may_open(&self) -> Result<(), Verdict> {
         let tunables = &self.snapshot.tunables;
         let (ends, sloppy) = match self.packet.protocol {
             Protocol::Udp => return Ok(()),
@@ -348,17 +348,7 @@ impl PacketPath<'_> {
         }
         let config = service.config();
         let one_packet = config.one_packet && self.packet.protocol == Protocol::Udp;
-        // Schedulers that look at the destination see a quoted header's own, which is the client.
-        let seen = if opening.quoted { client } else { target };
-        let tunables = &self.snapshot.tunables;
-        let request = Request::new(client, seen)
-            .with_flags(config.flags)
-            .at(self.ends.director.epoch.instant(self.now))
-            .with_cache_life(if config.scheduler == SchedulerKind::ReplicatedLocality {
-                tunables.lblcr_expiration
-            } else {
-                tunables.lblc_expiration
-            });
+        let request = self.request(&config, opening);
         let choice = match &config.persistence {
             Some(persistence) => self.choose_persistent(service, persistence, &request, opening),
             None => self.choose(service, &request, opening),
@@ -404,6 +394,22 @@ impl PacketPath<'_> {
         })
     }
 
+    /// What the scheduler is asked.
+    pub(crate) fn request(&self, config: &ServiceConfig, opening: Opening) -> Request {
+        let Opening { client, target, .. } = opening;
+        // Schedulers that look at the destination see a quoted header's own, which is the client.
+        let seen = if opening.quoted { client } else { target };
+        let tunables = &self.snapshot.tunables;
+        Request::new(client, seen)
+            .with_flags(config.flags)
+            .at(self.ends.director.epoch.instant(self.now))
+            .with_cache_life(if config.scheduler == SchedulerKind::ReplicatedLocality {
+                tunables.lblcr_expiration
+            } else {
+                tunables.lblc_expiration
+            })
+    }
+
     /// By the scheduler. `Err(None)` is "no destination".
     fn choose(
         &self,
@@ -411,21 +417,16 @@ impl PacketPath<'_> {
         request: &Request,
         opening: Opening,
     ) -> Result<Choice, Option<Verdict>> {
-        let is_mark = matches!(service.key(), Some(ServiceKey::Mark { .. }));
-        if !is_mark && opening.target.port() != service_port(service) {
+        if !is_at_own_port(service, opening) {
             return Err(None);
         }
         let server = service
             .schedule_and_bind(request, Class::Inactive)
             .ok_or(None)?;
-        let port = match server.addr().port() {
-            0 => opening.target.port(),
-            port => port,
-        };
         Ok(Choice {
+            port: port_of(&server, opening),
             server,
             template: None,
-            port,
         })
     }
 
@@ -438,37 +439,9 @@ impl PacketPath<'_> {
         request: &Request,
         opening: Opening,
     ) -> Result<Choice, Option<Verdict>> {
-        let target = opening.target;
-        let at_service_port = target.port() == service_port(service);
-        let shows_port = at_service_port && target.port() != FTP;
-        let (protocol, shown) = match service.key() {
-            Some(ServiceKey::Mark { mark, .. }) if !at_service_port => {
-                (None, TemplateTarget::Mark(mark))
-            }
-            _ => {
-                let port = if shows_port { target.port() } else { 0 };
-                (
-                    Some(self.packet.protocol),
-                    TemplateTarget::Address(SocketAddr::new(target.ip(), port)),
-                )
-            }
-        };
-        let engine = self
-            .engine_data(service)
+        let want = self
+            .want(service, persistence, opening)
             .ok_or(Some(Verdict::Drop(DropReason::Engine)))?;
-        let want = Want {
-            key: TemplateKey {
-                protocol,
-                client: persistence.granularity.apply(opening.client.ip()),
-                target: shown,
-                engine,
-            },
-            service,
-            server: None,
-            timeout: nanos(persistence.timeout),
-            server_port: shows_port,
-            expire_quiescent: self.snapshot.tunables.expire_quiescent_template,
-        };
         let schedule = || service.schedule_and_bind(request, Class::Inactive);
         let grant = self
             .ends
@@ -484,21 +457,57 @@ impl PacketPath<'_> {
             server.bind(Class::Inactive);
             server.counters().count_connection();
         }
-        let port = match server.addr().port() {
-            port if at_service_port && port != 0 => port,
-            _ => target.port(),
-        };
         Ok(Choice {
+            port: persistent_port_of(&server, service, opening),
             server,
             template: Some(grant.template),
-            port,
+        })
+    }
+
+    /// The template for a connection; `None` if the service's engine finds nothing in the packet.
+    pub(crate) fn want<'s>(
+        &self,
+        service: &'s Arc<VirtualService>,
+        persistence: &Persistence,
+        opening: Opening,
+    ) -> Option<Want<'s>> {
+        let target = opening.target;
+        let at_service_port = target.port() == service_port(service);
+        let shows_port = at_service_port && target.port() != FTP;
+        let (protocol, shown) = match service.key() {
+            Some(ServiceKey::Mark { mark, .. }) if !at_service_port => {
+                (None, TemplateTarget::Mark(mark))
+            }
+            _ => {
+                let port = if shows_port { target.port() } else { 0 };
+                (
+                    Some(self.packet.protocol),
+                    TemplateTarget::Address(SocketAddr::new(target.ip(), port)),
+                )
+            }
+        };
+        Some(Want {
+            key: TemplateKey {
+                protocol,
+                client: persistence.granularity.apply(opening.client.ip()),
+                target: shown,
+                engine: self.engine_data(service)?,
+            },
+            service,
+            server: None,
+            timeout: nanos(persistence.timeout),
+            server_port: shows_port,
+            expire_quiescent: self.snapshot.tunables.expire_quiescent_template,
         })
     }
 
     /// What the service's engine says of the packet: `Some(None)` without an engine, `None` if it
     /// finds nothing.
     #[expect(clippy::type_complexity, reason = "a template key's part")]
-    fn engine_data(&self, service: &VirtualService) -> Option<Option<(&'static str, Arc<[u8]>)>> {
+    pub(crate) fn engine_data(
+        &self,
+        service: &VirtualService,
+    ) -> Option<Option<(&'static str, Arc<[u8]>)>> {
         let Some(engine) = self.snapshot.engine(service) else {
             return Some(None);
         };
@@ -536,12 +545,7 @@ impl PacketPath<'_> {
         opening: Opening,
         one_packet: bool,
     ) -> Result<NewEntry<A>, Verdict> {
-        let is_mark = matches!(service.key(), Some(ServiceKey::Mark { .. }));
-        if is_mark
-            && !opening.quoted
-            && self.snapshot.tunables.cache_bypass
-            && self.snapshot.may_bypass_to(opening.target.ip())
-        {
+        if self.bypasses(service, opening) {
             if one_packet {
                 return Err(Verdict::Forward {
                     method: ForwardMethod::Bypass,
@@ -568,15 +572,15 @@ impl PacketPath<'_> {
                 deadline: self.now + NEW_CONNECTION,
             });
         }
-        Err(
-            if service_port(service) == FTP && opening.target.port() != FTP {
-                Verdict::NotOurs
-            } else if opening.quoted {
-                Verdict::Drop(DropReason::NoServer)
-            } else {
-                Verdict::Reject
-            },
-        )
+        Err(answer_without_server(service, opening))
+    }
+
+    /// Whether a packet that finds no server goes on to where it was sent.
+    pub(crate) fn bypasses(&self, service: &VirtualService, opening: Opening) -> bool {
+        is_mark(service)
+            && !opening.quoted
+            && self.snapshot.tunables.cache_bypass
+            && self.snapshot.may_bypass_to(opening.target.ip())
     }
 
     /// A real server's packet without a connection.
@@ -588,20 +592,25 @@ impl PacketPath<'_> {
         {
             return verdict;
         }
+        if self.refuses_unknown_reply() {
+            return Verdict::Reject;
+        }
+        Verdict::NotOurs
+    }
+
+    /// Whether a real server is told that nobody waits for its packet.
+    pub(crate) fn refuses_unknown_reply(&self) -> bool {
+        let packet = self.packet;
         let may_be_told = !(packet.protocol == Protocol::Tcp
             && packet.tcp_flags.contains(TcpFlags::RST)
             || packet.sctp == Some(SctpEvent::Abort));
-        if self.snapshot.tunables.nat_icmp_send
+        self.snapshot.tunables.nat_icmp_send
             && may_be_told
             && self
                 .ends
                 .director
                 .nat_server(packet.protocol, packet.source)
                 .is_some()
-        {
-            return Verdict::Reject;
-        }
-        Verdict::NotOurs
     }
 
     /// A call that a real server starts: a connection as if the other end had opened it.
@@ -796,7 +805,7 @@ pub(crate) fn info<A: Address>(director: &Director, entry: &Entry<A>) -> Option<
     })
 }
 
-fn forward<A: Address>(entry: &Entry<A>) -> Verdict {
+pub(crate) fn forward<A: Address>(entry: &Entry<A>) -> Verdict {
     let flow = &entry.flow;
     let port = match entry.method {
         // It goes on to where it was sent.
@@ -809,28 +818,28 @@ fn forward<A: Address>(entry: &Entry<A>) -> Verdict {
     }
 }
 
-fn reply<A: Address>(entry: &Entry<A>) -> Verdict {
+pub(crate) fn reply<A: Address>(entry: &Entry<A>) -> Verdict {
     Verdict::Reply {
         method: entry.method,
         vip: SocketAddr::new(entry.flow.vip.ip(), entry.flow.vport),
     }
 }
 
-fn has_quiesced_server<A>(entry: &Entry<A>) -> bool {
+pub(crate) fn has_quiesced_server<A>(entry: &Entry<A>) -> bool {
     entry
         .server
         .as_ref()
         .is_some_and(|server| server.is_quiesced())
 }
 
-fn has_forced_server<A>(entry: &Entry<A>) -> bool {
+pub(crate) fn has_forced_server<A>(entry: &Entry<A>) -> bool {
     let server = entry.server.as_ref();
     server.is_some_and(|server| server.watch().is_forced())
 }
 
 /// Whether a packet that begins a connection begins a new one on this entry. One that something
 /// controls always keeps its server.
-fn is_reusable<A: Address>(table: &Table<A>, id: u32, mode: u32) -> bool {
+pub(crate) fn is_reusable<A: Address>(table: &Table<A>, id: u32, mode: u32) -> bool {
     let entry = table.entry(id);
     let is_over = match entry.state {
         State::Tcp(TcpState::TimeWait | TcpState::Close) | State::Sctp(SctpState::Closed) => true,
@@ -842,6 +851,46 @@ fn is_reusable<A: Address>(table: &Table<A>, id: u32, mode: u32) -> bool {
 
 fn service_port(service: &VirtualService) -> u16 {
     service.key().map_or(0, |key| key.port())
+}
+
+fn is_mark(service: &VirtualService) -> bool {
+    matches!(service.key(), Some(ServiceKey::Mark { .. }))
+}
+
+/// Without persistence an address service serves nothing but its own port.
+pub(crate) fn is_at_own_port(service: &VirtualService, opening: Opening) -> bool {
+    is_mark(service) || opening.target.port() == service_port(service)
+}
+
+/// The server's port for a connection without persistence.
+pub(crate) fn port_of(server: &RealServer, opening: Opening) -> u16 {
+    match server.addr().port() {
+        0 => opening.target.port(),
+        port => port,
+    }
+}
+
+/// The server's port for a connection with a template.
+pub(crate) fn persistent_port_of(
+    server: &RealServer,
+    service: &VirtualService,
+    opening: Opening,
+) -> u16 {
+    let at_service_port = opening.target.port() == service_port(service);
+    match server.addr().port() {
+        port if at_service_port && port != 0 => port,
+        _ => opening.target.port(),
+    }
+}
+
+pub(crate) fn answer_without_server(service: &VirtualService, opening: Opening) -> Verdict {
+    if service_port(service) == FTP && opening.target.port() != FTP {
+        Verdict::NotOurs
+    } else if opening.quoted {
+        Verdict::Drop(DropReason::NoServer)
+    } else {
+        Verdict::Reject
+    }
 }
 
 pub(crate) fn family_of(addr: std::net::IpAddr) -> Family {
