@@ -1,6 +1,7 @@
 //! The command line: keepalived's options, so that unit files and habits carry over.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
@@ -8,6 +9,8 @@ use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 
 use crate::commands::compare::Old;
 use crate::commands::format::Mode;
+use crate::commands::status::Detail;
+use crate::commands::why::Packet;
 
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +50,15 @@ pub enum Invocation {
         new: PathBuf,
         /// What `@ID` lines are for (`-i`); `None`: the host's name.
         config_id: Option<String>,
+    },
+    /// Show what runs and what happened to packets (`status`).
+    Status(Detail),
+    /// Show what would happen to a packet (`why`).
+    Why {
+        /// The packet.
+        packet: Packet,
+        /// One JSON object instead of text (`--json`).
+        json: bool,
     },
     /// Show a director at work in network namespaces of its own.
     Demo {
@@ -99,6 +111,13 @@ where
             });
         }
         Some(("plan", plan)) => return Ok(plan_invocation(plan)),
+        Some(("status", status)) => {
+            return Ok(Invocation::Status(Detail {
+                all: status.get_flag("all"),
+                json: status.get_flag("json"),
+            }));
+        }
+        Some(("why", why)) => return Ok(why_invocation(why)),
         _ => {}
     }
     let file = path(&matches, "use-file").unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
@@ -145,6 +164,34 @@ fn plan_invocation(matches: &ArgMatches) -> Invocation {
         old,
         new: new.unwrap_or_else(|| PathBuf::from(DEFAULT_FILE)),
         config_id: config_id(matches),
+    }
+}
+
+fn why_invocation(matches: &ArgMatches) -> Invocation {
+    let side = |name: &str| matches.get_one::<SocketAddr>(name).copied();
+    let packet = if let Some(digits) = matches.get_one::<String>("hex") {
+        Packet::Hex(digits.clone())
+    } else if let Some(file) = path(matches, "pcap") {
+        let number = matches.get_one::<usize>("packet").copied().unwrap_or(1);
+        Packet::Capture(file, number)
+    } else {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let tcp = lvs_fwd::wire::protocol::TCP;
+        let protocol = matches.get_one::<u8>("protocol").copied().unwrap_or(tcp);
+        Packet::Flow {
+            protocol,
+            source: side("source").unwrap_or(nowhere),
+            destination: side("destination").unwrap_or(nowhere),
+            tcp_flags: match (protocol == tcp, matches.get_flag("data")) {
+                (true, true) => 0x10,
+                (true, false) => 0x02,
+                (false, _) => 0,
+            },
+        }
+    };
+    Invocation::Why {
+        packet,
+        json: matches.get_flag("json"),
     }
 }
 
@@ -244,6 +291,107 @@ fn command() -> Command {
         .subcommand(format_command())
         .subcommand(lint_command().arg(config_id.clone()))
         .subcommand(plan_command().arg(config_id))
+        .subcommand(status_command())
+        .subcommand(why_command())
+}
+
+fn status_command() -> Command {
+    Command::new("status")
+        .about("Show what the running director has counted: packets dropped by reason, devices, workers")
+        .after_help("Exit status: 0, or 2 if no director can be asked.")
+        .arg(
+            Arg::new("all")
+                .long("all")
+                .action(ArgAction::SetTrue)
+                .help("Show what never happened, too"),
+        )
+        .arg(json_flag("One JSON object, with everything"))
+}
+
+fn json_flag(help: &'static str) -> Arg {
+    Arg::new("json")
+        .long("json")
+        .action(ArgAction::SetTrue)
+        .help(help)
+}
+
+fn why_command() -> Command {
+    let side = |name: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(name)
+            .value_name(value)
+            .value_parser(value_parser!(SocketAddr))
+            .requires("protocol")
+            .help(help)
+    };
+    Command::new("why")
+        .about("Show what the running director would do with a packet, and why, without doing it")
+        .after_help(
+            "Exit status: 0 the packet gets to where its sender wants it, 1 it does not, 2 nobody can be asked.\n\
+             An answer of a real server is asked about with the server as SOURCE.",
+        )
+        .override_usage(
+            "director why [--data] [--json] PROTOCOL SOURCE DESTINATION\n       \
+             director why [--json] --hex DIGITS\n       \
+             director why [--json] --pcap FILE [--packet N]",
+        )
+        .arg(
+            Arg::new("protocol")
+                .value_name("PROTOCOL")
+                .value_parser(protocol_number)
+                .requires("destination")
+                .help("tcp, udp or sctp"),
+        )
+        .arg(side("source", "SOURCE", "Address and port of the sender"))
+        .arg(side("destination", "DESTINATION", "Address and port of the receiver"))
+        .arg(
+            Arg::new("syn")
+                .long("syn")
+                .action(ArgAction::SetTrue)
+                .conflicts_with("data")
+                .help("TCP: a packet that begins a connection, the default"),
+        )
+        .arg(
+            Arg::new("data")
+                .long("data")
+                .action(ArgAction::SetTrue)
+                .help("TCP: a packet in the middle of a connection"),
+        )
+        .arg(
+            Arg::new("hex")
+                .long("hex")
+                .value_name("DIGITS")
+                .help("This packet, from its Ethernet or IP header on"),
+        )
+        .arg(
+            Arg::new("pcap")
+                .long("pcap")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("A packet of this capture"),
+        )
+        .arg(
+            Arg::new("packet")
+                .long("packet")
+                .value_name("N")
+                .value_parser(value_parser!(usize))
+                .requires("pcap")
+                .help("Which one of the capture, from 1 [default: 1]"),
+        )
+        .arg(json_flag("One JSON object"))
+        .group(
+            ArgGroup::new("what")
+                .args(["protocol", "hex", "pcap"])
+                .required(true),
+        )
+}
+
+fn protocol_number(name: &str) -> Result<u8, String> {
+    match name.to_ascii_lowercase().as_str() {
+        "tcp" => Ok(6),
+        "udp" => Ok(17),
+        "sctp" => Ok(132),
+        _ => Err("tcp, udp or sctp is expected".into()),
+    }
 }
 
 fn format_command() -> Command {
@@ -414,6 +562,42 @@ mod tests {
             &["plan"][..],
             &["plan", "a"],
             &["plan", "a", "b", "-f", "c"],
+        ] {
+            assert!(parse(std::iter::once(&"director").chain(wrong)).is_err());
+        }
+    }
+
+    #[test]
+    fn why_takes_a_flow_digits_or_a_capture() {
+        let why = |packet| Invocation::Why {
+            packet,
+            json: false,
+        };
+        let flow = |protocol, tcp_flags| Packet::Flow {
+            protocol,
+            source: "198.51.100.7:4000".parse().unwrap(),
+            destination: "203.0.113.10:80".parse().unwrap(),
+            tcp_flags,
+        };
+        let sides = ["198.51.100.7:4000", "203.0.113.10:80"];
+        assert_eq!(run(&["why", "tcp", sides[0], sides[1]]), why(flow(6, 2)));
+        let data = ["why", "TCP", sides[0], sides[1], "--data"];
+        assert_eq!(run(&data), why(flow(6, 0x10)));
+        assert_eq!(run(&["why", "udp", sides[0], sides[1]]), why(flow(17, 0)));
+        assert_eq!(
+            run(&["why", "--hex", "45 00"]),
+            why(Packet::Hex("45 00".into()))
+        );
+        assert_eq!(
+            run(&["why", "--pcap", "x.pcap", "--packet", "7"]),
+            why(Packet::Capture("x.pcap".into(), 7))
+        );
+        for wrong in [
+            &["why"][..],
+            &["why", "tcp"],
+            &["why", "tcp", sides[0]],
+            &["why", "icmp", sides[0], sides[1]],
+            &["why", "tcp", sides[0], sides[1], "--hex", "45"],
         ] {
             assert!(parse(std::iter::once(&"director").chain(wrong)).is_err());
         }

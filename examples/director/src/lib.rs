@@ -2,7 +2,7 @@
 //!
 //! The libraries meet here and nowhere else. [`plan`] turns a configuration's model into what should be there; [`pools`]
 //! lets health decide who stands in the scheduler's table, and [`edits`] lets operators; [`balance`] lets the data path ask the scheduler;
-//! [`data_path`] runs workers, claim and view; [`app`] is the control loop around them. The binary adds the command line,
+//! [`data_path`] runs workers, claim and view; [`explain`] tells why a packet goes where; [`app`] is the control loop around them. The binary adds the command line,
 //! [`commands`] about files, and [`demo`].
 
 pub mod acted_on;
@@ -18,6 +18,7 @@ pub mod data_path;
 pub mod demo;
 mod disk;
 pub mod edits;
+pub mod explain;
 pub mod logging;
 pub mod plan;
 pub mod pools;

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)] // without the test harness clippy does not see that this is a test
 
+mod asking;
 mod command_line;
 mod editing;
 mod forwarding;
@@ -31,6 +32,7 @@ fn main() {
             trials.extend(surroundings::trials());
             trials.extend(editing::trials());
             trials.extend(telling::trials());
+            trials.extend(asking::trials());
         }
         Err(error) => println!("skipped: end-to-end tests need network namespaces: {error}"),
     }
