@@ -13,7 +13,7 @@
 //!
 //! | layer | modules | knows |
 //! |---|---|---|
-//! | bytes | [`wire`], [`checksum`], [`frame`], [`rewrite`], [`icmp`], [`reset`] | headers and sums, in place |
+//! | bytes | [`wire`], [`checksum`], [`frame`], [`rewrite`], [`icmp`], [`reset`], [`decap`] | headers and sums, in place |
 //! | decisions | [`balancer`], [`engine`], [`steer`], [`neigh`], [`stats`] | a batch in, its destinies out; no system call, no clock |
 //! | surroundings | [`view`], [`route`], [`why`] | an immutable picture of claims, routes, neighbours, ports |
 //! | shell | [`runner`], [`handoff`], [`device`] | threads' loops, packet rings, queues between workers |
@@ -107,6 +107,7 @@
 pub mod balancer;
 pub mod checksum;
 pub mod claim;
+pub mod decap;
 pub mod device;
 pub mod engine;
 pub mod frame;

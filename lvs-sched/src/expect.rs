@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::conn::chunks::NONE;
+use crate::conn::key::{Address, FlowKey};
 use crate::conn::state::{State, TcpState};
-use crate::conn::table::{Address, Flow, FlowKey, NewEntry, Table};
+use crate::conn::table::{Flow, NewEntry, Table};
 use crate::path::Ends;
 use crate::real_server::Class;
 use crate::time::Nanos;

@@ -114,13 +114,13 @@
 //! again, and a call ends the connections that are due and looks at a few dozen other timers at most.
 //! Who lets [`Worker::poll_timeout`] pass without a call pays for what piled up at the next one.
 
+mod attributes;
 mod conn;
 mod defence;
 mod director;
 mod drain;
 mod engine;
 mod expect;
-mod explain;
 mod lease;
 mod packet;
 mod path;
@@ -136,16 +136,17 @@ mod trash;
 mod tunables;
 mod worker;
 
+pub use attributes::{Granularity, Persistence, SchedulerFlags, ServiceConfig, ServiceKey};
 pub use conn::state::{SctpState, State, TcpState, Timeouts};
 pub use director::Director;
 pub use drain::{Drain, DrainEvent, Ended, Remaining};
 pub use engine::{EngineKind, PersistenceEngine, Sip, UnknownEngine};
 pub use expect::ExpectError;
-pub use explain::{Explanation, PassedOver, Reason};
 pub use lease::Lease;
 pub use packet::{
     Direction, DropReason, Family, ForwardMethod, Packet, Protocol, SctpEvent, TcpFlags, Verdict,
 };
+pub use path::{Explanation, PassedOver, Reason};
 pub use persist::{TemplateInfo, TemplateTarget};
 pub use pick::{ConnectError, Flow, Picker};
 pub use real_server::{InvalidWeight, RealServer, ServerConfig, Weight};
@@ -155,10 +156,7 @@ pub use scheduler::{
     RoundRobin, Scheduler, SchedulerKind, Seeds, Servers, SharedPick, ShortestExpectedDelay,
     SourceHash, Superseded, TwoChoices, WeightedLeastConnection, WeightedRoundRobin,
 };
-pub use service::{
-    Granularity, Persistence, SchedulerFlags, ServerError, ServiceConfig, ServiceError, ServiceKey,
-    Unforeseen, VirtualService,
-};
+pub use service::{ServerError, ServiceError, Unforeseen, VirtualService};
 pub use stats::{Rates, Stats};
 pub use sync::{ConnectionEvent, ImportError, ImportedConnection};
 pub use tunables::{Defence, DirectorConfig, SyncTunables, Tunables};

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::*;
 use crate::worker::tests::{A, Lan, R, S, client, inbound, outbound, persistent, rip, rr, to, vip};
 use crate::{
-    DirectorConfig, EngineKind, Granularity, ServerConfig, ServiceConfig, Stats, Tunables, Weight,
+    DirectorConfig, EngineKind, Granularity, Persistence, ServerConfig, ServiceConfig, ServiceKey,
+    Stats, TemplateTarget, Tunables, Weight,
 };
 
 fn nat(last: u8) -> Verdict {

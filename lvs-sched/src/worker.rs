@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, Cache};
 
 use crate::conn::chunks::NONE;
+use crate::conn::key::{Address, FlowKey, V4, V6};
 use crate::conn::state::{SctpState, State, TcpState};
-use crate::conn::table::{Address, Entry, Flow, FlowKey, NewEntry, Table, V4, V6};
+use crate::conn::table::{Entry, Flow, NewEntry, Table};
 use crate::defence::{self, Random, Sampling};
 use crate::director::Snapshot;
 use crate::path::{Ends, PacketPath, info};

@@ -1,7 +1,7 @@
 //! The command line: keepalived's options, so that unit files and habits carry over.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
@@ -11,6 +11,7 @@ use crate::commands::compare::Old;
 use crate::commands::format::Mode;
 use crate::commands::status::Detail;
 use crate::commands::why::Packet;
+use crate::realserver::{Mode as RealServerMode, RealServer};
 
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +51,24 @@ pub enum Invocation {
         new: PathBuf,
         /// What `@ID` lines are for (`-i`); `None`: the host's name.
         config_id: Option<String>,
+    },
+    /// Make this host a real server while it runs (`realserver`).
+    RealServer(RealServer),
+    /// Show what keeps this host from being a real server (`realserver --check`).
+    CheckRealServer {
+        /// What for.
+        wanted: RealServer,
+        /// One JSON object a finding instead of text (`--json`).
+        json: bool,
+    },
+    /// Show what on this host keeps a director from its work (`host --check`).
+    CheckHost {
+        /// The file that the director shall run.
+        file: PathBuf,
+        /// What `@ID` lines are for (`-i`); `None`: the host's name.
+        config_id: Option<String>,
+        /// One JSON object a finding instead of text (`--json`).
+        json: bool,
     },
     /// Show what runs and what happened to packets (`status`).
     Status(Detail),
@@ -111,6 +130,14 @@ where
             });
         }
         Some(("plan", plan)) => return Ok(plan_invocation(plan)),
+        Some(("realserver", realserver)) => return Ok(realserver_invocation(realserver)),
+        Some(("host", host)) => {
+            return Ok(Invocation::CheckHost {
+                file: path(host, "use-file").unwrap_or_else(|| PathBuf::from(DEFAULT_FILE)),
+                config_id: config_id(host),
+                json: host.get_flag("json"),
+            });
+        }
         Some(("status", status)) => {
             return Ok(Invocation::Status(Detail {
                 all: status.get_flag("all"),
@@ -164,6 +191,28 @@ fn plan_invocation(matches: &ArgMatches) -> Invocation {
         old,
         new: new.unwrap_or_else(|| PathBuf::from(DEFAULT_FILE)),
         config_id: config_id(matches),
+    }
+}
+
+fn realserver_invocation(matches: &ArgMatches) -> Invocation {
+    let vips = matches.get_many::<IpAddr>("vip");
+    let wanted = RealServer {
+        vips: vips.into_iter().flatten().copied().collect(),
+        mode: match matches.get_one::<String>("mode").map(String::as_str) {
+            Some("tun") => RealServerMode::Tunnel,
+            _ => RealServerMode::DirectRoute,
+        },
+        gue_port: matches
+            .get_one::<u16>("gue-port")
+            .copied()
+            .unwrap_or(GUE_PORT),
+        state: path(matches, "state").unwrap_or_else(|| PathBuf::from(DEFAULT_STATE)),
+    };
+    if matches.get_flag("check") {
+        let json = matches.get_flag("json");
+        Invocation::CheckRealServer { wanted, json }
+    } else {
+        Invocation::RealServer(wanted)
     }
 }
 
@@ -290,9 +339,80 @@ fn command() -> Command {
         )
         .subcommand(format_command())
         .subcommand(lint_command().arg(config_id.clone()))
-        .subcommand(plan_command().arg(config_id))
+        .subcommand(plan_command().arg(config_id.clone()))
+        .subcommand(host_command().arg(config_id))
+        .subcommand(realserver_command())
         .subcommand(status_command())
         .subcommand(why_command())
+}
+
+fn host_command() -> Command {
+    Command::new("host")
+        .about("Show what on this host keeps a director from doing what its file says; changes nothing")
+        .after_help("Exit status: 0 nothing found, 1 something to do, 2 it can't be told.")
+        .arg(
+            Arg::new("check")
+                .long("check")
+                .required(true)
+                .action(ArgAction::SetTrue)
+                .help("Look, and change nothing"),
+        )
+        .arg(
+            Arg::new("use-file")
+                .short('f')
+                .long("use-file")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("Configuration file [default: /etc/keepalived/keepalived.conf]"),
+        )
+        .arg(json_flag("One JSON object a finding"))
+}
+
+fn realserver_command() -> Command {
+    Command::new("realserver")
+        .about("Make this host a real server for DR or TUN until it is told to end: the services' addresses on lo, quiet ARP, tunnels unpacked")
+        .after_help(
+            "SIGTERM and SIGINT give everything back; what a killed one left is given back by the next.\n\
+             Exit status: 0 done, with --check: nothing found; 1 with --check: something to do; 2 it can't be done or told.",
+        )
+        .arg(
+            Arg::new("vip")
+                .long("vip")
+                .value_name("ADDRESS")
+                .value_parser(value_parser!(IpAddr))
+                .action(ArgAction::Append)
+                .required(true)
+                .help("A service's address; may be given several times"),
+        )
+        .arg(
+            Arg::new("mode")
+                .long("mode")
+                .value_name("MODE")
+                .value_parser(["dr", "tun"])
+                .required(true)
+                .help("How packets come"),
+        )
+        .arg(
+            Arg::new("gue-port")
+                .long("gue-port")
+                .value_name("PORT")
+                .value_parser(value_parser!(u16).range(1..))
+                .help("UDP port of GUE tunnels [default: 6080]"),
+        )
+        .arg(
+            Arg::new("state")
+                .long("state")
+                .value_name("DIRECTORY")
+                .value_parser(value_parser!(PathBuf))
+                .help("Where changed settings are written down [default: /run/lvs-director]"),
+        )
+        .arg(
+            Arg::new("check")
+                .long("check")
+                .action(ArgAction::SetTrue)
+                .help("Show what keeps this host from being a real server, and change nothing"),
+        )
+        .arg(json_flag("With --check: one JSON object a finding").requires("check"))
 }
 
 fn status_command() -> Command {
@@ -472,6 +592,11 @@ fn plan_command() -> Command {
 
 const DEFAULT_FILE: &str = "/etc/keepalived/keepalived.conf";
 
+/// Of GUE by convention.
+const GUE_PORT: u16 = 6080;
+
+const DEFAULT_STATE: &str = "/run/lvs-director";
+
 const DEFAULT_RING_SLOTS: NonZeroU32 = NonZeroU32::new(2048).expect("2048 is not zero");
 
 #[cfg(test)]
@@ -598,6 +723,41 @@ mod tests {
             &["why", "tcp", sides[0]],
             &["why", "icmp", sides[0], sides[1]],
             &["why", "tcp", sides[0], sides[1], "--hex", "45"],
+        ] {
+            assert!(parse(std::iter::once(&"director").chain(wrong)).is_err());
+        }
+    }
+
+    #[test]
+    fn realserver_takes_several_addresses_and_one_mode() {
+        let arguments = [
+            "realserver",
+            "--vip",
+            "192.0.2.1",
+            "--vip",
+            "2001:db8::1",
+            "--mode",
+            "tun",
+        ];
+        let wanted = RealServer {
+            vips: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+            mode: RealServerMode::Tunnel,
+            gue_port: 6080,
+            state: DEFAULT_STATE.into(),
+        };
+        assert_eq!(run(&arguments), Invocation::RealServer(wanted.clone()));
+        let check = [&arguments[..], &["--check", "--json"]].concat();
+        assert_eq!(
+            run(&check),
+            Invocation::CheckRealServer { wanted, json: true }
+        );
+        for wrong in [
+            &["realserver", "--mode", "dr"][..],
+            &["realserver", "--vip", "192.0.2.1"],
+            &["realserver", "--vip", "192.0.2.1", "--mode", "nat"],
+            &["realserver", "--vip", "x", "--mode", "dr"],
+            &["realserver", "--vip", "192.0.2.1", "--mode", "dr", "--json"],
+            &["host"],
         ] {
             assert!(parse(std::iter::once(&"director").chain(wrong)).is_err());
         }

@@ -360,7 +360,6 @@ impl Inquiry {
     }
 
     /// Follows the verdict to the wire.
-    #[expect(clippy::type_complexity, reason = "the parts of one answer")]
     fn follow(
         &mut self,
         explanation: &Explanation,
@@ -420,7 +419,9 @@ impl Inquiry {
             }
             Verdict::Forward { method, server } => {
                 let translated = balance::method(method, server);
-                let (target, overhead) = translated.as_ref().map_or((server.ip(), 0), why::target);
+                let (target, overhead) = translated
+                    .as_ref()
+                    .map_or_else(|| (server.ip(), 0), why::target);
                 self.say("method", method_text(translated.as_ref(), server, overhead));
                 let (hop, trouble) = self.follow_way(target, overhead, Some(method));
                 if let Some((outcome, reason)) = trouble {

@@ -3,7 +3,9 @@
 mod capture;
 pub mod compare;
 pub mod format;
+pub mod host;
 pub mod lint;
+pub mod realserver;
 pub mod status;
 pub mod why;
 

@@ -129,7 +129,7 @@ fn unhex(text: &str) -> Result<Vec<u8>, String> {
         .filter_map(|character| character.to_digit(16))
         .map(|digit| digit as u8)
         .collect();
-    if digits.is_empty() || digits.len() % 2 != 0 {
+    if digits.is_empty() || !digits.len().is_multiple_of(2) {
         return Err("an even number of hexadecimal digits is expected".into());
     }
     Ok(digits

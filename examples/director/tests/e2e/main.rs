@@ -11,6 +11,7 @@ mod editing;
 mod forwarding;
 #[path = "../../../ipvsadm/tests/generated/mod.rs"]
 mod generated;
+mod hosts;
 mod life;
 mod stage;
 mod surroundings;
@@ -33,6 +34,7 @@ fn main() {
             trials.extend(editing::trials());
             trials.extend(telling::trials());
             trials.extend(asking::trials());
+            trials.extend(hosts::trials());
         }
         Err(error) => println!("skipped: end-to-end tests need network namespaces: {error}"),
     }

@@ -1,14 +1,15 @@
-//! What would happen to a packet, and why: the way of [`path`](crate::path) without leaving a trace on it.
+//! What would happen to a packet, and why: the way of its parent module without leaving a trace on it.
 
 use std::fmt;
 use std::net::SocketAddr;
 
-use crate::conn::table::{Address, FlowKey, Table};
-use crate::director::FTP_DATA;
-use crate::path::{
-    Opening, PacketPath, answer_without_server, forward, has_forced_server, has_quiesced_server,
-    info, is_at_own_port, is_reusable, persistent_port_of, port_of, reply,
+use super::opening::{Opening, answer_without_server, is_at_own_port, persistent_port_of, port_of};
+use super::{
+    PacketPath, forward, has_forced_server, has_quiesced_server, info, is_reusable, reply,
 };
+use crate::conn::key::{Address, FlowKey};
+use crate::conn::table::Table;
+use crate::director::FTP_DATA;
 use crate::persist::{Foreseen, TemplateKey, TemplateTarget, Want};
 use crate::time::nanos;
 use crate::{
