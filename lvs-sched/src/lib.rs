@@ -122,6 +122,7 @@ mod drain;
 mod engine;
 mod expect;
 mod lease;
+mod local;
 mod packet;
 mod path;
 mod persist;
@@ -140,9 +141,10 @@ pub use attributes::{Granularity, Persistence, SchedulerFlags, ServiceConfig, Se
 pub use conn::state::{SctpState, State, TcpState, Timeouts};
 pub use director::Director;
 pub use drain::{Drain, DrainEvent, Ended, Remaining};
-pub use engine::{EngineKind, PersistenceEngine, Sip, UnknownEngine};
+pub use engine::{EngineKind, Payloads, PersistenceEngine, Sip, UnknownEngine};
 pub use expect::ExpectError;
 pub use lease::Lease;
+pub use local::{LocalEnd, LocalError, LocalInfo};
 pub use packet::{
     Direction, DropReason, Family, ForwardMethod, Packet, Protocol, SctpEvent, TcpFlags, Verdict,
 };

@@ -9,12 +9,13 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::local::Locals;
 use crate::pick::Shared;
 use crate::real_server::Class;
 use crate::scheduler::{Peek, Servers, Superseded};
 use crate::stats::{Meter, Rates, Stats};
 use crate::{
-    ConnectError, Drain, Family, Flow, Lease, Picker, RealServer, Request, Scheduler,
+    ConnectError, Drain, Family, Flow, Lease, LocalInfo, Picker, RealServer, Request, Scheduler,
     SchedulerFlags, SchedulerKind, Seeds, ServerConfig, ServiceConfig, ServiceKey, Weight,
 };
 
@@ -44,6 +45,7 @@ pub struct VirtualService {
     /// Changes after `shared` did; odd while that is something.
     pub(crate) version: AtomicU32,
     meter: Meter,
+    pub(crate) locals: Locals,
 }
 
 #[derive(Debug)]
@@ -114,12 +116,18 @@ impl VirtualService {
             shared: ArcSwapOption::empty(),
             version: AtomicU32::new(0),
             meter: Meter::default(),
+            locals: Locals::default(),
         }
     }
 
     /// The identity, if the service belongs to a director.
     pub fn key(&self) -> Option<ServiceKey> {
         self.key
+    }
+
+    /// The local addresses of its FULLNAT servers, in the order in which they were added.
+    pub fn local_addresses(&self) -> Vec<LocalInfo> {
+        self.locals.infos()
     }
 
     /// The present attributes.

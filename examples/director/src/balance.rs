@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use lvs_fwd::balancer::{self, Balancer, PacketInfo};
+use lvs_fwd::balancer::{self, Balancer, PacketInfo, Packets};
 use lvs_sched::{self as sched, ForwardMethod, Protocol, TcpFlags};
 
 /// One worker's half of the scheduler, asked by that worker's engine.
@@ -47,14 +47,14 @@ impl Balancer for SchedBalancer {
     fn decide(
         &mut self,
         now: Instant,
-        packets: &[PacketInfo],
+        packets: &Packets<'_>,
         verdicts: &mut Vec<balancer::Verdict>,
     ) {
         self.packets.clear();
         self.packets.extend(packets.iter().map(packet));
         self.verdicts.clear();
         self.worker
-            .handle_batch(now, &self.packets, &mut self.verdicts);
+            .handle_batch_with(now, &self.packets, &Payloads(packets), &mut self.verdicts);
         verdicts.extend(self.verdicts.iter().map(verdict));
     }
 
@@ -68,6 +68,15 @@ impl Balancer for SchedBalancer {
 
     fn poll_timeout(&self) -> Option<Instant> {
         self.worker.poll_timeout()
+    }
+}
+
+/// What a persistence engine reads.
+struct Payloads<'a>(&'a Packets<'a>);
+
+impl sched::Payloads for Payloads<'_> {
+    fn payload(&self, index: usize) -> &[u8] {
+        self.0.payload(index)
     }
 }
 
@@ -105,6 +114,10 @@ fn verdict(verdict: &sched::Verdict) -> balancer::Verdict {
             // The reply has the service's address already.
             _ => balancer::Verdict::NotOurs,
         },
+        // The plan gives no server this method.
+        sched::Verdict::ForwardFrom { .. } | sched::Verdict::ReplyTo { .. } => {
+            balancer::Verdict::Drop(METHOD_NOT_BUILT)
+        }
         sched::Verdict::NotOurs => balancer::Verdict::NotOurs,
         sched::Verdict::Drop(reason) => balancer::Verdict::Drop(reason as u8),
         sched::Verdict::Reject => balancer::Verdict::Reject,

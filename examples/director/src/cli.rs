@@ -5,12 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 
 use crate::commands::compare::Old;
 use crate::commands::format::Mode;
 use crate::commands::status::Detail;
 use crate::commands::why::Packet;
+use crate::devices::Choice;
 use crate::realserver::{Mode as RealServerMode, RealServer};
 
 /// What the command line asks for.
@@ -99,6 +101,8 @@ pub struct RunOptions {
     pub log_detail: bool,
     /// Data-path threads, at least one.
     pub workers: NonZeroU32,
+    /// What frames are received and sent with (`--device`).
+    pub device: Choice,
     /// Receive slots of each ring; a longer frame goes through the socket's queue.
     pub ring_slots: NonZeroU32,
 }
@@ -162,6 +166,10 @@ where
         log_console: matches.get_flag("log-console"),
         log_detail: matches.get_flag("log-detail"),
         workers: workers(&matches),
+        device: matches
+            .get_one::<String>("device")
+            .and_then(|word| Choice::from_word(word))
+            .unwrap_or_default(),
         ring_slots: *matches
             .get_one::<NonZeroU32>("ring-slots")
             .unwrap_or(&DEFAULT_RING_SLOTS),
@@ -326,11 +334,21 @@ fn command() -> Command {
         )
         .arg(workers.clone())
         .arg(
+            Arg::new("device")
+                .long("device")
+                .value_name("KIND")
+                .value_parser(PossibleValuesParser::new(Choice::WORDS))
+                .help(
+                    "What frames are received and sent with: packet rings (ring), AF_XDP sockets (xdp), or at each \
+                     interface the best that works there (auto) [default: auto]",
+                ),
+        )
+        .arg(
             Arg::new("ring-slots")
                 .long("ring-slots")
                 .value_name("N")
                 .value_parser(value_parser!(NonZeroU32))
-                .help("Receive slots of each packet ring, 1728 bytes each [default: 2048]"),
+                .help("Receive slots of each ring, 1728 bytes each, or of each AF_XDP queue [default: 2048]"),
         )
         .subcommand(
             Command::new("demo")
@@ -602,6 +620,7 @@ const DEFAULT_RING_SLOTS: NonZeroU32 = NonZeroU32::new(2048).expect("2048 is not
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::devices::Kind;
 
     fn run(arguments: &[&str]) -> Invocation {
         parse(std::iter::once("director").chain(arguments.iter().copied())).unwrap()
@@ -771,6 +790,21 @@ mod tests {
     #[test]
     fn zero_workers_are_refused() {
         assert!(parse(["director", "--workers", "0"]).is_err());
+    }
+
+    #[test]
+    fn a_kind_of_device_can_be_asked_for() {
+        for (arguments, device) in [
+            (&["-n"][..], Choice::Auto),
+            (&["--device", "ring"], Choice::Only(Kind::Ring)),
+            (&["--device", "xdp"], Choice::Only(Kind::Xdp)),
+        ] {
+            let Invocation::Run(options) = run(arguments) else {
+                panic!("not a run");
+            };
+            assert_eq!(options.device, device);
+        }
+        assert!(parse(["director", "--device", "carrier-pigeon"]).is_err());
     }
 
     #[test]

@@ -417,6 +417,32 @@ impl Inquiry {
                     }
                 }
             }
+            Verdict::ForwardFrom { local, server } => {
+                let method = ForwardMethod::FullNat;
+                self.say(
+                    "method",
+                    format!("FULLNAT: the destination becomes {server} and the sender {local}, to which the answer comes back"),
+                );
+                let (hop, trouble) = self.follow_way(server.ip(), 0, Some(method));
+                if let Some((outcome, reason)) = trouble {
+                    return (outcome, reason, Some(server), Some(method), hop);
+                }
+                self.say("outcome", format!("FORWARDED to {server} by full-nat"));
+                (Outcome::Forwarded, reason, Some(server), Some(method), hop)
+            }
+            Verdict::ReplyTo { vip, client } => {
+                let method = ForwardMethod::FullNat;
+                self.say(
+                    "method",
+                    format!("FULLNAT: the sender becomes the service, {vip}, and the destination the client, {client}"),
+                );
+                let (hop, trouble) = self.follow_way(client.ip(), 0, None);
+                if let Some((outcome, reason)) = trouble {
+                    return (outcome, reason, Some(client), Some(method), hop);
+                }
+                self.say("outcome", format!("ANSWERED: sent to the client {client}"));
+                (Outcome::Answered, reason, Some(client), Some(method), hop)
+            }
             Verdict::Forward { method, server } => {
                 let translated = balance::method(method, server);
                 let (target, overhead) = translated
@@ -667,6 +693,7 @@ fn refusal_text(reason: Reason) -> &'static str {
             "the connection's real server was removed and the connection waits for its end (expire_nodest_conn)"
         }
         Reason::NoServer => "no real server can be chosen",
+        Reason::NoLocalPort => "no local address has a free port towards the real server",
         Reason::OtherPort => "the service is for another port and not persistent",
         Reason::Bypass => "no real server can be chosen and cache_bypass lets it go on",
         Reason::NoService => "no service has this address and port",

@@ -16,6 +16,7 @@ pub mod config;
 pub mod control;
 pub mod data_path;
 pub mod demo;
+pub mod devices;
 mod disk;
 pub mod edits;
 pub mod explain;

@@ -4,12 +4,17 @@
 //! and flushes once per batch. The engine knows no device; [`runner`](crate::runner) ties them together.
 //!
 //! * [`ring`] is an AF_PACKET ring, the device that works everywhere Linux runs.
+//! * `xdp` (feature `af-xdp`) is an AF_XDP socket behind a program that takes claimed frames from the driver.
 //! * [`memory`] is a pair of queues for tests and examples.
 //! * The TUN device to the host is a `Device` too; its frames are IP packets without a link header.
 
+#[cfg(feature = "af-xdp")]
+mod finish;
 pub mod memory;
 pub mod ring;
 pub mod virtio;
+#[cfg(feature = "af-xdp")]
+pub mod xdp;
 
 use std::fmt::Debug;
 use std::io;
@@ -20,6 +25,9 @@ use crate::frame::Frame;
 
 /// One worker's queue at one interface.
 pub trait Device: Debug + Send {
+    /// What the device can do; the same for as long as it is open.
+    fn capabilities(&self) -> Capabilities;
+
     /// Appends up to `limit` received frames, without waiting. Returns how many.
     ///
     /// # Errors
@@ -64,6 +72,24 @@ pub trait Device: Debug + Send {
 
     /// What happened so far.
     fn counters(&mut self) -> DeviceCounters;
+}
+
+/// What a device can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Frames begin with an Ethernet header, so that their sender chooses the next hop. Otherwise they begin with an IP
+    /// header and the system routes them: direct routing is not possible, because the destination stays the
+    /// director's own.
+    pub link_header: bool,
+    /// Unfinished checksums and super-packets are received and sent as such. A device without finishes and cuts
+    /// them before it sends, and does not receive super-packets.
+    pub offloads: bool,
+    /// What is received is taken from the host; otherwise it is a copy, and somebody else has to take away the host's.
+    pub exclusive: bool,
+    /// [`set_steering`](Device::set_steering) brings a flow's frames to its owner. Otherwise they come as they come.
+    pub steering: bool,
+    /// The longest frame in bytes that can be sent, super-packets included where they can be.
+    pub longest: usize,
 }
 
 /// What happened at a device since it was opened.

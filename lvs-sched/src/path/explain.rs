@@ -3,7 +3,9 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use super::opening::{Opening, answer_without_server, is_at_own_port, persistent_port_of, port_of};
+use super::opening::{
+    Opening, SKIPPING, answer_without_server, is_at_own_port, persistent_port_of, port_of,
+};
 use super::{
     PacketPath, forward, has_forced_server, has_quiesced_server, info, is_reusable, reply,
 };
@@ -14,7 +16,7 @@ use crate::persist::{Foreseen, TemplateKey, TemplateTarget, Want};
 use crate::time::nanos;
 use crate::{
     ConnectionInfo, Direction, DropReason, ForwardMethod, Protocol, RealServer, ServiceConfig,
-    ServiceKey, TemplateInfo, Verdict,
+    ServiceKey, TemplateInfo, Verdict, VirtualService,
 };
 
 /// What a worker would do with a packet now, and why. Made by
@@ -59,6 +61,8 @@ pub enum Reason {
     Unforeseen,
     /// The scheduler finds no usable server.
     NoServer,
+    /// No local address has a free port towards the server.
+    NoLocalPort,
     /// The service is found by the address, but serves another port.
     OtherPort,
     /// There is no usable server, and the packet goes on to where it was sent
@@ -101,6 +105,7 @@ impl Reason {
             Self::Scheduler => "scheduler",
             Self::Unforeseen => "unforeseen",
             Self::NoServer => "no-server",
+            Self::NoLocalPort => "no-local-port",
             Self::OtherPort => "other-port",
             Self::Bypass => "bypass",
             Self::NoService => "no-service",
@@ -250,13 +255,13 @@ impl PacketPath<'_> {
         let director = self.ends.director;
         let entry = table.entry(id);
         let verdict = match direction {
-            Direction::Inbound => forward(entry),
-            Direction::Outbound => reply(entry),
+            Direction::Inbound => forward(table, id),
+            Direction::Outbound => reply(table, id),
         };
         let server = entry.server.as_ref();
         let template = table.template(id);
         Explanation {
-            connection: info(director, entry),
+            connection: info(director, table, entry),
             server: server.map(|server| server.addr()),
             template: template.and_then(|of| director.templates.info_of(&director.epoch, of)),
             ..Explanation::new(Reason::Connection, verdict)
@@ -309,7 +314,14 @@ impl PacketPath<'_> {
                     so_far.template = info;
                     so_far.server = Some(server.addr());
                     let port = persistent_port_of(&server, service, opening);
-                    return so_far.decided(Reason::Template, to(&server, port));
+                    return self.explain_server(
+                        so_far,
+                        Reason::Template,
+                        service,
+                        &server,
+                        port,
+                        opening,
+                    );
                 }
                 Foreseen::Full => {
                     let verdict = Verdict::Drop(DropReason::TableFull);
@@ -326,7 +338,7 @@ impl PacketPath<'_> {
                 } else {
                     port_of(&server, opening)
                 };
-                so_far.decided(Reason::Scheduler, to(&server, port))
+                self.explain_server(so_far, Reason::Scheduler, service, &server, port, opening)
             }
             Ok(None) => {
                 let answer = self.without_server_answer(service, opening);
@@ -340,10 +352,35 @@ impl PacketPath<'_> {
         }
     }
 
+    /// A new connection to this server.
+    fn explain_server(
+        &self,
+        so_far: Explanation,
+        reason: Reason,
+        service: &VirtualService,
+        server: &RealServer,
+        port: u16,
+        opening: Opening,
+    ) -> Explanation {
+        let method = server.method();
+        let server = SocketAddr::new(server.addr().ip(), port);
+        if method != ForwardMethod::FullNat {
+            return so_far.decided(reason, Verdict::Forward { method, server });
+        }
+        let skips = SKIPPING.contains(&service.config().scheduler);
+        match self.ends.ports.peek(&service.locals, skips, server) {
+            Some(local) => so_far.decided(reason, Verdict::ForwardFrom { local, server }),
+            None => {
+                let answer = self.without_server_answer(service, opening);
+                so_far.decided(answer.0.unwrap_or(Reason::NoLocalPort), answer.1)
+            }
+        }
+    }
+
     /// As `without_server`; a reason only if it bypasses.
     fn without_server_answer(
         &self,
-        service: &crate::VirtualService,
+        service: &VirtualService,
         opening: Opening,
     ) -> (Option<Reason>, Verdict) {
         if self.bypasses(service, opening) {
@@ -423,13 +460,6 @@ impl PacketPath<'_> {
         };
         let accepted = Explanation { template, ..so_far };
         Some(accepted.decided(Reason::ServerBegins, verdict))
-    }
-}
-
-fn to(server: &RealServer, port: u16) -> Verdict {
-    Verdict::Forward {
-        method: server.method(),
-        server: SocketAddr::new(server.addr().ip(), port),
     }
 }
 

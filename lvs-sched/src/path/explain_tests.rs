@@ -224,6 +224,39 @@ fn a_template_is_told_from_the_scheduler() {
 }
 
 #[test]
+fn a_local_port_is_named_and_not_taken() {
+    let mut stage = Stage::new(of_scheduler(SchedulerKind::RoundRobin));
+    for last in 1..=3 {
+        let config = ServerConfig {
+            method: ForwardMethod::FullNat,
+            ..weighing(1)
+        };
+        stage
+            .director
+            .edit_server(stage.now, &web(), server(last), config)
+            .unwrap();
+    }
+    assert_eq!(stage.reason(&syn(4000)), Reason::NoLocalPort);
+    for last in [1, 2] {
+        let local = [10, 0, 0, last].into();
+        stage.director.add_local_address(&web(), local).unwrap();
+    }
+    for port in 4000..4100 {
+        let foreseen = stage.explain(&syn(port));
+        assert_eq!(foreseen, stage.explain(&syn(port)));
+        assert!(matches!(
+            foreseen.verdict,
+            Some(Verdict::ForwardFrom { .. })
+        ));
+        assert_eq!(stage.reason(&syn(port)), Reason::Scheduler);
+        assert_eq!(
+            stage.reason(&packet(port, TcpFlags::ACK)),
+            Reason::Connection
+        );
+    }
+}
+
+#[test]
 fn every_refusal_has_its_reason() {
     let mut stage = Stage::new(ServiceConfig::default());
     assert_eq!(

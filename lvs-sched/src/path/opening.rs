@@ -59,7 +59,7 @@ impl PacketPath<'_> {
     /// Decides on a packet without a connection: the new connection, bound and counted, or the
     /// answer.
     pub(super) fn schedule<A: Address>(
-        &self,
+        &mut self,
         key: &FlowKey<A>,
         opening: Opening,
         replaces: bool,
@@ -83,7 +83,7 @@ impl PacketPath<'_> {
             return Err(Verdict::Drop(DropReason::TableFull));
         }
         let config = service.config();
-        let one_packet = config.one_packet && self.packet.protocol == Protocol::Udp;
+        let mut one_packet = config.one_packet && self.packet.protocol == Protocol::Udp;
         let request = self.request(&config, opening);
         let choice = match &config.persistence {
             Some(persistence) => self.choose_persistent(service, persistence, &request, opening),
@@ -98,13 +98,29 @@ impl PacketPath<'_> {
             Err(None) => return self.without_server(service, key, opening, one_packet),
             Err(Some(verdict)) => return Err(verdict),
         };
+        let method = server.method();
+        let mut local = None;
+        if method == ForwardMethod::FullNat {
+            // A datagram by itself would get a port of its own, and no answer.
+            one_packet = false;
+            let to = SocketAddr::new(server.addr().ip(), port);
+            let skips = SKIPPING.contains(&config.scheduler);
+            local = (self.ends.ports).take(self.now, &service.locals, skips, to);
+            if local.is_none() {
+                self.counters.count_drop(DropReason::NoLocalPort);
+                server.unbind(Class::Inactive);
+                if let Some(template) = template {
+                    template.release(self.now);
+                }
+                return self.without_server(service, key, opening, false);
+            }
+        }
         self.counters.count_connection();
         let Some(address) = A::from_ip(server.addr().ip()) else {
             debug_assert!(false, "servers are of their service's family");
             server.unbind(Class::Inactive);
             return Err(Verdict::Reject);
         };
-        let method = server.method();
         if one_packet {
             let to = SocketAddr::new(server.addr().ip(), port);
             return Err(self.forward_one_packet(&server, template, to));
@@ -123,6 +139,7 @@ impl PacketPath<'_> {
             server: Some(server),
             template,
             control: NONE,
+            local,
             no_client_port: false,
             synchronised: false,
             packets: 0,
@@ -247,7 +264,7 @@ impl PacketPath<'_> {
         let Some(engine) = self.snapshot.engine(service) else {
             return Some(None);
         };
-        let data = engine.extract(self.packet, self.payload?)?;
+        let data = engine.extract(self.packet, self.payload?.bytes())?;
         (data.len() <= MAX_DATA).then(|| Some((engine.name(), Arc::from(data))))
     }
 
@@ -302,6 +319,7 @@ impl PacketPath<'_> {
                 server: None,
                 template: None,
                 control: NONE,
+                local: None,
                 no_client_port: false,
                 synchronised: false,
                 packets: 0,
@@ -409,13 +427,14 @@ impl PacketPath<'_> {
             server: Some(server),
             template,
             control: NONE,
+            local: None,
             no_client_port: false,
             synchronised: false,
             packets: 0,
             deadline: self.now + NEW_CONNECTION,
         });
         let verdict = self.pass(table, id, Direction::Outbound).0;
-        self.ends.created(table.entry(id));
+        self.ends.created(table, id);
         Some(verdict)
     }
 }
@@ -459,3 +478,7 @@ pub(super) fn answer_without_server(service: &VirtualService, opening: Opening) 
 fn is_mark(service: &VirtualService) -> bool {
     matches!(service.key(), Some(ServiceKey::Mark { .. }))
 }
+
+/// Schedulers that take servers in turn, as local addresses are taken.
+pub(super) const SKIPPING: [SchedulerKind; 2] =
+    [SchedulerKind::RoundRobin, SchedulerKind::WeightedRoundRobin];

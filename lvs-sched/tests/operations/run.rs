@@ -148,6 +148,7 @@ impl Run {
                     packets: 3,
                     remaining: Duration::from_secs(u64::from(bytes.below(200))),
                     mark: packet.mark,
+                    local: None,
                 };
                 let _ = self.workers[worker].import_connection(self.now, &imported);
             }

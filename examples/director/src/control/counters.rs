@@ -202,6 +202,9 @@ fn balancer_text(reason: lvs_sched::DropReason) -> &'static str {
         lvs_sched::DropReason::Defence => "thinned out in defence (drop_packet)",
         lvs_sched::DropReason::Engine => "the persistence engine found nothing to go by",
         lvs_sched::DropReason::Malformed => "an SCTP packet without a chunk",
+        lvs_sched::DropReason::NoLocalPort => {
+            "refused like \"no server\": no local address had a free port (FULLNAT)"
+        }
         _ => "by the scheduler",
     }
 }

@@ -7,6 +7,7 @@
 
 mod asking;
 mod command_line;
+mod devices;
 mod editing;
 mod forwarding;
 #[path = "../../../ipvsadm/tests/generated/mod.rs"]
@@ -29,6 +30,7 @@ fn main() {
         Ok(_) => {
             trials.extend(forwarding::trials());
             trials.extend(tunnels::trials());
+            trials.extend(devices::trials());
             trials.extend(life::trials());
             trials.extend(surroundings::trials());
             trials.extend(editing::trials());
@@ -47,6 +49,7 @@ fn with_workers(name: &'static str, test: fn(u32)) -> Vec<Trial> {
         .into_iter()
         .map(|workers| {
             Trial::test(format!("{name}::workers_{workers}"), move || {
+                stage::DEVICE.set("auto");
                 test(workers);
                 Ok(())
             })
@@ -54,8 +57,26 @@ fn with_workers(name: &'static str, test: fn(u32)) -> Vec<Trial> {
         .collect()
 }
 
+/// A test that runs with one worker and with two, with packet rings and with AF_XDP sockets.
+fn with_devices(name: &'static str, test: fn(u32)) -> Vec<Trial> {
+    let mut trials = with_workers(name, test);
+    if !stage::has_xdp() {
+        println!("skipped: {name} with AF_XDP: BPF is not permitted");
+        return trials;
+    }
+    trials.extend([1, 2].into_iter().map(|workers| {
+        Trial::test(format!("{name}::xdp::workers_{workers}"), move || {
+            stage::DEVICE.set("xdp");
+            test(workers);
+            Ok(())
+        })
+    }));
+    trials
+}
+
 fn once(name: &'static str, test: fn()) -> Trial {
     Trial::test(name, move || {
+        stage::DEVICE.set("auto");
         test();
         Ok(())
     })

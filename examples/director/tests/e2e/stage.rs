@@ -1,11 +1,12 @@
 //! What the tests are made of: small networks, and a director's process in one of them.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -16,6 +17,21 @@ use ipvsadm::protocol::{
 };
 use netlab::{Bridge, HttpServer, Namespace};
 use rustix::process::{Pid, Signal, kill_process};
+
+thread_local! {
+    /// The kind of device that directors of the running test have.
+    pub(crate) static DEVICE: Cell<&'static str> = const { Cell::new("auto") };
+}
+
+/// Whether the process may use AF_XDP.
+pub(crate) fn has_xdp() -> bool {
+    lvs_fwd::device::xdp::XdpClaim::new().is_ok()
+}
+
+/// Whether directors of the running test have AF_XDP sockets.
+pub(crate) fn is_xdp() -> bool {
+    DEVICE.get() == "xdp"
+}
 
 pub(crate) const VIP: &str = "198.51.100.100";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -310,14 +326,26 @@ impl Director {
 
     /// Starts a director and does not wait.
     pub(crate) fn launch(namespace: &Namespace, conf: &str, workers: u32) -> Self {
+        let command = namespace.command(env!("CARGO_BIN_EXE_director")).unwrap();
+        Self::launch_by(command, namespace, conf, workers)
+    }
+
+    /// The same for a director that may not use BPF.
+    pub(crate) fn launch_without_bpf(namespace: &Namespace, conf: &str) -> Self {
+        let mut command = namespace.command("/usr/bin/setpriv").unwrap();
+        command
+            .arg("--bounding-set=-bpf,-sys_admin,-perfmon")
+            .arg(env!("CARGO_BIN_EXE_director"));
+        Self::launch_by(command, namespace, conf, 1)
+    }
+
+    fn launch_by(mut command: Command, namespace: &Namespace, conf: &str, workers: u32) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let file =
             std::env::temp_dir().join(format!("director-e2e-{}-{number}.conf", std::process::id()));
         fs::write(&file, conf).unwrap();
-        let mut child = namespace
-            .command(env!("CARGO_BIN_EXE_director"))
-            .unwrap()
+        let mut child = command
             .args([
                 "-n",
                 "-l",
@@ -326,6 +354,8 @@ impl Director {
                 "64",
                 "--workers",
                 &workers.to_string(),
+                "--device",
+                DEVICE.get(),
                 "-f",
             ])
             .arg(&file)

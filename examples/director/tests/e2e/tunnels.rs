@@ -8,7 +8,7 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 
 use crate::stage::{Conf, Director, RealServer, Stage, VIP};
-use crate::with_workers;
+use crate::with_devices;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
@@ -20,7 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             large_transfer_through_a_tunnel_arrives_intact,
         ),
     ] {
-        trials.extend(with_workers(name, test));
+        trials.extend(with_devices(name, test));
     }
     trials
 }
