@@ -104,10 +104,10 @@ impl Locals {
     /// takes servers in turn too, one turn in twenty goes one address further, so that servers and addresses do not
     /// walk in step.
     fn candidates(&self, skips: bool) -> impl Iterator<Item = Arc<LocalAddress>> + use<> {
-        self.from_turn(self.turn.fetch_add(1, Relaxed), skips)
+        self.at_turn(self.turn.fetch_add(1, Relaxed), skips)
     }
 
-    fn from_turn(&self, turn: u32, skips: bool) -> impl Iterator<Item = Arc<LocalAddress>> + use<> {
+    fn at_turn(&self, turn: u32, skips: bool) -> impl Iterator<Item = Arc<LocalAddress>> + use<> {
         let addresses = self.addresses.load_full();
         let extra = if skips { turn / SKIP_EVERY } else { 0 };
         let start = turn.wrapping_add(extra) as usize;
@@ -220,7 +220,7 @@ impl LocalPorts {
         server: SocketAddr,
     ) -> Option<SocketAddr> {
         let mut candidates = locals
-            .from_turn(locals.turn.load(Relaxed), skips)
+            .at_turn(locals.turn.load(Relaxed), skips)
             .filter(|address| address.addr.is_ipv4() == server.is_ipv4());
         candidates.find_map(|address| {
             let key = (address.addr, server);
