@@ -14,6 +14,7 @@ mod forwarding;
 mod generated;
 mod hosts;
 mod life;
+mod selftest;
 mod stage;
 mod surroundings;
 mod telling;
@@ -37,6 +38,7 @@ fn main() {
             trials.extend(telling::trials());
             trials.extend(asking::trials());
             trials.extend(hosts::trials());
+            trials.extend(selftest::trials());
         }
         Err(error) => println!("skipped: end-to-end tests need network namespaces: {error}"),
     }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -235,7 +235,16 @@ pub(crate) struct RealServer {
 impl RealServer {
     /// Makes the namespace's host a real server for the virtual address; the log, if it can't be.
     pub(crate) fn start(namespace: &Namespace, mode: &str) -> Result<Self, String> {
-        let mut child = Self::command(namespace, mode)
+        Self::start_for(namespace, mode, vip().ip())
+    }
+
+    /// The same for another address.
+    pub(crate) fn start_for(
+        namespace: &Namespace,
+        mode: &str,
+        vip: IpAddr,
+    ) -> Result<Self, String> {
+        let mut child = Self::command(namespace, mode, vip)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -255,11 +264,12 @@ impl RealServer {
         Err(log)
     }
 
-    fn command(namespace: &Namespace, mode: &str) -> std::process::Command {
+    fn command(namespace: &Namespace, mode: &str, vip: IpAddr) -> Command {
         let state = std::env::temp_dir().join(format!("director-e2e-{}", std::process::id()));
         let mut command = namespace.command(env!("CARGO_BIN_EXE_director")).unwrap();
         command
-            .args(["realserver", "--vip", VIP, "--mode", mode, "--state"])
+            .args(["realserver", "--vip", &vip.to_string()])
+            .args(["--mode", mode, "--state"])
             .arg(state)
             .stdin(Stdio::null());
         command
@@ -267,7 +277,9 @@ impl RealServer {
 
     /// What `director realserver --check` says: exit status and output.
     pub(crate) fn check(namespace: &Namespace, mode: &str) -> (i32, String) {
-        let output = Self::command(namespace, mode).arg("--check").output();
+        let output = Self::command(namespace, mode, vip().ip())
+            .arg("--check")
+            .output();
         let (status, output, errors) = texts(output.unwrap());
         assert_eq!(errors, "");
         (status, output)
