@@ -13,9 +13,9 @@
 //!
 //! | layer | modules | knows |
 //! |---|---|---|
-//! | bytes | [`wire`], [`checksum`], [`frame`], [`rewrite`], [`icmp`], [`reset`] | headers and sums, in place |
+//! | bytes | [`wire`], [`checksum`], [`frame`], [`rewrite`], [`icmp`], [`reset`], [`decap`] | headers and sums, in place |
 //! | decisions | [`balancer`], [`engine`], [`steer`], [`neigh`], [`stats`] | a batch in, its destinies out; no system call, no clock |
-//! | surroundings | [`view`], [`route`] | an immutable picture of claims, routes, neighbours, ports |
+//! | surroundings | [`view`], [`route`], [`why`] | an immutable picture of claims, routes, neighbours, ports |
 //! | shell | [`runner`], [`handoff`], [`device`] | threads' loops, packet rings, queues between workers |
 //! | host | [`netlink`], [`mirror`], [`claim`], [`tun`] | the kernel's tables, and who gets which packet |
 //!
@@ -107,6 +107,7 @@
 pub mod balancer;
 pub mod checksum;
 pub mod claim;
+pub mod decap;
 pub mod device;
 pub mod engine;
 pub mod frame;
@@ -125,4 +126,5 @@ pub mod steer;
 mod sys;
 pub mod tun;
 pub mod view;
+pub mod why;
 pub mod wire;

@@ -24,6 +24,8 @@ use tracing::{debug, error, info, warn};
 
 use crate::balance::SchedBalancer;
 use crate::cli::RunOptions;
+use crate::control::counters;
+use crate::control::protocol::{self, WorkerCounters};
 use crate::devices::{Devices, Kind};
 use crate::logging::chain;
 
@@ -399,13 +401,7 @@ impl DataPath {
         }
         for (worker, devices) in self.control.devices().into_iter().enumerate() {
             for DeviceReport { origin, counters } in devices {
-                let name = match origin {
-                    Origin::Host => "the host",
-                    Origin::Port(port) => self
-                        .ports
-                        .get(usize::from(port.0))
-                        .map_or("?", |port| port.name.as_str()),
-                };
+                let name = self.name_of(origin);
                 info!("worker {worker} at {name}: {counters:?}");
             }
         }
@@ -415,6 +411,41 @@ impl DataPath {
                 claimed.to_services, claimed.from_servers, claimed.errors
             ),
             Err(error) => warn!("{}", chain(&error)),
+        }
+    }
+
+    /// What each worker has counted since the start; connections are not among it.
+    pub fn counters(&self) -> Vec<WorkerCounters> {
+        let devices = self.control.devices();
+        let counters = self.control.counters().iter().zip(devices).enumerate();
+        counters
+            .map(|(number, (counters, devices))| {
+                let devices = devices
+                    .iter()
+                    .map(|report| (self.name_of(report.origin), report.counters));
+                counters::worker(number, counters, devices)
+            })
+            .collect()
+    }
+
+    /// What the claim took from the host; empty if the kernel does not tell.
+    pub fn claimed(&mut self) -> Vec<protocol::Counter> {
+        match self.devices.counters() {
+            Ok(claimed) => counters::claimed(&claimed),
+            Err(error) => {
+                warn!("{}", chain(&error));
+                Vec::new()
+            }
+        }
+    }
+
+    fn name_of(&self, origin: Origin) -> &str {
+        match origin {
+            Origin::Host => "the host",
+            Origin::Port(port) => self
+                .ports
+                .get(usize::from(port.0))
+                .map_or("?", |port| port.name.as_str()),
         }
     }
 
@@ -433,9 +464,26 @@ impl DataPath {
         });
     }
 
-    /// Asks every worker how many connections it has.
-    pub fn ask_connection_count(&self, answer: &tokio::sync::mpsc::UnboundedSender<usize>) {
-        self.ask(answer, |worker| worker.balancer().worker().len());
+    /// Asks one worker, by its number.
+    pub fn ask_worker<T: Send + 'static>(
+        &self,
+        number: u32,
+        question: impl FnOnce(&mut Worker<SchedBalancer>) -> T + Send + 'static,
+    ) -> tokio::sync::oneshot::Receiver<T> {
+        let (answer, receiver) = tokio::sync::oneshot::channel();
+        if let Some(worker) = self.threads.get(number as usize) {
+            // A worker that has ended answers nothing; the asker notices.
+            let _ = worker.questions.send(Box::new(move |worker| {
+                let _ = answer.send(question(worker));
+            }));
+        }
+        self.control.wake();
+        receiver
+    }
+
+    /// The surroundings as the workers see them.
+    pub fn view(&self) -> Arc<View> {
+        self.control.view()
     }
 
     fn ask<T: Send + 'static>(

@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use director::cli::{self, Invocation};
-use director::commands::{STATUS_TROUBLE, compare, format, lint};
+use director::commands::{STATUS_TROUBLE, compare, format, host, lint, realserver, status, why};
 use director::{app, config, demo, logging};
 
 fn main() -> ExitCode {
@@ -54,6 +54,33 @@ fn main() -> ExitCode {
             &old,
             &new,
             config_id.as_deref(),
+            &mut io::stdout(),
+            &mut io::stderr(),
+        )),
+        Invocation::RealServer(wanted) => ExitCode::from(realserver::run(&wanted)),
+        Invocation::CheckRealServer { wanted, json } => exit(realserver::check(
+            &wanted,
+            json,
+            &mut io::stdout(),
+            &mut io::stderr(),
+        )),
+        Invocation::CheckHost {
+            file,
+            config_id,
+            json,
+        } => exit(host::check(
+            &file,
+            config_id.as_deref(),
+            json,
+            &mut io::stdout(),
+            &mut io::stderr(),
+        )),
+        Invocation::Status(detail) => {
+            exit(status::run(detail, &mut io::stdout(), &mut io::stderr()))
+        }
+        Invocation::Why { packet, json } => exit(why::run(
+            &packet,
+            json,
             &mut io::stdout(),
             &mut io::stderr(),
         )),

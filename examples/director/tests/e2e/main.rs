@@ -5,13 +5,16 @@
 
 #![allow(clippy::unwrap_used)] // without the test harness clippy does not see that this is a test
 
+mod asking;
 mod command_line;
 mod devices;
 mod editing;
 mod forwarding;
 #[path = "../../../ipvsadm/tests/generated/mod.rs"]
 mod generated;
+mod hosts;
 mod life;
+mod selftest;
 mod stage;
 mod surroundings;
 mod telling;
@@ -33,6 +36,9 @@ fn main() {
             trials.extend(surroundings::trials());
             trials.extend(editing::trials());
             trials.extend(telling::trials());
+            trials.extend(asking::trials());
+            trials.extend(hosts::trials());
+            trials.extend(selftest::trials());
         }
         Err(error) => println!("skipped: end-to-end tests need network namespaces: {error}"),
     }

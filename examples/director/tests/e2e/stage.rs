@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -42,6 +42,8 @@ pub(crate) struct Stage {
     pub(crate) director: Namespace,
     _switch: Namespace,
     pub(crate) servers: Vec<(Namespace, HttpServer)>,
+    /// What makes hosts real servers, for DR and TUN.
+    pub(crate) realservers: Vec<RealServer>,
 }
 
 impl Stage {
@@ -74,11 +76,34 @@ impl Stage {
             director,
             _switch: switch,
             servers,
+            realservers: Vec::new(),
         }
     }
 
     /// Client, director and servers on one LAN; the servers hold the virtual address and answer clients directly.
     pub(crate) fn direct(servers: usize) -> Self {
+        Self::answering("dr", servers).unwrap()
+    }
+
+    /// As [`direct`](Self::direct), each server ready for this mode. `None` where it can't be, as tunnels can't without TUN
+    /// devices.
+    pub(crate) fn answering(mode: &str, servers: usize) -> Option<Self> {
+        let mut stage = Self::one_lan(servers);
+        for (namespace, _) in &stage.servers {
+            match RealServer::start(namespace, mode) {
+                Ok(realserver) => stage.realservers.push(realserver),
+                Err(log) if log.contains("/dev/net/tun") => {
+                    println!("skipped: no TUN device here: {log}");
+                    return None;
+                }
+                Err(log) => panic!("no real server: {log}"),
+            }
+        }
+        Some(stage)
+    }
+
+    /// Client, director and servers on one LAN; nobody holds the virtual address.
+    pub(crate) fn one_lan(servers: usize) -> Self {
         let [client, director, switch] =
             ["client", "director", "switch"].map(|name| Namespace::new(name).unwrap());
         let servers = {
@@ -90,7 +115,6 @@ impl Stage {
                     let namespace = Namespace::new(&format!("rs{n}")).unwrap();
                     lan.attach(&namespace, "eth0", &format!("198.51.100.{}/24", 10 + n))
                         .unwrap();
-                    namespace.hold_vip(VIP).unwrap();
                     let any = SocketAddr::from(([0, 0, 0, 0], 80));
                     let server = HttpServer::start(&namespace, any, &format!("rs{n}")).unwrap();
                     (namespace, server)
@@ -102,6 +126,7 @@ impl Stage {
             director,
             _switch: switch,
             servers,
+            realservers: Vec::new(),
         }
     }
 
@@ -198,6 +223,100 @@ impl Conf {
         text.push_str("}\n");
         text.push_str(&self.extra);
         text
+    }
+}
+
+/// A process of `director realserver`. Killed when dropped.
+pub(crate) struct RealServer {
+    child: Child,
+    namespace: Namespace,
+}
+
+impl RealServer {
+    /// Makes the namespace's host a real server for the virtual address; the log, if it can't be.
+    pub(crate) fn start(namespace: &Namespace, mode: &str) -> Result<Self, String> {
+        Self::start_for(namespace, mode, vip().ip())
+    }
+
+    /// The same for another address.
+    pub(crate) fn start_for(
+        namespace: &Namespace,
+        mode: &str,
+        vip: IpAddr,
+    ) -> Result<Self, String> {
+        let mut child = Self::command(namespace, mode, vip)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = String::new();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        for line in lines.by_ref().map_while(Result::ok) {
+            if line.contains("ready: holding") {
+                // What it says later must find a reader.
+                thread::spawn(move || lines.for_each(drop));
+                let namespace = namespace.clone();
+                return Ok(Self { child, namespace });
+            }
+            writeln!(log, "{line}").unwrap();
+        }
+        child.wait().unwrap();
+        Err(log)
+    }
+
+    fn command(namespace: &Namespace, mode: &str, vip: IpAddr) -> Command {
+        let state = std::env::temp_dir().join(format!("director-e2e-{}", std::process::id()));
+        let mut command = namespace.command(env!("CARGO_BIN_EXE_director")).unwrap();
+        command
+            .args(["realserver", "--vip", &vip.to_string()])
+            .args(["--mode", mode, "--state"])
+            .arg(state)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// What `director realserver --check` says: exit status and output.
+    pub(crate) fn check(namespace: &Namespace, mode: &str) -> (i32, String) {
+        let output = Self::command(namespace, mode, vip().ip())
+            .arg("--check")
+            .output();
+        let (status, output, errors) = texts(output.unwrap());
+        assert_eq!(errors, "");
+        (status, output)
+    }
+
+    /// Packets that came out of tunnels.
+    pub(crate) fn unpacked(&self) -> u64 {
+        let devices = self
+            .namespace
+            .run(|| fs::read_to_string("/proc/thread-self/net/dev"))
+            .unwrap();
+        let tun = devices.lines().find(|line| line.contains("lvs0:"));
+        let counters = tun.and_then(|line| line.split_once(':'));
+        counters.map_or(0, |(_, counters)| {
+            let packets = counters.split_whitespace().nth(1).unwrap();
+            packets.parse().unwrap()
+        })
+    }
+
+    /// Ends it as an operator would.
+    pub(crate) fn terminate(mut self) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+        assert!(self.child.wait().unwrap().success());
+    }
+
+    /// Ends it without any warning.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for RealServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -351,12 +470,7 @@ impl Director {
 
     /// Runs another `director` to its end in the namespace of this one: exit status, output, errors.
     pub(crate) fn beside(&self, arguments: &[&str]) -> (i32, String, String) {
-        let mut command = self
-            .namespace
-            .command(env!("CARGO_BIN_EXE_director"))
-            .unwrap();
-        command.args(arguments).env_remove("LVS_SOCKET");
-        texts(command.stdin(Stdio::null()).output().unwrap())
+        director_in(&self.namespace, arguments)
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -431,6 +545,13 @@ pub(crate) fn director_texts(arguments: &[&str]) -> (i32, String, String) {
         .stdin(Stdio::null())
         .output();
     texts(output.unwrap())
+}
+
+/// Runs the program to its end in this namespace: exit status, output, errors.
+pub(crate) fn director_in(namespace: &Namespace, arguments: &[&str]) -> (i32, String, String) {
+    let mut command = namespace.command(env!("CARGO_BIN_EXE_director")).unwrap();
+    command.args(arguments).env_remove("LVS_SOCKET");
+    texts(command.stdin(Stdio::null()).output().unwrap())
 }
 
 fn texts(output: Output) -> (i32, String, String) {
