@@ -1,0 +1,533 @@
+//! A recorded scenario: who was configured how, and what happened to them.
+
+use crate::common;
+use crate::lan::{Host, Station, Tap};
+use crate::observed::Observed;
+use lvs_vrrp::{
+    Authentication, ChecksumSend, Config, Family, GroupConfig, Interval, Member, Pacing, Preemption,
+    Priority, Reach, ScriptConfig, Setup, Tracked, TrackedObject, Version, VirtualAddress, Vrid,
+};
+use sim::{Conditions, Network, Port};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+/// A scenario, ready to be played.
+pub(crate) struct Scenario {
+    pub(crate) name: String,
+    /// Has a second capture, of LAN 1.
+    pub(crate) second_lan: bool,
+    setups: BTreeMap<char, Setup>,
+    actions: Vec<(Duration, Action)>,
+    forwarding: bool,
+    end: Duration,
+}
+
+#[derive(Clone, Debug)]
+enum Action {
+    Start(char),
+    Crash(char),
+    Stop(char),
+    Reload(char),
+    Link(char, String, bool),
+    Part(char, bool),
+    File(char, i32),
+    Flag(char, bool),
+    Remove(char),
+    Inject(Vec<u8>),
+}
+
+/// All scenarios of the index.
+pub(crate) fn all(folder: &Path) -> Vec<Scenario> {
+    let index = common::table(&folder.join("index.tsv"));
+    let timelines = common::table(&folder.join("timelines.tsv"));
+    let frames = common::table(&folder.join("frames.tsv"));
+    let names: Vec<_> = index
+        .iter()
+        .map(|row| row[0].trim_end_matches(".pcap").to_owned())
+        .collect();
+    index
+        .iter()
+        .filter(|row| !row[0].ends_with("-lan1.pcap"))
+        .map(|row| {
+            let name = row[0].trim_end_matches(".pcap");
+            let second_lan = names.contains(&format!("{name}-lan1"));
+            Scenario::read(folder, name, &row[2], second_lan, &timelines, &frames)
+        })
+        .collect()
+}
+
+impl Scenario {
+    fn read(
+        folder: &Path,
+        name: &str,
+        nodes: &str,
+        second_lan: bool,
+        timelines: &[Vec<String>],
+        frames: &[Vec<String>],
+    ) -> Self {
+        let setups = nodes
+            .split(" || ")
+            .map(|node| {
+                let (letter, text) = node.split_once(": ").unwrap();
+                (letter.chars().next().unwrap(), setup(text))
+            })
+            .collect();
+        let rows: Vec<_> = timelines.iter().filter(|row| row[0] == name).collect();
+        let mut actions = Vec::new();
+        let mut end = Duration::ZERO;
+        let mut forwarding = false;
+        for (at, row) in rows.iter().enumerate() {
+            let time = millis(&row[1]);
+            end = end.max(time);
+            let node = row[2].chars().next().unwrap_or(' ');
+            // When it was done is when the program says so, if it says so.
+            let said = |state: &dyn Fn(&str) -> bool| {
+                rows[at..]
+                    .iter()
+                    .find(|row| row[2].starts_with(node) && row[5] == "STATE" && state(&row[6]))
+                    .map(|row| millis(&row[1]))
+            };
+            let action = match (row[3].as_str(), row[5].as_str(), row[6].as_str()) {
+                ("program", "STATE", "STOPPING") => Action::Stop(node),
+                ("action", "process", "started") => {
+                    let time = said(&|state| state != "STOPPING").unwrap_or(time);
+                    // A program that waits for a script says so later.
+                    let vips = rows[at..]
+                        .iter()
+                        .find(|row| row[2].starts_with(node) && row[5] == "vips");
+                    let begun = vips.map_or(time, |row| millis(&row[1]).min(time));
+                    let time = if time > begun + Duration::from_millis(50) { begun } else { time };
+                    actions.push((time, Action::Start(node)));
+                    continue;
+                }
+                ("action", "process", text) if text.starts_with("SIGKILL") => Action::Crash(node),
+                ("action", "process", text) if text.starts_with("SIGHUP") => {
+                    actions.push((time + Duration::from_millis(5), Action::Reload(node)));
+                    continue;
+                }
+                ("action", "link", text) => {
+                    let (interface, up) = text.split_once(" set ").unwrap();
+                    Action::Link(node, interface.to_owned(), up == "up")
+                }
+                ("action", "lan", text) => {
+                    let node = text.strip_prefix("node ").unwrap().chars().next().unwrap();
+                    Action::Part(node, text.contains("cut off"))
+                }
+                ("action", "tracked file", text) => {
+                    let number = text.strip_prefix("set to '").unwrap();
+                    Action::File(node, number.trim_end_matches('\'').parse().unwrap())
+                }
+                ("action", "flag file", text) => Action::Flag(node, text == "created"),
+                ("action", "address", _) => Action::Remove(node),
+                ("action", "sysctl", _) => {
+                    forwarding = true;
+                    continue;
+                }
+                _ => continue,
+            };
+            actions.push((time, action));
+        }
+        let capture = common::pcap(&folder.join(format!("{name}.pcap")));
+        for row in frames {
+            if row[0] == format!("{name}.pcap") && row[3] == "c" && row[4] == "advert" {
+                let number: usize = row[1].parse().unwrap();
+                actions.push((millis(&row[2]), Action::Inject(capture[number - 1].clone())));
+            }
+        }
+        actions.sort_by_key(|(time, _)| *time);
+        Self {
+            name: name.to_owned(),
+            second_lan,
+            setups,
+            actions,
+            forwarding,
+            end: end + Duration::from_millis(200),
+        }
+    }
+
+    /// Plays it.
+    pub(crate) fn play(&self) -> Observed {
+        let mut network = Network::new(0);
+        let conditions = Conditions {
+            delay: Duration::from_micros(50),
+            ..Conditions::default()
+        };
+        let lans = [network.add_lan(conditions), network.add_lan(conditions)];
+        let mut stations: Vec<Station> = Vec::new();
+        let mut places: BTreeMap<char, usize> = BTreeMap::new();
+        for name in self.setups.keys() {
+            let mut host = Host::new(&mut network, *name, &lans);
+            host.forwarding = self.forwarding;
+            if self.name == "v2-owner-vip-is-only-address" && *name == 'a' {
+                // Its only address is the virtual one.
+                host.interfaces[0].addresses.truncate(1);
+            }
+            places.insert(*name, stations.len());
+            stations.push(Station::Host(host));
+        }
+        let injector: Port = network.attach(lans[0]);
+        for lan in lans {
+            let port = network.attach(lan);
+            stations.push(Station::Tap(Tap {
+                port,
+                frames: Vec::new(),
+            }));
+        }
+        let mut reloads: BTreeMap<char, usize> = BTreeMap::new();
+        for (time, action) in &self.actions {
+            let wait = network
+                .at(*time)
+                .saturating_duration_since(network.now());
+            network.run(&mut stations, wait);
+            let now = network.now();
+            let mut host = |name: &char| places[name];
+            match action {
+                Action::Start(name) => {
+                    let setup = self.setup(*name, *reloads.entry(*name).or_default());
+                    let at = host(name);
+                    stations[at].host().unwrap().start(now, setup);
+                }
+                Action::Reload(name) => {
+                    let turn = reloads.entry(*name).or_default();
+                    *turn += 1;
+                    let setup = self.setup(*name, *turn);
+                    let at = host(name);
+                    stations[at].host().unwrap().reload(now, setup);
+                }
+                Action::Crash(name) => stations[host(name)].host().unwrap().crash(),
+                Action::Stop(name) => stations[host(name)].host().unwrap().stop(now),
+                Action::Link(name, interface, up) => {
+                    let at = host(name);
+                    let host = stations[at].host().unwrap();
+                    host.set_link(now, &mut network, interface, *up);
+                }
+                Action::Part(name, cut) => {
+                    let at = host(name);
+                    let port = stations[at].host().unwrap().interfaces[0].port;
+                    network.set_side(port, u32::from(*cut));
+                }
+                Action::File(name, number) => {
+                    stations[host(name)]
+                        .host()
+                        .unwrap()
+                        .set_file(now, "tf", *number);
+                }
+                Action::Flag(name, fails) => {
+                    stations[host(name)].host().unwrap().scripts_fail = *fails;
+                }
+                Action::Remove(name) => {
+                    let at = host(name);
+                    let address = self.setups[name].virtual_routers[0].config.addresses[0].clone();
+                    stations[at].host().unwrap().remove_address(now, &address);
+                }
+                Action::Inject(frame) => network.send(injector, frame),
+            }
+        }
+        let wait = network
+            .at(self.end)
+            .saturating_duration_since(network.now());
+        network.run(&mut stations, wait);
+        Observed::played(&network, &stations)
+    }
+
+    /// The configuration of a node after so many reloads. The index has the last one.
+    fn setup(&self, name: char, reloads: usize) -> Setup {
+        let mut setup = self.setups[&name].clone();
+        let config = &mut setup.virtual_routers[0].config;
+        let vips = |list: &[&str]| -> Vec<VirtualAddress> { list.iter().map(|each| vip(each, "e0")).collect() };
+        match (self.name.as_str(), name, reloads) {
+            ("v2-reload-add-vip", 'a', 0) => config.addresses = vips(&["192.0.2.100"]),
+            ("v2-reload-lower-priority", 'a', 0) => config.priority = Priority::new(150).unwrap(),
+            ("v2-reload-lower-priority", 'a', 1) => config.priority = Priority::new(80).unwrap(),
+            ("v2-skip-check-adv-addr", 'a', 0) => config.addresses = vips(&["192.0.2.100"]),
+            ("v2-skip-check-adv-addr", 'a', 1) => {
+                config.addresses = vips(&["192.0.2.100", "192.0.2.101"]);
+            }
+            _ => {}
+        }
+        setup
+    }
+}
+
+pub(crate) fn millis(text: &str) -> Duration {
+    Duration::from_secs_f64(text.parse::<f64>().unwrap() / 1000.0)
+}
+
+/// A word, or words in braces.
+#[derive(Debug)]
+enum Token {
+    Word(String),
+    Block(Vec<Token>),
+}
+
+fn tokens(words: &mut std::vec::IntoIter<String>) -> Vec<Token> {
+    let mut list = Vec::new();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "{" => list.push(Token::Block(tokens(words))),
+            "}" => break,
+            _ => list.push(Token::Word(word)),
+        }
+    }
+    list
+}
+
+/// Splits at blanks outside of quotes.
+fn words(text: &str) -> Vec<String> {
+    let mut list = vec![String::new()];
+    let mut quoted = false;
+    for letter in text.chars() {
+        match letter {
+            '"' => quoted = !quoted,
+            ' ' if !quoted => list.push(String::new()),
+            _ => list.last_mut().unwrap().push(letter),
+        }
+    }
+    list
+}
+
+/// A cursor over the tokens of a block.
+struct Reader<'a>(std::slice::Iter<'a, Token>);
+
+impl<'a> Reader<'a> {
+    fn word(&mut self) -> Option<&'a str> {
+        match self.0.next()? {
+            Token::Word(word) => Some(word),
+            Token::Block(_) => panic!("a word expected"),
+        }
+    }
+
+    fn block(&mut self) -> Reader<'a> {
+        match self.0.next() {
+            Some(Token::Block(tokens)) => Reader(tokens.iter()),
+            other => panic!("a block expected: {other:?}"),
+        }
+    }
+
+    fn number<T: std::str::FromStr>(&mut self) -> T {
+        self.word().unwrap().parse().ok().unwrap()
+    }
+
+    fn flag(&mut self) -> bool {
+        self.word() == Some("true")
+    }
+
+    fn seconds(&mut self) -> Duration {
+        Duration::from_secs_f64(self.number())
+    }
+}
+
+/// The index's shortened keepalived.conf of one node.
+fn setup(text: &str) -> Setup {
+    let list = tokens(&mut words(text).into_iter());
+    let mut reader = Reader(list.iter());
+    let mut setup = Setup::default();
+    let mut strict = false;
+    let mut delay = Duration::ZERO;
+    while let Some(word) = reader.word() {
+        match word {
+            "global_defs" => {
+                let mut block = reader.block();
+                while let Some(token) = block.0.next() {
+                    let Token::Word(word) = token else { continue };
+                    match word.as_str() {
+                        "vrrp_strict" => strict = true,
+                        "vrrp_startup_delay" => delay = block.seconds(),
+                        "vrrp_garp_interval" => setup.pacing.arp = block.seconds(),
+                        "vrrp_gna_interval" => setup.pacing.na = block.seconds(),
+                        _ => {}
+                    }
+                }
+            }
+            "vrrp_script" => {
+                let mut script = ScriptConfig::new(reader.word().unwrap());
+                let mut block = reader.block();
+                while let Some(word) = block.word() {
+                    match word {
+                        "interval" => script.interval = block.seconds(),
+                        "fall" => script.fall = block.number(),
+                        "rise" => script.rise = block.number(),
+                        "weight" => {
+                            let weight: i16 = block.number();
+                            WEIGHT.with(|cell| cell.set(weight));
+                        }
+                        _ => {
+                            block.word();
+                        }
+                    }
+                }
+                setup.scripts.push(script);
+            }
+            "track_file" => {
+                reader.word();
+                reader.block();
+            }
+            "vrrp_sync_group" => {
+                let name = reader.word().unwrap().into();
+                let mut block = reader.block();
+                assert_eq!(block.word(), Some("group"));
+                let mut members = block.block();
+                setup.groups.push(GroupConfig {
+                    name,
+                    members: std::iter::from_fn(|| members.word().map(Into::into)).collect(),
+                    track: Vec::new(),
+                    member_weights: false,
+                });
+            }
+            "instance" => {
+                let name = reader.word().unwrap();
+                let member = instance(name, reader.block(), strict, delay);
+                setup.virtual_routers.push(member);
+            }
+            other => panic!("{other}"),
+        }
+    }
+    setup
+}
+
+thread_local! {
+    /// The weight of the one script that a scenario has.
+    static WEIGHT: std::cell::Cell<i16> = const { std::cell::Cell::new(0) };
+}
+
+fn vip(text: &str, interface: &str) -> VirtualAddress {
+    VirtualAddress {
+        address: text.split('/').next().unwrap().parse().unwrap(),
+        interface: interface.into(),
+    }
+}
+
+fn instance(name: &str, mut block: Reader<'_>, strict: bool, delay: Duration) -> Member {
+    let mut interface = "e0";
+    let mut config = Config::new(Vrid::new(1).unwrap(), Family::V4, interface);
+    // What keepalived does by default and this crate does better.
+    config.answer_higher = false;
+    config.announcements.after_rival = false;
+    config.restore_removed = false;
+    config.startup_delay = delay;
+    let mut track = Vec::new();
+    let mut seconds = 1.0_f64;
+    while let Some(word) = block.word() {
+        match word {
+            "state" => {
+                block.word();
+            }
+            "if" => interface = block.word().unwrap(),
+            "vrid" => config.vrid = Vrid::new(block.number()).unwrap(),
+            "version" => config.version = Version::new(block.number()).unwrap(),
+            "priority" => config.priority = Priority::new(block.number()).unwrap(),
+            "adv" => seconds = block.number(),
+            "vips" => {
+                let mut list = block.block();
+                while let Some(word) = list.word() {
+                    config.addresses.push(vip(word, interface));
+                }
+            }
+            "excluded_vips" => {
+                let mut list = block.block();
+                while let Some(word) = list.word() {
+                    if word == "dev" {
+                        let device = list.word().unwrap();
+                        config.excluded.last_mut().unwrap().interface = device.into();
+                    } else {
+                        config.excluded.push(vip(word, interface));
+                    }
+                }
+            }
+            "auth" => {
+                let mut list = block.block();
+                let (_, kind) = (list.word(), list.word().unwrap());
+                let (_, pass) = (list.word(), list.word().unwrap());
+                let padded = Authentication::pad(pass.as_bytes()).unwrap();
+                config.authentication = match kind {
+                    "AH" => Authentication::Header(padded),
+                    _ => Authentication::Password(padded),
+                };
+            }
+            "nopreempt" => config.preemption = Preemption::Off,
+            "preempt_delay" => config.preemption = Preemption::After(block.seconds()),
+            "garp_master_delay" => {
+                config.announcements.delay = block.seconds();
+                config.announcements.lower_priority_delay = config.announcements.delay;
+            }
+            "garp_master_repeat" => {
+                config.announcements.repeat = block.number();
+                config.announcements.lower_priority_repeat = config.announcements.repeat;
+            }
+            "garp_master_refresh" => config.announcements.refresh = block.seconds(),
+            "garp_master_refresh_repeat" => config.announcements.refresh_repeat = block.number(),
+            "higher_prio_send_advert" => config.answer_higher = block.flag(),
+            "notify_priority_changes" => {
+                block.flag();
+            }
+            "skip_check_adv_addr" => config.skip_known_addresses = true,
+            "old_unicast_checksum" => config.checksum = ChecksumSend::GroupPseudoHeader,
+            "use_vmac" | "vmac_xmit_base" => {}
+            "virtual_routes" | "virtual_rules" => {
+                block.block();
+            }
+            "unicast_src_ip" => {
+                block.word();
+            }
+            "unicast_peer" => {
+                let mut list = block.block();
+                let peers = std::iter::from_fn(|| list.word());
+                config.reach = Reach::Unicast {
+                    peers: peers
+                        .map(|peer| peer.parse::<IpAddr>().unwrap().into())
+                        .collect(),
+                    ttl: None,
+                    check_source: false,
+                };
+            }
+            "track_interface" => {
+                let mut list = block.block();
+                while let Some(word) = list.word() {
+                    if word == "weight" {
+                        let last: &mut Tracked = track.last_mut().unwrap();
+                        last.weight = list.number();
+                    } else {
+                        track.push(Tracked::fault(TrackedObject::Interface(word.into())));
+                    }
+                }
+            }
+            "track_script" => {
+                let name = block.block().word().unwrap();
+                let weight = WEIGHT.with(std::cell::Cell::get);
+                track.push(Tracked::weighted(
+                    TrackedObject::Script(name.into()),
+                    weight,
+                ));
+            }
+            "track_file" => {
+                let name = block.block().word().unwrap();
+                track.push(Tracked::weighted(TrackedObject::File(name.into()), 1));
+            }
+            other => panic!("{other}"),
+        }
+    }
+    config.interface = interface.into();
+    config.family = crate::lan::family_of(
+        &config
+            .addresses
+            .iter()
+            .map(|each| each.address)
+            .collect::<Vec<_>>(),
+    );
+    if config.family == Family::V6 {
+        config.reach = Reach::multicast(Family::V6);
+    }
+    let interval = Duration::from_millis((seconds * 1000.0).round() as u64);
+    config.interval = Interval::new(interval).unwrap();
+    if strict {
+        config = config.strict();
+    }
+    let mut member = Member::new(name, config);
+    member.track = track;
+    member
+}
+
+#[allow(unused_imports, reason = "named in a signature")]
+use Pacing as _;
