@@ -34,6 +34,11 @@ impl Schedule {
         self.later.insert(at, (due, rounds));
     }
 
+    /// Forgets bursts that were to come later, but for refreshing.
+    pub(crate) fn forget_later(&mut self) {
+        self.later.clear();
+    }
+
     /// Bursts every `period` from `first` on.
     pub(crate) const fn refresh(&mut self, first: Instant, period: Duration, rounds: u32) {
         self.refresh = Some((first, period, rounds));

@@ -64,8 +64,16 @@ impl Host {
             .map(|(at, lan)| {
                 let at = u8::try_from(at).unwrap();
                 let net = [[192, 0, 2], [198, 51, 100]][usize::from(at)];
-                let link_local =
-                    Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, u16::from(at) << 8 | u16::from(low));
+                let link_local = Ipv6Addr::new(
+                    0xfe80,
+                    0,
+                    0,
+                    0,
+                    0,
+                    0xff,
+                    0xfe00,
+                    u16::from(at) << 8 | u16::from(low),
+                );
                 Interface {
                     name: format!("e{at}").as_str().into(),
                     port: network.attach(*lan),
@@ -398,7 +406,6 @@ impl Node for Host {
         [scripts, router].into_iter().flatten().min()
     }
 }
-
 
 /// An Ethernet frame around what the machine wrote.
 fn frame(mac: MacAddress, transmit: &lvs_vrrp::Transmit, bytes: &[u8]) -> Vec<u8> {

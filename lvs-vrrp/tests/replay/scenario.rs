@@ -4,8 +4,9 @@ use crate::common;
 use crate::lan::{Host, Station, Tap};
 use crate::observed::Observed;
 use lvs_vrrp::{
-    Authentication, ChecksumSend, Config, Family, GroupConfig, Interval, Member, Pacing, Preemption,
-    Priority, Reach, ScriptConfig, Setup, Tracked, TrackedObject, Version, VirtualAddress, Vrid,
+    Authentication, ChecksumSend, Config, Family, GroupConfig, Interval, Member, Preemption,
+    Priority, Reach, ScriptConfig, Setup, Tracked, TrackedObject, Version, VirtualAddress,
+    VirtualRouter, Vrid,
 };
 use sim::{Conditions, Network, Port};
 use std::collections::BTreeMap;
@@ -20,8 +21,9 @@ pub(crate) struct Scenario {
     pub(crate) second_lan: bool,
     setups: BTreeMap<char, Setup>,
     actions: Vec<(Duration, Action)>,
+    /// Recorded advertisements of LAN 0: when, of whom, which of them.
+    beats: Vec<(Duration, char, u8, usize)>,
     forwarding: bool,
-    end: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -74,31 +76,48 @@ impl Scenario {
                 (letter.chars().next().unwrap(), setup(text))
             })
             .collect();
+        let setups: BTreeMap<char, Setup> = setups;
         let rows: Vec<_> = timelines.iter().filter(|row| row[0] == name).collect();
+        let wire: Vec<(Duration, char, u8, u8)> = frames
+            .iter()
+            .filter(|row| {
+                row[4] == "advert"
+                    && row[0].trim_end_matches(".pcap").trim_end_matches("-lan1") == name
+            })
+            .map(|row| {
+                let node = row[3].chars().next().unwrap();
+                let number = |at: usize| row[at].parse().unwrap();
+                (millis(&row[2]), node, number(13), number(12))
+            })
+            .collect();
+        let own_adverts = |node: char| {
+            let own = wire.iter().filter(move |(_, sender, ..)| *sender == node);
+            own.map(|(at, _, priority, _)| (*at, *priority))
+        };
         let mut actions = Vec::new();
-        let mut end = Duration::ZERO;
         let mut forwarding = false;
-        for (at, row) in rows.iter().enumerate() {
+        for row in &rows {
             let time = millis(&row[1]);
-            end = end.max(time);
             let node = row[2].chars().next().unwrap_or(' ');
-            // When it was done is when the program says so, if it says so.
-            let said = |state: &dyn Fn(&str) -> bool| {
-                rows[at..]
-                    .iter()
-                    .find(|row| row[2].starts_with(node) && row[5] == "STATE" && state(&row[6]))
-                    .map(|row| millis(&row[1]))
-            };
             let action = match (row[3].as_str(), row[5].as_str(), row[6].as_str()) {
-                ("program", "STATE", "STOPPING") => Action::Stop(node),
+                ("program", "STATE", "STOPPING") => {
+                    // What a program says is read late: its last word on the wire is not.
+                    let near = own_adverts(node)
+                        .find(|(at, priority)| *priority == 0 && at.abs_diff(time) < NEAR);
+                    let time = near.map_or(time, |(at, _)| at - SHORTLY);
+                    actions.push((time, Action::Stop(node)));
+                    continue;
+                }
                 ("action", "process", "started") => {
-                    let time = said(&|state| state != "STOPPING").unwrap_or(time);
-                    // A program that waits for a script says so later.
-                    let vips = rows[at..]
-                        .iter()
-                        .find(|row| row[2].starts_with(node) && row[5] == "vips");
-                    let begun = vips.map_or(time, |row| millis(&row[1]).min(time));
-                    let time = if time > begun + Duration::from_millis(50) { begun } else { time };
+                    // Its timers begin some time later; its first advertisement shows when.
+                    let mut later = wire.iter().filter(|(at, ..)| *at > time);
+                    let first = later.find(|(_, sender, ..)| *sender == node);
+                    let begun = first
+                        .and_then(|(at, _, _, vrid)| {
+                            at.checked_sub(waits_at_start(&setups, node, *vrid))
+                        })
+                        .filter(|begun| (time..time + NEAR).contains(begun));
+                    let time = begun.unwrap_or(time + Duration::from_millis(35));
                     actions.push((time, Action::Start(node)));
                     continue;
                 }
@@ -127,23 +146,49 @@ impl Scenario {
                 }
                 _ => continue,
             };
+            // One more beat may pass before a program looks at what was done to it.
+            let soon = own_adverts(node).find(|(at, _)| *at > time && *at < time + SOON);
+            let before = own_adverts(node).filter(|(at, _)| *at <= time).last();
+            let unmoved =
+                soon.filter(|(_, priority)| before.is_some_and(|(_, old)| old == *priority));
+            let time = match (&action, unmoved) {
+                (Action::Link(..) | Action::File(..), Some((at, _))) => at + SHORTLY,
+                _ => time,
+            };
             actions.push((time, action));
         }
         let capture = common::pcap(&folder.join(format!("{name}.pcap")));
+        let mut beats = Vec::new();
+        let mut counts = BTreeMap::new();
         for row in frames {
-            if row[0] == format!("{name}.pcap") && row[3] == "c" && row[4] == "advert" {
+            if row[0] != format!("{name}.pcap") || row[4] != "advert" {
+                continue;
+            }
+            let (node, vrid) = (row[3].chars().next().unwrap(), row[12].parse().unwrap());
+            if node == 'c' {
                 let number: usize = row[1].parse().unwrap();
                 actions.push((millis(&row[2]), Action::Inject(capture[number - 1].clone())));
+            } else {
+                let count: &mut usize = counts.entry((node, vrid)).or_default();
+                *count += 1;
+                beats.push((millis(&row[2]), node, vrid, *count));
             }
         }
         actions.sort_by_key(|(time, _)| *time);
+        // Refused frames put off the recorded program's own, so its beats are no measure there.
+        if actions
+            .iter()
+            .any(|(_, action)| matches!(action, Action::Inject(_)))
+        {
+            beats.clear();
+        }
         Self {
             name: name.to_owned(),
             second_lan,
             setups,
             actions,
+            beats,
             forwarding,
-            end: end + Duration::from_millis(200),
         }
     }
 
@@ -176,13 +221,12 @@ impl Scenario {
             }));
         }
         let mut reloads: BTreeMap<char, usize> = BTreeMap::new();
+        let mut moments = vec![(Duration::ZERO, Duration::ZERO)];
         for (time, action) in &self.actions {
-            let wait = network
-                .at(*time)
-                .saturating_duration_since(network.now());
-            network.run(&mut stations, wait);
+            self.wait(&mut network, &mut stations, *time, *moments.last().unwrap());
+            moments.push((*time, network.elapsed()));
             let now = network.now();
-            let mut host = |name: &char| places[name];
+            let host = |name: &char| places[name];
             match action {
                 Action::Start(name) => {
                     let setup = self.setup(*name, *reloads.entry(*name).or_default());
@@ -225,18 +269,54 @@ impl Scenario {
                 Action::Inject(frame) => network.send(injector, frame),
             }
         }
-        let wait = network
-            .at(self.end)
-            .saturating_duration_since(network.now());
-        network.run(&mut stations, wait);
-        Observed::played(&network, &stations)
+        network.run(&mut stations, Duration::from_millis(200));
+        Observed::played(&network, &stations, &moments)
+    }
+
+    /// Lets time pass until something was done to the recorded nodes: as long after the same advertisement as it was then. The
+    /// recorded program's beat drifts by some milliseconds each time, and here it does not; but what was heard before must have
+    /// been heard, and what was not must not.
+    fn wait(
+        &self,
+        network: &mut Network,
+        stations: &mut [Station],
+        time: Duration,
+        (then, done): (Duration, Duration),
+    ) {
+        let due = network.at(done + (time - then));
+        let beat = self.beats.iter().rev().find(|(at, ..)| *at < time);
+        if let Some((at, node, vrid, number)) = beat.filter(|(at, ..)| *at > then) {
+            let patience = due + Duration::from_millis(300);
+            let mut frames = usize::MAX;
+            while network.now() < patience {
+                let seen = crate::observed::seen(stations);
+                let heard = if seen == frames {
+                    None
+                } else {
+                    crate::observed::beat(stations, *node, *vrid, *number)
+                };
+                frames = seen;
+                if let Some(heard) = heard {
+                    let due = heard + (time - *at);
+                    let wait = due.saturating_duration_since(network.now());
+                    network.run(stations, wait);
+                    return;
+                }
+                network.run(stations, Duration::from_millis(1));
+            }
+            return;
+        }
+        let wait = due.saturating_duration_since(network.now());
+        network.run(stations, wait);
     }
 
     /// The configuration of a node after so many reloads. The index has the last one.
     fn setup(&self, name: char, reloads: usize) -> Setup {
         let mut setup = self.setups[&name].clone();
         let config = &mut setup.virtual_routers[0].config;
-        let vips = |list: &[&str]| -> Vec<VirtualAddress> { list.iter().map(|each| vip(each, "e0")).collect() };
+        let vips = |list: &[&str]| -> Vec<VirtualAddress> {
+            list.iter().map(|each| vip(each, "e0")).collect()
+        };
         match (self.name.as_str(), name, reloads) {
             ("v2-reload-add-vip", 'a', 0) => config.addresses = vips(&["192.0.2.100"]),
             ("v2-reload-lower-priority", 'a', 0) => config.priority = Priority::new(150).unwrap(),
@@ -250,6 +330,25 @@ impl Scenario {
         setup
     }
 }
+
+/// How long a node waits before its first advertisement if nobody stops it.
+fn waits_at_start(setups: &BTreeMap<char, Setup>, node: char, vrid: u8) -> Duration {
+    let setup = &setups[&node];
+    let mut members = setup.virtual_routers.iter();
+    let member = members.find(|member| member.config.vrid.get() == vrid);
+    let config = &member.unwrap_or(&setup.virtual_routers[0]).config;
+    if config.priority.is_owner() {
+        return Duration::from_millis(2);
+    }
+    let router = VirtualRouter::new(config.clone()).unwrap();
+    router.active_down_time() + config.startup_delay + SHORTLY
+}
+
+/// How late a program is read or begins.
+const NEAR: Duration = Duration::from_millis(900);
+/// Within this time it looks at what was done to it.
+const SOON: Duration = Duration::from_millis(40);
+const SHORTLY: Duration = Duration::from_millis(1);
 
 pub(crate) fn millis(text: &str) -> Duration {
     Duration::from_secs_f64(text.parse::<f64>().unwrap() / 1000.0)
@@ -528,6 +627,3 @@ fn instance(name: &str, mut block: Reader<'_>, strict: bool, delay: Duration) ->
     member.track = track;
     member
 }
-
-#[allow(unused_imports, reason = "named in a signature")]
-use Pacing as _;
