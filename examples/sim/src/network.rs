@@ -219,6 +219,16 @@ impl Network {
 
     /// Lets time pass for all nodes. Frames are offered to every node; each ignores ports that are not its own.
     pub fn run<N: Node>(&mut self, nodes: &mut [N], duration: Duration) {
+        self.run_watched(nodes, duration, |_, _| {});
+    }
+
+    /// The same, with somebody who looks at the nodes after each moment at which something happened.
+    pub fn run_watched<N: Node>(
+        &mut self,
+        nodes: &mut [N],
+        duration: Duration,
+        mut watch: impl FnMut(Instant, &[N]),
+    ) {
         let end = self.now + duration;
         loop {
             self.collect(nodes);
@@ -234,6 +244,8 @@ impl Network {
                     node.handle_timeout(self.now);
                 }
             }
+            self.collect(nodes);
+            watch(self.now, nodes);
         }
         self.advance(end);
     }
