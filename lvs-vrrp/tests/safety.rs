@@ -77,7 +77,7 @@ struct Life {
     /// The longest of the intervals that anybody may have learned.
     interval: Duration,
     skew: Duration,
-    /// Somebody may still be making up for not having been run.
+    /// Somebody was not being run when the network healed, and listens for an interval first.
     froze: bool,
     watch: Watch,
     tells: bool,
@@ -177,6 +177,9 @@ impl Life {
 
     fn live(mut self, tells: bool) -> Result<usize, String> {
         self.tells = tells;
+        for setup in &self.setups {
+            self.tell(&format!("{:?}", setup.virtual_routers[0].config));
+        }
         for at in 0..self.hosts.len() {
             self.start(at);
         }
@@ -228,10 +231,16 @@ impl Life {
         }
     }
 
-    /// One advertisement, there and back.
+    /// One advertisement, there and back. With the authentication header all routers share one counter: who begins anew has to
+    /// hear each of the others before all of them listen.
     fn limit(&self) -> Duration {
         let way = self.conditions.delay + self.conditions.jitter;
-        self.interval + way * 2
+        let config = &self.setups[0].virtual_routers[0].config;
+        let adverts = match config.authentication {
+            Authentication::Header(_) => self.hosts.len(),
+            _ => 1,
+        };
+        self.interval * u32::try_from(adverts).unwrap() + way * 2
     }
 
     fn check_pairs(&self) -> Result<(), String> {
@@ -367,7 +376,7 @@ impl Life {
         self.network.set_conditions(self.lan, self.conditions);
         self.network.heal(self.lan);
         let now = self.network.now();
-        self.froze = self.kind == Kind::Everything;
+        self.froze = self.hosts.iter().any(Host::is_frozen);
         for at in 0..self.hosts.len() {
             self.hosts[at].freeze(now);
             if self.hosts[at].interfaces.iter().any(|each| !each.up) {

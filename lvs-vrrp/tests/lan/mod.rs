@@ -173,6 +173,10 @@ impl Host {
         self.frozen = Some(until);
     }
 
+    pub(crate) const fn is_frozen(&self) -> bool {
+        self.frozen.is_some()
+    }
+
     pub(crate) fn set_link(&mut self, now: Instant, network: &mut Network, name: &str, up: bool) {
         self.now = now;
         let interface = self
