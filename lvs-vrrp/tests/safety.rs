@@ -265,7 +265,7 @@ impl Life {
         let watch = &mut self.watch;
         self.network
             .run_watched(&mut self.hosts, duration, |now, hosts| {
-                watch.look(now, hosts)
+                watch.look(now, hosts);
             });
         self.watch.look(self.network.now(), &self.hosts);
         if self.tells {

@@ -206,9 +206,7 @@ impl Network {
             if next.due > self.now {
                 return None;
             }
-            let Some(Reverse(delivery)) = self.under_way.pop() else {
-                return None;
-            };
+            let Reverse(delivery) = self.under_way.pop()?;
             let (from, to) = (&self.ports[delivery.from.0], &self.ports[delivery.to.0]);
             if to.up && from.side == to.side {
                 return Some((delivery.to, delivery.frame));

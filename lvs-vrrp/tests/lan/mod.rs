@@ -279,17 +279,17 @@ impl Host {
             }
         }
         while let Some(notice) = router.poll_event() {
-            match notice {
-                Notice::Router {
-                    name,
-                    event: Event::StateChanged(change),
-                    ..
-                } => self.log.push(Logged {
+            if let Notice::Router {
+                name,
+                event: Event::StateChanged(change),
+                ..
+            } = notice
+            {
+                self.log.push(Logged {
                     at: now,
                     name: name.to_string(),
                     change,
-                }),
-                _ => {}
+                });
             }
         }
     }
@@ -445,14 +445,14 @@ pub(crate) struct Tap {
 /// What is on the LAN.
 #[derive(Debug)]
 pub(crate) enum Station {
-    Host(Host),
+    Host(Box<Host>),
     Tap(Tap),
 }
 
 impl Station {
     pub(crate) fn host(&mut self) -> Option<&mut Host> {
         match self {
-            Self::Host(host) => Some(host),
+            Self::Host(host) => Some(&mut **host),
             Self::Tap(_) => None,
         }
     }

@@ -148,7 +148,7 @@ impl Scenario {
             };
             // One more beat may pass before a program looks at what was done to it.
             let soon = own_adverts(node).find(|(at, _)| *at > time && *at < time + SOON);
-            let before = own_adverts(node).filter(|(at, _)| *at <= time).last();
+            let before = own_adverts(node).rfind(|(at, _)| *at <= time);
             let unmoved =
                 soon.filter(|(_, priority)| before.is_some_and(|(_, old)| old == *priority));
             let time = match (&action, unmoved) {
@@ -210,7 +210,7 @@ impl Scenario {
                 host.interfaces[0].addresses.truncate(1);
             }
             places.insert(*name, stations.len());
-            stations.push(Station::Host(host));
+            stations.push(Station::Host(Box::new(host)));
         }
         let injector: Port = network.attach(lans[0]);
         for lan in lans {
@@ -358,7 +358,7 @@ pub(crate) fn millis(text: &str) -> Duration {
 #[derive(Debug)]
 enum Token {
     Word(String),
-    Block(Vec<Token>),
+    Block(Vec<Self>),
 }
 
 fn tokens(words: &mut std::vec::IntoIter<String>) -> Vec<Token> {
@@ -398,7 +398,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn block(&mut self) -> Reader<'a> {
+    fn block(&mut self) -> Self {
         match self.0.next() {
             Some(Token::Block(tokens)) => Reader(tokens.iter()),
             other => panic!("a block expected: {other:?}"),
