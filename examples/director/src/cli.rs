@@ -12,6 +12,7 @@ use crate::commands::compare::Old;
 use crate::commands::format::Mode;
 use crate::commands::status::Detail;
 use crate::commands::why::Packet;
+use crate::demo::Setup;
 use crate::devices::Choice;
 use crate::realserver::{Mode as RealServerMode, RealServer};
 
@@ -85,6 +86,8 @@ pub enum Invocation {
     Demo {
         /// Data-path threads of the demo's director.
         workers: NonZeroU32,
+        /// Name of one of the set-ups; `None`: a tour.
+        setup: Option<String>,
     },
 }
 
@@ -123,6 +126,7 @@ where
         Some(("demo", demo)) => {
             return Ok(Invocation::Demo {
                 workers: workers(demo),
+                setup: demo.get_one::<String>("setup").cloned(),
             });
         }
         Some(("fmt", format)) => return Ok(format_invocation(format)),
@@ -353,7 +357,14 @@ fn command() -> Command {
         .subcommand(
             Command::new("demo")
                 .about("Clients, a director and real servers in network namespaces of their own; needs no privilege")
-                .arg(workers),
+                .arg(workers)
+                .arg(
+                    Arg::new("setup")
+                        .long("setup")
+                        .value_name("NAME")
+                        .value_parser(Setup::names())
+                        .help("Show one of the set-ups instead of a tour"),
+                ),
         )
         .subcommand(format_command())
         .subcommand(lint_command().arg(config_id.clone()))
@@ -808,11 +819,23 @@ mod tests {
     }
 
     #[test]
+    fn demo_takes_a_setup() {
+        let Invocation::Demo { setup, .. } = run(&["demo", "--setup", "mixed-dr-tun"]) else {
+            panic!("not a demo");
+        };
+        assert_eq!(setup.as_deref(), Some("mixed-dr-tun"));
+        assert!(parse(["director", "demo", "--setup", "other"]).is_err());
+    }
+
+    #[test]
     fn demo_takes_workers() {
         let two = NonZeroU32::new(2).unwrap();
         assert_eq!(
             run(&["demo", "--workers", "2"]),
-            Invocation::Demo { workers: two }
+            Invocation::Demo {
+                workers: two,
+                setup: None,
+            }
         );
     }
 }

@@ -84,7 +84,9 @@ fn main() -> ExitCode {
             &mut io::stdout(),
             &mut io::stderr(),
         )),
-        Invocation::Demo { workers } => demo::run(workers),
+        Invocation::Demo { workers, setup } => {
+            demo::run(workers, setup.as_deref().and_then(demo::Setup::find))
+        }
         Invocation::Run(options) => {
             logging::start(options.log_console, options.log_detail);
             match app::run(options) {

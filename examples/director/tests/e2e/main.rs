@@ -15,6 +15,7 @@ mod generated;
 mod hosts;
 mod life;
 mod selftest;
+mod setups;
 mod stage;
 mod surroundings;
 mod telling;
@@ -39,10 +40,13 @@ fn main() {
             trials.extend(asking::trials());
             trials.extend(hosts::trials());
             trials.extend(selftest::trials());
+            trials.extend(setups::trials());
         }
         Err(error) => println!("skipped: end-to-end tests need network namespaces: {error}"),
     }
-    libtest_mimic::run(&arguments, trials).exit();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    stage::clean_up();
+    conclusion.exit();
 }
 
 /// A test that runs with one worker and with two.

@@ -265,12 +265,11 @@ impl RealServer {
     }
 
     fn command(namespace: &Namespace, mode: &str, vip: IpAddr) -> Command {
-        let state = std::env::temp_dir().join(format!("director-e2e-{}", std::process::id()));
         let mut command = namespace.command(env!("CARGO_BIN_EXE_director")).unwrap();
         command
             .args(["realserver", "--vip", &vip.to_string()])
             .args(["--mode", mode, "--state"])
-            .arg(state)
+            .arg(state())
             .stdin(Stdio::null());
         command
     }
@@ -530,6 +529,16 @@ impl Drop for Director {
         let _ = self.child.wait();
         let _ = fs::remove_file(&self.file);
     }
+}
+
+/// Where real servers write down what they change. Those that are killed leave it there.
+fn state() -> PathBuf {
+    std::env::temp_dir().join(format!("director-e2e-{}", std::process::id()))
+}
+
+/// Removes what tests leave.
+pub(crate) fn clean_up() {
+    let _ = fs::remove_dir_all(state());
 }
 
 /// Runs the program to its end; exit status and standard error.
