@@ -51,7 +51,11 @@ impl Candidate {
                 (Method::Nat, 2),
                 (Method::DirectRoute, 1),
                 (Method::Tunnel, 1),
-            ] {
+            ]
+            // The simplest device is no subject of its own.
+            .into_iter()
+            .take(if kind == Kind::Pnet { 1 } else { 4 })
+            {
                 all.push(Self::Director {
                     kind,
                     method,
@@ -128,4 +132,4 @@ impl fmt::Display for Candidate {
     }
 }
 
-const KINDS: [Kind; 2] = [Kind::Ring, Kind::Xdp];
+const KINDS: [Kind; 3] = [Kind::Ring, Kind::Xdp, Kind::Pnet];

@@ -52,7 +52,7 @@ impl<D: Device, R: FnMut() -> u64 + Send> Fault<D, R> {
     }
 
     fn happens(&mut self, one_in: u32) -> bool {
-        one_in != 0 && (self.random)() % u64::from(one_in) == 0
+        one_in != 0 && (self.random)().is_multiple_of(u64::from(one_in))
     }
 
     /// What becomes of a frame.

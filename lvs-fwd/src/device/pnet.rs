@@ -71,6 +71,8 @@ impl Pnet {
         let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;
         let socket = OwnedFd::from(socket);
         crate::sys::ring::ignore_outgoing(&socket)?;
+        // Where that is not permitted it stays smaller.
+        let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER);
         let options = Config {
             read_buffer_size: LONGEST,
             write_buffer_size: LONGEST,
@@ -255,5 +257,7 @@ fn is_for_later(error: &io::Error) -> bool {
 
 /// The longest IP packet with its link header.
 const LONGEST: usize = 65_535 + 22;
+/// Bytes that wait to be received.
+const BUFFER: usize = 8 << 20;
 /// What every path takes that takes IPv6.
 const SAFE_MTU: usize = 1280;

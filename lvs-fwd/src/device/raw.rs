@@ -40,6 +40,8 @@ impl Raw {
         let open = |domain, protocol: i32| -> io::Result<Socket> {
             let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(protocol)))?;
             socket.set_nonblocking(true)?;
+            // Where that is not permitted it stays smaller.
+            let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER);
             Ok(socket)
         };
         Ok(Self {
@@ -175,5 +177,7 @@ impl Device for Raw {
 
 /// The longest IP packet.
 const LONGEST: usize = 65_535;
+/// Bytes that wait to be received.
+const BUFFER: usize = 4 << 20;
 /// Packets that wait at most.
 const QUEUE: usize = 1024;
