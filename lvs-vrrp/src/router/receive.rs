@@ -4,11 +4,12 @@ use super::VirtualRouter;
 use crate::config::{Authentication, Interval, Reach, Version};
 use crate::datagram::Datagram;
 use crate::discard::Discard;
-use crate::event::Event;
+use crate::event::{Event, Peer};
 use crate::state::{Machine, State};
 use crate::wire::{
     self, AdvertPacket, AhPacket, ChecksumForm, Endpoints, IcvScope, Ipv4Packet, auth_type,
 };
+use std::cmp::Ordering;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -223,13 +224,25 @@ impl VirtualRouter {
                     return Err(Discard::Spi);
                 }
                 let (got, last) = (ah.sequence(), self.sequence.last);
-                if got <= last {
+                let rival = Peer {
+                    address: cut.ends.source(),
+                    priority: cut.message.priority(),
+                };
+                if got < last || (got == last && !self.keeps_step_with(rival)) {
                     return Err(Discard::Replayed { got, last });
                 }
                 self.sequence.last = got;
                 Ok(Some(got))
             }
         }
+    }
+
+    /// Two Active routers that began at the same moment count alike, and would refuse each other for ever. The better one hears
+    /// the other out, and answers with a number ahead of both.
+    fn keeps_step_with(&self, rival: Peer) -> bool {
+        matches!(self.machine, Machine::Active(_))
+            && rival.priority != 0
+            && self.rank(rival) == Ordering::Less
     }
 
     /// Counts and reports an address list that is not ours; order does not matter. Nothing is refused for it: two Active routers that

@@ -435,6 +435,7 @@ impl VirtualRouter {
             active.announcements.begin(settings.repeat.max(1));
         }
         if added && !settings.delay.is_zero() {
+            active.announcements.forget_later();
             active
                 .announcements
                 .begin_at(now + settings.delay, settings.repeat.max(1));

@@ -421,9 +421,13 @@ impl VrrpRouter {
             match command {
                 Command::Announce(announcement) => self.pacer.push(now, id, announcement),
                 command => {
-                    // Everything is taken away: so is what was to be said of it.
-                    if command == Command::RemoveRoutes {
-                        self.pacer.take_back(id);
+                    // What is taken away is not spoken of any more.
+                    match &command {
+                        Command::RemoveRoutes => self.pacer.take_back(id),
+                        Command::RemoveAddresses(addresses) => {
+                            self.pacer.take_back_addresses(id, addresses);
+                        }
+                        _ => {}
                     }
                     self.tasks.push_back(Task::Router {
                         router: id,
