@@ -218,6 +218,7 @@ fn realserver_invocation(matches: &ArgMatches) -> Invocation {
             .get_one::<u16>("gue-port")
             .copied()
             .unwrap_or(GUE_PORT),
+        without_tun: matches.get_flag("without-tun"),
         state: path(matches, "state").unwrap_or_else(|| PathBuf::from(DEFAULT_STATE)),
     };
     if matches.get_flag("check") {
@@ -427,6 +428,12 @@ fn realserver_command() -> Command {
                 .value_name("PORT")
                 .value_parser(value_parser!(u16).range(1..))
                 .help("UDP port of GUE tunnels [default: 6080]"),
+        )
+        .arg(
+            Arg::new("without-tun")
+                .long("without-tun")
+                .action(ArgAction::SetTrue)
+                .help("Give what was unpacked to the host by raw sockets; done by itself where there is no TUN device"),
         )
         .arg(
             Arg::new("state")
@@ -773,6 +780,7 @@ mod tests {
             vips: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
             mode: RealServerMode::Tunnel,
             gue_port: 6080,
+            without_tun: false,
             state: DEFAULT_STATE.into(),
         };
         assert_eq!(run(&arguments), Invocation::RealServer(wanted.clone()));
