@@ -93,7 +93,7 @@ link director srv 10.8.2.1/24 server dir 10.8.2.2/24
 link server cli 10.8.3.2/24 client srv 10.8.3.1/24
 for host in client server; do
     for place in all default dir; do
-        ip netns exec "$id-$host" sysctl -qw "net.ipv4.conf.$place.rp_filter=0"
+        ip netns exec "$id-$host" sh -c "echo 0 >/proc/sys/net/ipv4/conf/$place/rp_filter"
     done
 done
 director ip address add "$vip/32" dev lo
