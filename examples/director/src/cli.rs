@@ -70,6 +70,8 @@ pub enum Invocation {
         file: PathBuf,
         /// What `@ID` lines are for (`-i`); `None`: the host's name.
         config_id: Option<String>,
+        /// How packets shall get in and out (`--device`).
+        device: Choice,
         /// One JSON object a finding instead of text (`--json`).
         json: bool,
     },
@@ -143,6 +145,7 @@ where
             return Ok(Invocation::CheckHost {
                 file: path(host, "use-file").unwrap_or_else(|| PathBuf::from(DEFAULT_FILE)),
                 config_id: config_id(host),
+                device: device(host),
                 json: host.get_flag("json"),
             });
         }
@@ -170,10 +173,7 @@ where
         log_console: matches.get_flag("log-console"),
         log_detail: matches.get_flag("log-detail"),
         workers: workers(&matches),
-        device: matches
-            .get_one::<String>("device")
-            .and_then(|word| Choice::from_word(word))
-            .unwrap_or_default(),
+        device: device(&matches),
         ring_slots: *matches
             .get_one::<NonZeroU32>("ring-slots")
             .unwrap_or(&DEFAULT_RING_SLOTS),
@@ -270,6 +270,13 @@ fn config_id(matches: &ArgMatches) -> Option<String> {
     matches.get_one::<String>("config-id").cloned()
 }
 
+fn device(matches: &ArgMatches) -> Choice {
+    matches
+        .get_one::<String>("device")
+        .and_then(|word| Choice::from_word(word))
+        .unwrap_or_default()
+}
+
 fn workers(matches: &ArgMatches) -> NonZeroU32 {
     *matches
         .get_one::<NonZeroU32>("workers")
@@ -338,16 +345,7 @@ fn command() -> Command {
                 .help("Log in detail"),
         )
         .arg(workers.clone())
-        .arg(
-            Arg::new("device")
-                .long("device")
-                .value_name("KIND")
-                .value_parser(PossibleValuesParser::new(Choice::WORDS))
-                .help(
-                    "What frames are received and sent with: packet rings (ring), AF_XDP sockets (xdp), plain packet \
-                     sockets (pnet), or at each interface the best that works there (auto) [default: auto]",
-                ),
-        )
+        .arg(device_argument())
         .arg(
             Arg::new("ring-slots")
                 .long("ring-slots")
@@ -395,6 +393,7 @@ fn host_command() -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help("Configuration file [default: /etc/keepalived/keepalived.conf]"),
         )
+        .arg(device_argument())
         .arg(json_flag("One JSON object a finding"))
 }
 
@@ -462,6 +461,17 @@ fn status_command() -> Command {
                 .help("Show what never happened, too"),
         )
         .arg(json_flag("One JSON object, with everything"))
+}
+
+fn device_argument() -> Arg {
+    Arg::new("device")
+        .long("device")
+        .value_name("KIND")
+        .value_parser(PossibleValuesParser::new(Choice::WORDS))
+        .help(
+            "What frames are received and sent with: packet rings (ring), AF_XDP sockets (xdp), plain packet \
+             sockets (pnet), or at each interface the best that works there (auto) [default: auto]",
+        )
 }
 
 fn json_flag(help: &'static str) -> Arg {

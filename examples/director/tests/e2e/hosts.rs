@@ -267,6 +267,17 @@ fn host_check_names_each_fault() {
     let mut conf = Conf::direct(1);
     let (status, output) = look(&conf.text());
     assert_eq!(status, 0, "{output}");
+    // AF_XDP wants more of a host than packet rings do.
+    let mut netlink = stage.director.netlink().unwrap();
+    let index = netlink.link_by_name("ext0").unwrap().index;
+    netlink.set_mtu(index, 9000).unwrap();
+    let path = file.to_str().unwrap();
+    for (kind, expected) in [("ring", 0), ("auto", 0), ("xdp", 1)] {
+        let arguments = ["host", "--check", "-f", path, "--device", kind];
+        let (status, output, _) = director_in(&stage.director, &arguments);
+        assert_eq!(status, expected, "{kind}: {output}");
+    }
+    netlink.set_mtu(index, 1500).unwrap();
 
     conf.method = "NAT";
     conf.servers.push(("192.0.2.99 80".into(), 1));
