@@ -39,6 +39,118 @@ fn main() {
     libtest_mimic::run(&arguments, trials).exit();
 }
 
+/// A process of `director --vrrp`. It ends with this value.
+struct Process(Child);
+
+impl Process {
+    fn start(namespace: &Namespace, configuration: &Path) -> Self {
+        let child = namespace
+            .command(env!("CARGO_BIN_EXE_director"))
+            .unwrap()
+            .args(["--vrrp", "-n", "-l", "-f"])
+            .arg(configuration)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+
+    fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let pid = rustix::process::Pid::from_child(&self.0);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let _ = self.0.wait();
+    }
+}
+
+/// With advertisements every 10 ms the standby has the address tens of milliseconds after the active director was killed.
+fn kill_with_10_ms() {
+    let kind = Kind {
+        name: "kill",
+        settings: "version 3\nadvert_int 0.01",
+        vip: "192.0.2.100/24",
+        interval: 10,
+    };
+    let lan = Lan::new(kind, true);
+    let standby = lan.configuration(false);
+    let better = lan.configuration(true);
+    let _standby = Process::start(&lan.theirs, &standby);
+    let mut times = Vec::new();
+    for _ in 0..ROUNDS {
+        let active = Process::start(&lan.ours, &better);
+        lan.wait_for(true, Duration::from_secs(5));
+        // It returned, so the standby must be one again.
+        std::thread::sleep(Duration::from_millis(200));
+        let mut netlink = lan.theirs.netlink().unwrap();
+        active.kill();
+        let killed = Instant::now();
+        let vip: IpAddr = "192.0.2.100".parse().unwrap();
+        while !netlink
+            .addresses()
+            .unwrap()
+            .iter()
+            .any(|address| address.addr == vip)
+        {
+            assert!(killed.elapsed() < Duration::from_secs(5), "no take-over");
+            std::thread::sleep(Duration::from_micros(500));
+        }
+        times.push(killed.elapsed());
+    }
+    times.sort();
+    let median = times[times.len() / 2];
+    println!("take-over after kill -9 with adverts of 10 ms: median {median:?} of {times:?}");
+    assert!(median < Duration::from_millis(150), "{times:?}");
+}
+
+/// A reload moves what differs and nothing else; SIGTERM gives everything back.
+fn reload_and_end() {
+    let kind = KINDS[3];
+    let lan = Lan::new(kind, true);
+    let path = lan.configuration(true);
+    let process = Process::start(&lan.ours, &path);
+    lan.wait_for(true, lan.down_time(150) + Duration::from_secs(2));
+    let text = std::fs::read_to_string(&path).unwrap();
+    let more = text.replace("192.0.2.100/24", "192.0.2.100/24\n192.0.2.101/24");
+    std::fs::write(&path, more).unwrap();
+    let pid = rustix::process::Pid::from_child(&process.0);
+    let signal = |signal| rustix::process::kill_process(pid, signal).unwrap();
+    signal(rustix::process::Signal::HUP);
+    let second: IpAddr = "192.0.2.101".parse().unwrap();
+    let has_second = || {
+        let mut netlink = lan.ours.netlink().unwrap();
+        let addresses = netlink.addresses().unwrap();
+        assert!(lan.has_vip(&lan.ours), "the first one stays");
+        addresses.iter().any(|address| address.addr == second)
+    };
+    eventually("the second address", Duration::from_secs(2), has_second);
+    // Somebody takes the first one away: it is set again.
+    let mut netlink = lan.ours.netlink().unwrap();
+    let vip: IpAddr = "192.0.2.100".parse().unwrap();
+    let address = netlink
+        .addresses()
+        .unwrap()
+        .into_iter()
+        .find(|address| address.addr == vip)
+        .unwrap();
+    netlink.delete_address(&address).unwrap();
+    eventually("the address again", Duration::from_secs(2), || {
+        lan.has_vip(&lan.ours)
+    });
+    drop(process);
+    assert!(!lan.has_vip(&lan.ours), "given back");
+}
+
+/// How often the active director is killed.
+const ROUNDS: usize = 5;
+
 /// What is said the same on both sides.
 #[derive(Clone, Copy)]
 struct Kind {
@@ -101,6 +213,15 @@ fn all() -> Vec<Trial> {
                 },
             ));
         }
+    }
+    for (name, test) in [
+        ("kill_with_10_ms", kill_with_10_ms as fn()),
+        ("reload_and_end", reload_and_end),
+    ] {
+        trials.push(Trial::test(name, move || {
+            test();
+            Ok(())
+        }));
     }
     trials
 }
@@ -301,7 +422,8 @@ fn life(kind: Kind, ours_is_better: bool) {
     };
     assert_eq!(status[0].state, state, "{status:?}");
     let statistics = status[0].statistics;
-    assert_eq!(statistics.became_active, u64::from(ours_is_better));
+    // Alone for a moment, until the other has started, the worse one may have been Active too.
+    assert!(statistics.became_active <= 1, "{statistics:?}");
     if !ours_is_better {
         assert!(statistics.adverts_received >= 3, "{statistics:?}");
         let refused = statistics.checksum_errors
