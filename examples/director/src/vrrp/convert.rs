@@ -184,10 +184,12 @@ fn member(
 
 fn reach(model: &Model, instance: &VrrpInstance, family: Family) -> Reach {
     if instance.unicast_peers.is_empty() {
-        let group = instance.group.unwrap_or(match family {
-            Family::V4 => model.global.vrrp.group4.into(),
-            Family::V6 => model.global.vrrp.group6.into(),
-        });
+        let global = &model.global.vrrp;
+        let group = match (instance.group, family) {
+            (Some(group), _) => group,
+            (None, Family::V4) => global.group4.into(),
+            (None, Family::V6) => global.group6.into(),
+        };
         return Reach::Multicast { group };
     }
     let peers = instance.unicast_peers.iter().map(|peer| UnicastPeer {

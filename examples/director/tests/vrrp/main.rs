@@ -26,7 +26,7 @@ fn main() {
     match (netlab::enter(), found) {
         (Ok(_), Some(_)) => trials.extend(all()),
         (Err(error), _) => {
-            println!("skipped: VRRP beside keepalived needs network namespaces: {error}")
+            println!("skipped: VRRP beside keepalived needs network namespaces: {error}");
         }
         (_, None) => {
             assert!(
@@ -436,7 +436,7 @@ fn life(kind: Kind, ours_is_better: bool) {
     let skew = lan.down_time(100) - Duration::from_millis(3 * kind.interval);
     if ours_is_better {
         let stopped = Instant::now();
-        ours = None;
+        drop(ours.take());
         lan.wait_for(false, skew + slack);
         assert!(
             stopped.elapsed() < lan.down_time(100),
