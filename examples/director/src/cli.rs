@@ -469,8 +469,8 @@ fn device_argument() -> Arg {
         .value_name("KIND")
         .value_parser(PossibleValuesParser::new(Choice::WORDS))
         .help(
-            "What frames are received and sent with: packet rings (ring), AF_XDP sockets (xdp), or at each \
-             interface the best that works there (auto) [default: auto]",
+            "What frames are received and sent with: packet rings (ring), AF_XDP sockets (xdp), plain packet \
+             sockets (pnet), or at each interface the best that works there (auto) [default: auto]",
         )
 }
 

@@ -189,7 +189,7 @@ impl Host<'_> {
 
     /// What AF_XDP does not go with. With `auto` the director then takes packet rings, which is no fault.
     fn check_devices(&self, device: Choice, findings: &mut Findings) {
-        if device == Choice::Only(Kind::Ring) {
+        if matches!(device, Choice::Only(Kind::Ring | Kind::Pnet)) {
             return;
         }
         let severity = match device {
