@@ -38,6 +38,7 @@ use crate::plan::Plan;
 use crate::pools::Pools;
 use crate::probes::{Probes, Report};
 use crate::sys::watch;
+use crate::tunnels::Tunnels;
 use crate::vrrp::VrrpError;
 
 /// Runs a director until it is told to end. Returns after everything has been given back.
@@ -71,6 +72,7 @@ struct App {
     scheduler: Arc<Director>,
     pools: Pools,
     edits: Edits,
+    tunnels: Arc<Tunnels>,
     reports: Receiver<Report>,
     addresses: Addresses,
     data_path: DataPath,
@@ -119,7 +121,8 @@ impl App {
         let seed = |n: u64| random.hash_one(n);
         let seeds = [seed(0), seed(1), seed(2), seed(3)];
         let scheduler = Arc::new(Director::new(DirectorConfig::new(seeds)));
-        let (data_path, failures) = DataPath::start(&options, &scheduler)?;
+        let tunnels = Arc::new(Tunnels::default());
+        let (data_path, failures) = DataPath::start(&options, &scheduler, &tunnels)?;
         let (probes, reports) = Probes::new();
         let mut app = Self {
             options,
@@ -129,7 +132,8 @@ impl App {
             plan: Plan::default(),
             is_incomplete: false,
             pools: Pools::new(Arc::clone(&scheduler), probes, seed(4)),
-            edits: Edits::new(Arc::clone(&scheduler)),
+            tunnels: Arc::clone(&tunnels),
+            edits: Edits::new(Arc::clone(&scheduler), Arc::clone(&tunnels)),
             scheduler,
             reports,
             addresses: Addresses::new().map_err(StartError::Netlink)?,
@@ -289,6 +293,7 @@ impl App {
             servers.insert_server(server);
         }
         let outcome = self.data_path.set_claims(servers).await;
+        self.tunnels.follow(&self.plan.tunnels, &plan.tunnels);
         self.pools.apply(Instant::now(), &plan);
         let wanted = claims::present(&self.scheduler, &plan);
         let outcome = outcome.and(self.data_path.set_claims(wanted).await);
@@ -307,7 +312,7 @@ impl App {
         let reply = match operation {
             Operation::Services => {
                 Reply::success(&answers::services(&self.scheduler, |key, addr| {
-                    self.edits.tunnel(key, addr)
+                    self.tunnels.tunnel(key, addr)
                 }))
             }
             Operation::Timeouts => Reply::success(&answers::timeouts(&self.scheduler)),
@@ -394,7 +399,8 @@ impl App {
                 worker.balancer().explain(now, &packet, payload.as_deref()),
             )
         });
-        let (scheduler, plan) = (Arc::clone(&self.scheduler), self.plan.clone());
+        let (scheduler, mut plan) = (Arc::clone(&self.scheduler), self.plan.clone());
+        plan.tunnels.clone_from(&self.tunnels.present());
         tokio::spawn(async move {
             let reply = match receiver.await {
                 Ok((now, explanation)) => {

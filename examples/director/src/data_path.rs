@@ -28,6 +28,7 @@ use crate::control::counters;
 use crate::control::protocol::{self, WorkerCounters};
 use crate::devices::{Devices, Kind};
 use crate::logging::chain;
+use crate::tunnels::Tunnels;
 
 /// Workers, claim and view of a running director.
 #[derive(Debug)]
@@ -107,6 +108,7 @@ impl DataPath {
     pub fn start(
         options: &RunOptions,
         scheduler: &Arc<Director>,
+        tunnels: &Arc<Tunnels>,
     ) -> Result<(Self, UnboundedReceiver<usize>), StartError> {
         let tun = open_tun()?;
         let host = match &tun {
@@ -135,7 +137,7 @@ impl DataPath {
         let mut host = tun.map(|tun| Box::new(tun) as Box<dyn Device>);
         let (ended, failures) = unbounded_channel();
         for seat in seats {
-            let balancer = SchedBalancer::new(scheduler.worker());
+            let balancer = SchedBalancer::new(scheduler.worker(), Arc::clone(tunnels));
             let worker = seat.start(balancer, Vec::new(), host.take());
             let thread = start_thread(path.threads.len(), worker, ended.clone());
             path.threads.push(thread.map_err(StartError::Thread)?);

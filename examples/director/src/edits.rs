@@ -9,7 +9,7 @@
 //! Addresses are not part of the table. A virtual address of a service added here has to be there already, or to be given to an
 //! interface by other means.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -26,33 +26,27 @@ use tracing::{info, warn};
 use crate::claims;
 use crate::control::protocol::{
     self, Edit, ErrorKind, Method, PersistenceInfo, ReplyError, ServerId, ServerSettings,
-    ServerSpec, ServiceAddress, ServiceId, ServiceSettings, ServiceSpec, TimeoutsInfo, TunnelInfo,
-    TunnelKind,
+    ServerSpec, ServiceAddress, ServiceId, ServiceSettings, ServiceSpec, TimeoutsInfo, TunnelKind,
 };
+use crate::tunnels::Tunnels;
 
 /// Carries out changes by hand.
 #[derive(Debug)]
 pub struct Edits {
     scheduler: Arc<Director>,
-    /// Encapsulations that are not plain IPIP. The scheduler does not need to know them.
-    tunnels: HashMap<(ServiceKey, SocketAddr), TunnelInfo>,
+    tunnels: Arc<Tunnels>,
     /// What was said already.
     remarks: HashSet<&'static str>,
 }
 
 impl Edits {
     /// None yet.
-    pub fn new(scheduler: Arc<Director>) -> Self {
+    pub fn new(scheduler: Arc<Director>, tunnels: Arc<Tunnels>) -> Self {
         Self {
             scheduler,
-            tunnels: HashMap::new(),
+            tunnels,
             remarks: HashSet::new(),
         }
-    }
-
-    /// The encapsulation towards a server whose method is tunnelling, if it is not plain IPIP.
-    pub fn tunnel(&self, key: &ServiceKey, addr: SocketAddr) -> Option<TunnelInfo> {
-        self.tunnels.get(&(*key, addr)).copied()
     }
 
     /// Adds what must be claimed before these changes are carried out: no server may answer before its replies come by here.
@@ -162,7 +156,7 @@ impl Edits {
         self.scheduler
             .remove_service(now, key)
             .map_err(service_error)?;
-        self.tunnels.retain(|(service, _), _| service != key);
+        self.tunnels.forget(key);
         info!("by hand: virtual service {key} removed");
         Ok(())
     }
@@ -202,7 +196,7 @@ impl Edits {
         self.scheduler
             .remove_server(now, &key, id.server)
             .map_err(server_error)?;
-        self.tunnels.remove(&(key, id.server));
+        self.tunnels.set((key, id.server), None);
         info!("by hand: real server {} of {key} removed", id.server);
         Ok(())
     }
@@ -222,20 +216,11 @@ impl Edits {
         Ok(())
     }
 
-    fn remember_tunnel(&mut self, key: ServiceKey, addr: SocketAddr, settings: &ServerSettings) {
+    fn remember_tunnel(&self, key: ServiceKey, addr: SocketAddr, settings: &ServerSettings) {
         let tunnel = settings
             .tunnel
-            .filter(|tunnel| settings.method == Method::Tunnel && tunnel.kind != TunnelKind::Ipip);
-        if tunnel.is_some() {
-            self.remark(
-                "GUE and GRE tunnels are not built yet, packets for such a server travel as IP in IP",
-                &format!("real server {addr} of {key}"),
-            );
-        }
-        match tunnel {
-            Some(tunnel) => self.tunnels.insert((key, addr), tunnel),
-            None => self.tunnels.remove(&(key, addr)),
-        };
+            .filter(|_| settings.method == Method::Tunnel);
+        self.tunnels.set((key, addr), tunnel);
     }
 
     /// What has no effect is said once, not for each object.

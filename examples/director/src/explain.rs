@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use lvs_fwd::balancer::{Direction, Method};
+use lvs_fwd::balancer::{Direction, Encapsulation, Method};
 use lvs_fwd::route::{Neighbour, NeighbourState, NextHop};
 use lvs_fwd::steer;
 use lvs_fwd::view::View;
@@ -21,6 +21,7 @@ use crate::balance;
 use crate::control::answers;
 use crate::control::why::{NextHopInfo, Outcome, Step, WhyAnswer, WhyQuestion};
 use crate::plan::Plan;
+use crate::tunnels;
 
 /// A question, as far as the data path's surroundings answer it.
 #[derive(Debug)]
@@ -135,7 +136,7 @@ impl Inquiry {
         self.say_service(explanation);
         self.say_template(now, explanation);
         self.say_choice(explanation, scheduler, plan);
-        let (outcome, reason, target, method, next_hop) = self.follow(explanation);
+        let (outcome, reason, target, method, next_hop) = self.follow(explanation, plan);
         let mut answer = self.answer(outcome, reason);
         answer.service = explanation.service.map(|key| key.to_string());
         answer.scheduler = explanation
@@ -363,6 +364,7 @@ impl Inquiry {
     fn follow(
         &mut self,
         explanation: &Explanation,
+        plan: &Plan,
     ) -> (
         Outcome,
         &'static str,
@@ -444,7 +446,11 @@ impl Inquiry {
                 (Outcome::Answered, reason, Some(client), Some(method), hop)
             }
             Verdict::Forward { method, server } => {
-                let translated = balance::method(method, server);
+                let translated = balance::method(method, server, |server| {
+                    let key = explanation.service;
+                    key.and_then(|key| plan.tunnels.get(&(key, server)))
+                        .map_or(Encapsulation::Ipip, tunnels::of)
+                });
                 let (target, overhead) = translated
                     .as_ref()
                     .map_or_else(|| (server.ip(), 0), why::target);

@@ -1,7 +1,7 @@
 //! The director as a library: a keepalived.conf, run in user space.
 //!
 //! The libraries meet here and nowhere else. [`plan`] turns a configuration's model into what should be there; [`pools`]
-//! lets health decide who stands in the scheduler's table, and [`edits`] lets operators; [`balance`] lets the data path ask the scheduler;
+//! lets health decide who stands in the scheduler's table, and [`edits`] lets operators; [`balance`] lets the data path ask the scheduler, and [`tunnels`] how to wrap;
 //! [`data_path`] runs workers, claim and view; [`explain`] tells why a packet goes where; [`app`] is the control loop around them. The binary adds the command line,
 //! [`commands`] about files, hosts and the running director, [`realserver`] for the other side, and [`demo`].
 
@@ -28,4 +28,5 @@ pub mod probes;
 pub mod realserver;
 mod settings;
 mod sys;
+pub mod tunnels;
 pub mod vrrp;

@@ -2,6 +2,7 @@
 //!
 //! A plan is plain data. Two plans are compared to find what a reload changes; nothing is done here.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -10,8 +11,8 @@ use std::time::Duration;
 use lvs_conf::Config;
 use lvs_conf::model::{
     self, Checker as ConfChecker, HttpCheck as ConfHttpCheck, HttpVersion, LvsMethod, Probe,
-    Protocol as ConfProtocol, RealServer, Scheduler, ServiceAddress, Tunnel, VirtualServer,
-    VrrpInstance,
+    Protocol as ConfProtocol, RealServer, Scheduler, ServiceAddress, Tunnel,
+    TunnelChecksum as ConfChecksum, VirtualServer, VrrpInstance,
 };
 use lvs_health::{
     BodyDigest, CheckerConfig, ConnectOptions, HttpCheck, HttpConfig, HttpProtocol, MemberConfig,
@@ -22,6 +23,9 @@ use lvs_sched::{
     ServerConfig, ServiceConfig, ServiceKey, Weight,
 };
 
+use crate::control::protocol::{TunnelChecksum, TunnelInfo, TunnelKind};
+use crate::tunnels::Served;
+
 /// What a configuration asks of the running director.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plan {
@@ -31,6 +35,8 @@ pub struct Plan {
     pub pools: Vec<PlannedPool>,
     /// Addresses to hold.
     pub addresses: Vec<PlannedAddress>,
+    /// Tunnels that are not plain IP in IP.
+    pub tunnels: HashMap<Served, TunnelInfo>,
     /// Idle times to set; `None` leaves the present value.
     pub timeouts: PlannedTimeouts,
     /// What of the configuration has another effect than written; each is said once. What has none at all is
@@ -256,17 +262,11 @@ impl Plan {
         match method {
             LvsMethod::Nat => Some(ForwardMethod::Nat),
             LvsMethod::Dr => Some(ForwardMethod::DirectRoute),
-            LvsMethod::Tun(Tunnel::Ipip) => Some(ForwardMethod::Tunnel),
             LvsMethod::Tun(kind) => {
-                let what = match kind {
-                    Tunnel::Gue { .. } => "a GUE tunnel",
-                    Tunnel::Ipip | Tunnel::Gre { .. } => "a GRE tunnel",
-                };
-                self.remarks.push(format!(
-                    "virtual_server {}: {what} is not built yet, server {addr} is left out",
-                    service.service
-                ));
-                None
+                if let (Some(tunnel), Ok(key)) = (tunnel(kind), service_key(service)) {
+                    self.tunnels.insert((key, addr), tunnel);
+                }
+                Some(ForwardMethod::Tunnel)
             }
         }
     }
@@ -350,6 +350,28 @@ fn service_key(server: &VirtualServer) -> Result<ServiceKey, &'static str> {
         }),
         ServiceAddress::Mark(_) => Err("firewall marks are not seen by the data path yet"),
         ServiceAddress::Group(_) => Err("virtual_server_group is not acted on yet"),
+    }
+}
+
+/// `None` is IP in IP.
+fn tunnel(kind: Tunnel) -> Option<TunnelInfo> {
+    let checksum = |checksum| match checksum {
+        ConfChecksum::None => TunnelChecksum::None,
+        ConfChecksum::Full => TunnelChecksum::Full,
+        ConfChecksum::Remote => TunnelChecksum::Remote,
+    };
+    match kind {
+        Tunnel::Ipip => None,
+        Tunnel::Gue { port, checksum: c } => Some(TunnelInfo {
+            kind: TunnelKind::Gue,
+            port,
+            checksum: checksum(c),
+        }),
+        Tunnel::Gre { checksum: c } => Some(TunnelInfo {
+            kind: TunnelKind::Gre,
+            port: 0,
+            checksum: checksum(c),
+        }),
     }
 }
 
@@ -516,16 +538,43 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_built_is_said_and_the_rest_stays() {
-        let text = block("NAT", &["10.0.0.1 80"])
-            + &block("TUN type gre", &["10.0.0.2 80"]).replace("192.0.2.10", "192.0.2.11");
+    fn tunnels_are_kept_beside_their_servers() {
+        let other = |text: String, host: &str| text.replace("192.0.2.10", host);
+        let text = block("TUN", &["10.0.0.1 80"])
+            + &other(block("TUN type gre csum", &["10.0.0.2 80"]), "192.0.2.11")
+            + &other(
+                block("TUN type gue port 6080", &["10.0.0.3 80"]),
+                "192.0.2.12",
+            );
         let plan = plan(&text);
-        assert_eq!(plan.services.len(), 2);
-        assert!(plan.pools[1].servers.is_empty());
+        let mut tunnels: Vec<_> = plan
+            .tunnels
+            .iter()
+            .map(|((_, addr), tunnel)| (addr.to_string(), *tunnel))
+            .collect();
+        tunnels.sort_by(|one, other| one.0.cmp(&other.0));
+        let tunnel = |kind, port, checksum| TunnelInfo {
+            kind,
+            port,
+            checksum,
+        };
+        assert_eq!(
+            tunnels,
+            [
+                (
+                    "10.0.0.2:80".to_owned(),
+                    tunnel(TunnelKind::Gre, 0, TunnelChecksum::Full)
+                ),
+                (
+                    "10.0.0.3:80".to_owned(),
+                    tunnel(TunnelKind::Gue, 6080, TunnelChecksum::None)
+                ),
+            ]
+        );
         assert!(
-            plan.remarks
+            plan.pools
                 .iter()
-                .any(|remark| remark.contains("a GRE tunnel is not built yet, server 10.0.0.2:80"))
+                .all(|pool| pool.servers[0].config.method == ForwardMethod::Tunnel)
         );
     }
 

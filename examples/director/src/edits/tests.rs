@@ -15,7 +15,7 @@ impl Table {
     fn new() -> Self {
         let scheduler = Arc::new(Director::new(DirectorConfig::new([1, 2, 3, 4])));
         Self {
-            edits: Edits::new(scheduler),
+            edits: Edits::new(scheduler, Arc::default()),
             now: Instant::now(),
         }
     }
@@ -309,7 +309,10 @@ fn tunnels_are_remembered_as_long_as_their_server() {
     let at = |table: &Table| {
         let services = table.edits.scheduler.services();
         let key = services.first()?.key()?;
-        table.edits.tunnel(&key, "10.0.0.1:80".parse().unwrap())
+        table
+            .edits
+            .tunnels
+            .tunnel(&key, "10.0.0.1:80".parse().unwrap())
     };
     let gre = "-t 192.0.2.1:80 -r 10.0.0.1 -i --tun-type gre --tun-csum";
     table.all(&["-A -t 192.0.2.1:80", &format!("-a {gre}")]);

@@ -36,6 +36,13 @@ pub(crate) fn trials() -> Vec<Trial> {
             }
         }
     }
+    for (name, v6) in [("ipv4", false), ("ipv6", true)] {
+        let name = format!("gue_and_gre_servers_are_reached::{name}");
+        trials.push(Trial::test(name, move || {
+            gue_and_gre_servers_are_reached(v6);
+            Ok(())
+        }));
+    }
     trials
 }
 
@@ -233,6 +240,67 @@ fn everything_works(method: &str, v6: bool, offloads: bool, workers: u32) {
     lab.inner_mtu(if method == "TUN" { 1340 } else { 1300 });
     // What the client has learnt of the path is for this address; larger segments must draw the error again.
     upload(&lab, 1 << 20);
+}
+
+/// One service for each kind of tunnel, from the file and by hand.
+fn gue_and_gre_servers_are_reached(v6: bool) {
+    let lab = Lab::new(v6, false, true, 1);
+    let server = &lab.servers[0];
+    let tunnel = match Decapsulator::start(server) {
+        Ok(tunnel) => tunnel,
+        Err(error) => return println!("skipped: no TUN device here: {error}"),
+    };
+    let _web: Vec<HttpServer> = (80..85)
+        .map(|port| HttpServer::start(server, SocketAddr::new(lab.any(), port), "rs1").unwrap())
+        .collect();
+    let mut conf = String::new();
+    for (kind, port) in [
+        ("gue port 6080", 80),
+        ("gue port 6080 csum", 81),
+        ("gue port 6080 remcsum", 82),
+        ("gre", 83),
+        ("gre csum", 84),
+    ] {
+        let one = lab.conf(&format!("TUN type {kind}"), &[("TCP", port, "")]);
+        conf += match conf.is_empty() {
+            true => &one[..],
+            false => &one[one.find("virtual_server ").unwrap()..],
+        };
+    }
+    let director = Director::start_in(&lab.director, &conf, 1);
+    let ask = |port| {
+        let answer = lab
+            .client
+            .http_get(lab.at(port), "/bytes/200000", Duration::from_secs(3));
+        let response = answer.unwrap_or_else(|error| panic!("{port}: {error}\n{}", director.log()));
+        assert_eq!(response.hash, netlab::bytes_hash(200_000));
+        tunnel.unpacked()
+    };
+    let mut before = tunnel.unpacked();
+    for (port, kind) in [(80, 0), (81, 0), (82, 0), (83, 1), (84, 2)] {
+        let now = ask(port);
+        let grown = [
+            now.gue > before.gue,
+            now.gre > before.gre,
+            now.gre_checksum > before.gre_checksum,
+            now.ipip > before.ipip,
+            now.malformed > before.malformed,
+        ];
+        let expected: Vec<bool> = (0..5).map(|at| at == kind).collect();
+        assert_eq!(grown[..], expected, "{port}");
+        before = now;
+    }
+    // By hand: the next connection goes the other way.
+    let (service, server) = (
+        SocketAddr::new(lab.vip(), 80).to_string(),
+        SocketAddr::new(lab.addr(Net::Inner, 11), 80).to_string(),
+    );
+    let edit = ["-e", "-t", &service, "-r", &server, "-i"];
+    director.ipvsadm(&[&edit[..], &["--tun-type", "gre", "--tun-csum"]].concat());
+    let now = ask(80);
+    assert!(now.gre_checksum > before.gre_checksum && now.gue == before.gue);
+    director.ipvsadm(&edit);
+    assert!(ask(80).ipip > 0);
 }
 
 fn shares(lab: &Lab) {
