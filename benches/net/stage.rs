@@ -117,7 +117,7 @@ impl Stage {
     fn steer_programs(&self) -> io::Result<()> {
         for _ in 0..20 {
             for device in ["ext0", "int0"] {
-                receive_in_threads(&self.director, device)?;
+                receive_in_threads(&self.director, device, true)?;
             }
             // The threads get their names a moment later.
             thread::sleep(Duration::from_millis(5));
@@ -169,7 +169,7 @@ impl Stage {
         };
         self.steer_programs()?;
         for namespace in [&self.client, &self.servers] {
-            receive_in_threads(namespace, "eth0")?;
+            receive_in_threads(namespace, "eth0", true)?;
         }
         pin_threads(&["napi/eth0-"], GENERATOR_CORE)?;
         Ok(Some(Running::Programs { _both: programs }))
@@ -247,12 +247,19 @@ impl Stage {
                 self.nft("flush ruleset")?;
             }
             Running::Programs { .. } => {
+                for device in ["ext0", "int0"] {
+                    receive_in_threads(&self.director, device, false)?;
+                }
                 for namespace in [&self.client, &self.servers] {
                     let mut ethtool = namespace.command("ethtool")?;
                     ethtool.args(["-K", "eth0", "gro", "off"]).status()?;
                 }
             }
             Running::Process(mut child, file) => {
+                // Before the program goes: the kernel does not find the threads again.
+                for device in ["ext0", "int0"] {
+                    receive_in_threads(&self.director, device, false)?;
+                }
                 child.kill()?;
                 child.wait()?;
                 if let Some(file) = file {
@@ -609,11 +616,11 @@ pub(crate) fn busy(core: usize) -> io::Result<Duration> {
     Ok(Duration::from_millis(at_work * 10))
 }
 
-/// Lets threads of their own receive for an interface.
-fn receive_in_threads(namespace: &Namespace, device: &str) -> io::Result<()> {
-    // Off first: it may be on from the last program, whose threads are gone.
+/// Lets threads of their own receive for an interface, or not.
+fn receive_in_threads(namespace: &Namespace, device: &str, threads: bool) -> io::Result<()> {
     let script = format!(
-        "mount -t sysfs sysfs /sys; cd /sys/class/net/{device}; echo 0 > threaded; echo 1 > threaded"
+        "mount -t sysfs sysfs /sys && echo {} > /sys/class/net/{device}/threaded",
+        u8::from(threads)
     );
     let mut command = namespace.command("/usr/bin/unshare")?;
     command
