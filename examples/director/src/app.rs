@@ -38,6 +38,7 @@ use crate::plan::Plan;
 use crate::pools::Pools;
 use crate::probes::{Probes, Report};
 use crate::sys::watch;
+use crate::vrrp::VrrpError;
 
 /// Runs a director until it is told to end. Returns after everything has been given back.
 ///
@@ -492,6 +493,9 @@ pub enum RunError {
     /// The data path could not be started.
     #[error("can't start forwarding")]
     DataPath(#[from] StartError),
+    /// VRRP could not be started.
+    #[error(transparent)]
+    Vrrp(#[from] VrrpError),
     /// A worker's thread has ended; its message stands on standard error.
     #[error("worker {0} has failed: ended, so that nothing is claimed that nobody forwards")]
     Worker(usize),

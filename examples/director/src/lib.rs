@@ -28,3 +28,4 @@ pub mod probes;
 pub mod realserver;
 mod settings;
 mod sys;
+pub mod vrrp;
