@@ -101,6 +101,7 @@ fn run_director(file: &str) -> io::Result<()> {
         log_console: true,
         log_detail: false,
         workers: NonZeroU32::MIN,
+        device: director::devices::Choice::Auto,
         ring_slots: NonZeroU32::new(2048).expect("it is not zero"),
     };
     director::app::run(options).map_err(io::Error::other)

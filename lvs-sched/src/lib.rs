@@ -122,6 +122,7 @@ mod drain;
 mod engine;
 mod expect;
 mod lease;
+mod local;
 mod packet;
 mod path;
 mod persist;
@@ -143,19 +144,21 @@ pub use drain::{Drain, DrainEvent, Ended, Remaining};
 pub use engine::{EngineKind, Payloads, PersistenceEngine, Sip, UnknownEngine};
 pub use expect::ExpectError;
 pub use lease::Lease;
+pub use local::{LocalEnd, LocalError, LocalInfo};
 pub use packet::{
     Direction, DropReason, Family, ForwardMethod, Packet, Protocol, SctpEvent, TcpFlags, Verdict,
 };
+pub use path::{Explanation, PassedOver, Reason};
 pub use persist::{TemplateInfo, TemplateTarget};
 pub use pick::{ConnectError, Flow, Picker};
 pub use real_server::{InvalidWeight, RealServer, ServerConfig, Weight};
 pub use scheduler::{
     DestinationHash, Failover, InvalidSlots, LeastConnection, LocalityLeastConnection, Maglev,
-    MaglevHash, NeverQueue, Overflow, ParseSchedulerError, ReplicatedLocality, Request, RoundRobin,
-    Scheduler, SchedulerKind, Seeds, Servers, SharedPick, ShortestExpectedDelay, SourceHash,
-    Superseded, TwoChoices, WeightedLeastConnection, WeightedRoundRobin,
+    MaglevHash, NeverQueue, Overflow, ParseSchedulerError, Peek, ReplicatedLocality, Request,
+    RoundRobin, Scheduler, SchedulerKind, Seeds, Servers, SharedPick, ShortestExpectedDelay,
+    SourceHash, Superseded, TwoChoices, WeightedLeastConnection, WeightedRoundRobin,
 };
-pub use service::{ServerError, ServiceError, VirtualService};
+pub use service::{ServerError, ServiceError, Unforeseen, VirtualService};
 pub use stats::{Rates, Stats};
 pub use sync::{ConnectionEvent, ImportError, ImportedConnection};
 pub use tunables::{Defence, DirectorConfig, SyncTunables, Tunables};

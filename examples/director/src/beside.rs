@@ -93,6 +93,18 @@ pub struct FileFault {
     fault: Fault,
 }
 
+impl FileFault {
+    /// The file.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// What is wrong there; line 0 if the file can't be read.
+    pub fn fault(&self) -> &Fault {
+        &self.fault
+    }
+}
+
 impl fmt::Display for FileFault {
     /// `file:line:column: message; hint`; a file that can't be read has no line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -56,12 +56,22 @@ pub fn parse(text: &str) -> Result<Vec<Setting>, Vec<Fault>> {
 pub fn parse_setting(line: &str) -> Result<Setting, Fault> {
     let Some((name, value)) = line.split_once('=') else {
         let hint = Some("write NAME = VALUE".to_owned());
-        return Err(Fault::at(line, line.trim(), "there is no value".into(), hint));
+        return Err(Fault::at(
+            line,
+            line.trim(),
+            "there is no value".into(),
+            hint,
+        ));
     };
     let (name, value) = (name.trim(), value.trim());
     let Some(tunable) = find(name) else {
         let hint = Some("`director show tunables` lists the names".to_owned());
-        return Err(Fault::at(line, name, format!("`{name}` is no tunable"), hint));
+        return Err(Fault::at(
+            line,
+            name,
+            format!("`{name}` is no tunable"),
+            hint,
+        ));
     };
     let mut tunables = Tunables::default();
     if !(tunable.set)(&mut tunables, value) {
@@ -102,11 +112,24 @@ pub fn describe(name: &str) -> Option<(&'static str, &'static str)> {
     find(name).map(|tunable| (tunable.meaning, tunable.values))
 }
 
+/// Free memory and buffers of the machine, in pages of 4 KiB; `None` if the system does not tell.
+pub fn free_pages() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let kilobytes = |name: &str| -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    Some((kilobytes("MemFree:")? + kilobytes("Buffers:").unwrap_or(0)) / 4)
+}
+
 fn find(name: &str) -> Option<&'static Tunable> {
     let name = name.replace('/', ".");
     let name = name
         .strip_prefix("net.ipv4.vs.")
-        .or_else(|| name.strip_prefix("net.ipv4.").filter(|name| *name == PORT_START))
+        .or_else(|| {
+            name.strip_prefix("net.ipv4.")
+                .filter(|name| *name == PORT_START)
+        })
         .unwrap_or(&name);
     TABLE.iter().find(|tunable| tunable.name == name)
 }
@@ -130,7 +153,10 @@ fn defence(value: &str) -> Option<Defence> {
 }
 
 fn seconds(value: &str) -> Option<Duration> {
-    value.parse::<u32>().ok().map(|seconds| Duration::from_secs(seconds.into()))
+    value
+        .parse::<u32>()
+        .ok()
+        .map(|seconds| Duration::from_secs(seconds.into()))
 }
 
 fn within<T: FromStr + PartialOrd>(value: &str, from: T, to: T) -> Option<T> {
@@ -139,7 +165,9 @@ fn within<T: FromStr + PartialOrd>(value: &str, from: T, to: T) -> Option<T> {
 }
 
 fn threshold(value: &str) -> Option<(u32, u32)> {
-    let mut numbers = value.split_whitespace().map(|number| number.parse::<u32>().ok());
+    let mut numbers = value
+        .split_whitespace()
+        .map(|number| number.parse::<u32>().ok());
     let pair = (numbers.next()??, numbers.next()??);
     (numbers.next().is_none() && (pair.0 < pair.1 || pair.1 == 0)).then_some(pair)
 }

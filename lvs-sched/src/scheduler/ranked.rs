@@ -87,6 +87,12 @@ impl<R: Rule> Ranked<R> {
         })
     }
 
+    /// What [`least`](Self::least) would answer.
+    pub(crate) fn peek(&mut self, servers: &Servers) -> Option<usize> {
+        self.refresh(servers);
+        (self.winner.ratio.denominator != 0).then_some(self.winner.index as usize)
+    }
+
     /// Whether some server is idle by the rule.
     pub(crate) fn idle(&mut self, servers: &Servers) -> bool {
         self.refresh(servers);
@@ -95,13 +101,18 @@ impl<R: Rule> Ranked<R> {
 
     /// The position of a server of the list that was chosen in another way.
     pub(crate) fn choose(&mut self, servers: &Servers, server: &RealServer) -> Option<usize> {
+        self.chosen = self.place(servers, server);
+        self.chosen
+    }
+
+    /// The position of a server, if it is of the list.
+    pub(crate) fn place(&mut self, servers: &Servers, server: &RealServer) -> Option<usize> {
         self.refresh(servers);
         let index = server.slot();
         let present = servers
             .get(index)
             .is_some_and(|here| std::ptr::eq(Arc::as_ptr(here), server));
-        self.chosen = present.then_some(index);
-        self.chosen
+        present.then_some(index)
     }
 
     /// The list is another one.
@@ -252,6 +263,14 @@ macro_rules! ranked_scheduler {
         impl $crate::Scheduler for $scheduler {
             fn pick(&mut self, servers: &$crate::Servers, _: &$crate::Request) -> Option<usize> {
                 self.0.least(servers)
+            }
+
+            fn peek(
+                &mut self,
+                servers: &$crate::Servers,
+                _: &$crate::Request,
+            ) -> $crate::scheduler::Peek {
+                $crate::scheduler::Peek::Known(self.0.peek(servers))
             }
 
             fn attached(&mut self, _: &$crate::Servers) {

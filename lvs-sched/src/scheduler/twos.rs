@@ -1,5 +1,5 @@
 use super::ranked::Ratio;
-use super::{Request, Scheduler, Servers};
+use super::{Peek, Request, Scheduler, Servers};
 
 /// `twos`, weighted random choice of two.
 ///
@@ -49,6 +49,11 @@ impl Scheduler for TwoChoices {
         }
         let draws = [self.draw(total), self.draw(total)];
         choose(servers, draws)
+    }
+
+    fn peek(&mut self, servers: &Servers, request: &Request) -> Peek {
+        // The same draws come again.
+        Peek::Known(Self::new(self.state).pick(servers, request))
     }
 }
 
