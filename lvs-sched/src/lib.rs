@@ -92,6 +92,9 @@
 //! first, a cost is `active × 256 + inactive`, the overload flag is latched, templates ignore
 //! weight and overload. What differs is documented where it does.
 //!
+//! [`Worker::explain`] tells what a packet would meet and why, without doing it; no scheduler's turn
+//! passes by asking.
+//!
 //! # Time and randomness
 //!
 //! Nothing here reads a clock, sleeps, draws random numbers or does I/O. Callers pass `now`, and

@@ -71,6 +71,8 @@ pub enum Invocation {
         file: PathBuf,
         /// What `@ID` lines are for (`-i`); `None`: the host's name.
         config_id: Option<String>,
+        /// How packets shall get in and out (`--device`).
+        device: Choice,
         /// One JSON object a finding instead of text (`--json`).
         json: bool,
     },
@@ -148,6 +150,7 @@ where
             return Ok(Invocation::CheckHost {
                 file: path(host, "use-file").unwrap_or_else(|| PathBuf::from(DEFAULT_FILE)),
                 config_id: config_id(host),
+                device: device(host),
                 json: host.get_flag("json"),
             });
         }
@@ -183,10 +186,7 @@ where
         log_console: matches.get_flag("log-console"),
         log_detail: matches.get_flag("log-detail"),
         workers: workers(&matches),
-        device: matches
-            .get_one::<String>("device")
-            .and_then(|word| Choice::from_word(word))
-            .unwrap_or_default(),
+        device: device(&matches),
         ring_slots: *matches
             .get_one::<NonZeroU32>("ring-slots")
             .unwrap_or(&DEFAULT_RING_SLOTS),
@@ -231,6 +231,7 @@ fn realserver_invocation(matches: &ArgMatches) -> Invocation {
             .get_one::<u16>("gue-port")
             .copied()
             .unwrap_or(GUE_PORT),
+        without_tun: matches.get_flag("without-tun"),
         state: path(matches, "state").unwrap_or_else(|| PathBuf::from(DEFAULT_STATE)),
     };
     if matches.get_flag("check") {
@@ -306,6 +307,13 @@ fn config_id(matches: &ArgMatches) -> Option<String> {
     matches.get_one::<String>("config-id").cloned()
 }
 
+fn device(matches: &ArgMatches) -> Choice {
+    matches
+        .get_one::<String>("device")
+        .and_then(|word| Choice::from_word(word))
+        .unwrap_or_default()
+}
+
 fn workers(matches: &ArgMatches) -> NonZeroU32 {
     *matches
         .get_one::<NonZeroU32>("workers")
@@ -374,16 +382,7 @@ fn command() -> Command {
                 .help("Log in detail"),
         )
         .arg(workers.clone())
-        .arg(
-            Arg::new("device")
-                .long("device")
-                .value_name("KIND")
-                .value_parser(PossibleValuesParser::new(Choice::WORDS))
-                .help(
-                    "What frames are received and sent with: packet rings (ring), AF_XDP sockets (xdp), or at each \
-                     interface the best that works there (auto) [default: auto]",
-                ),
-        )
+        .arg(device_argument())
         .arg(
             Arg::new("ring-slots")
                 .long("ring-slots")
@@ -442,6 +441,7 @@ fn host_command() -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help("Configuration file [default: /etc/keepalived/keepalived.conf]"),
         )
+        .arg(device_argument())
         .arg(json_flag("One JSON object a finding"))
 }
 
@@ -477,6 +477,12 @@ fn realserver_command() -> Command {
                 .help("UDP port of GUE tunnels [default: 6080]"),
         )
         .arg(
+            Arg::new("without-tun")
+                .long("without-tun")
+                .action(ArgAction::SetTrue)
+                .help("Give what was unpacked to the host by raw sockets; done by itself where there is no TUN device"),
+        )
+        .arg(
             Arg::new("state")
                 .long("state")
                 .value_name("DIRECTORY")
@@ -503,6 +509,17 @@ fn status_command() -> Command {
                 .help("Show what never happened, too"),
         )
         .arg(json_flag("One JSON object, with everything"))
+}
+
+fn device_argument() -> Arg {
+    Arg::new("device")
+        .long("device")
+        .value_name("KIND")
+        .value_parser(PossibleValuesParser::new(Choice::WORDS))
+        .help(
+            "What frames are received and sent with: packet rings (ring), AF_XDP sockets (xdp), plain packet \
+             sockets (pnet), or at each interface the best that works there (auto) [default: auto]",
+        )
 }
 
 fn json_flag(help: &'static str) -> Arg {
@@ -864,6 +881,7 @@ mod tests {
             vips: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
             mode: RealServerMode::Tunnel,
             gue_port: 6080,
+            without_tun: false,
             state: DEFAULT_STATE.into(),
         };
         assert_eq!(run(&arguments), Invocation::RealServer(wanted.clone()));

@@ -84,7 +84,7 @@ impl OpenInterface {
     fn serves(&self, link: &Link) -> bool {
         match self.kind {
             Kind::Ring => self.index == link.index,
-            Kind::Xdp => *self == Self::new(link, self.kind),
+            Kind::Xdp | Kind::Pnet => *self == Self::new(link, self.kind),
         }
     }
 }
@@ -557,8 +557,8 @@ pub enum StartError {
     /// There are more interfaces than ports can be numbered.
     #[error("too many interfaces")]
     TooManyInterfaces,
-    /// A packet ring could not be opened.
-    #[error("can't open a packet ring at {interface} (CAP_NET_RAW is needed)")]
+    /// A packet socket could not be opened.
+    #[error("can't open a packet socket at {interface} (CAP_NET_RAW is needed)")]
     Ring {
         /// The interface.
         interface: String,
@@ -624,7 +624,7 @@ fn open_tun() -> Result<Option<Tun>, TunError> {
 fn ring_names(ports: &[KnownPort]) -> Vec<&str> {
     ports
         .iter()
-        .filter(|port| matches!(port.state, PortState::Open(open) if open.kind == Kind::Ring))
+        .filter(|port| matches!(port.state, PortState::Open(open) if open.kind != Kind::Xdp))
         .map(|port| port.name.as_str())
         .collect()
 }

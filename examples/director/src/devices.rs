@@ -5,6 +5,7 @@ use std::io;
 
 use lvs_fwd::claim::{Claim, ClaimCounters, ClaimError};
 use lvs_fwd::device::Device;
+use lvs_fwd::device::pnet::{Pnet, PnetConfig};
 use lvs_fwd::device::ring::{Fanout, Ring, RingConfig};
 use lvs_fwd::device::xdp::{self, PacketMemory, XdpClaim, XdpConfig, XdpError};
 use lvs_fwd::netlink::Link;
@@ -31,11 +32,13 @@ pub enum Kind {
     Ring,
     /// AF_XDP sockets.
     Xdp,
+    /// Plain packet sockets.
+    Pnet,
 }
 
 impl Choice {
     /// The words for it on the command line.
-    pub const WORDS: [&str; 3] = ["auto", "ring", "xdp"];
+    pub const WORDS: [&str; 4] = ["auto", "ring", "xdp", "pnet"];
 
     /// What a word stands for.
     pub fn from_word(word: &str) -> Option<Self> {
@@ -43,6 +46,7 @@ impl Choice {
             "auto" => Some(Self::Auto),
             "ring" => Some(Self::Only(Kind::Ring)),
             "xdp" => Some(Self::Only(Kind::Xdp)),
+            "pnet" => Some(Self::Only(Kind::Pnet)),
             _ => None,
         }
     }
@@ -53,6 +57,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Ring => "ring",
             Self::Xdp => "xdp",
+            Self::Pnet => "pnet",
         })
     }
 }
@@ -103,6 +108,10 @@ impl Devices {
                 info!("devices: packet rings, as asked for");
                 None
             }
+            Choice::Only(Kind::Pnet) => {
+                info!("devices: plain packet sockets, as asked for");
+                None
+            }
             Choice::Only(Kind::Xdp) => {
                 let claim = XdpClaim::new().map_err(StartError::Xdp)?;
                 info!("devices: AF_XDP, as asked for");
@@ -137,21 +146,21 @@ impl Devices {
                 memories: Vec::new(),
             }),
         };
-        if choice == Choice::Only(Kind::Ring) || devices.xdp.is_none() {
+        if devices.xdp.is_none() {
             // Refused now rather than at the first interface.
             devices.nft()?;
         }
         Ok(devices)
     }
 
-    /// Opens an interface for every worker. `rings` are the names of the other interfaces that have rings.
+    /// Opens an interface for every worker. `rings` are the names of the other interfaces whose packets the host sees, too.
     ///
     /// # Errors
     ///
     /// What the system refused.
     pub fn open(&mut self, link: &Link, rings: &[&str]) -> Result<OpenPort, StartError> {
         let why_not = match self.choice {
-            Choice::Only(Kind::Ring) => None,
+            Choice::Only(Kind::Ring | Kind::Pnet) => None,
             Choice::Only(Kind::Xdp) => {
                 let port = self.open_xdp(link);
                 return port.map_err(|source| StartError::XdpAt {
@@ -168,6 +177,9 @@ impl Devices {
         // Claimed first: what comes in between is lost, and sent again, rather than refused by the host.
         let names: Vec<&str> = rings.iter().copied().chain([&link.name[..]]).collect();
         self.claim_at(&names)?;
+        if self.choice == Choice::Only(Kind::Pnet) {
+            return self.open_pnet(link);
+        }
         let mut port = self.open_rings(link)?;
         if let Some(why) = why_not {
             port.description += &format!("; not by xdp: {why}");
@@ -262,13 +274,11 @@ impl Devices {
     fn open_rings(&mut self, link: &Link) -> Result<OpenPort, StartError> {
         let mut config = RingConfig::new(link.index);
         config.slots = self.slots;
-        // Its own group even where an earlier interface of this name had one: that one's rings may still be open.
-        config.fanout = (self.workers > 1).then(|| Fanout {
-            group: fanout_group(self.fanout_groups),
+        config.fanout = self.next_group().map(|group| Fanout {
+            group,
             workers: self.workers,
             vips: Vec::new(),
         });
-        self.fanout_groups = self.fanout_groups.wrapping_add(1);
         // The kernel numbers the rings of an interface in the order of their opening: worker by worker.
         let rings = (0..self.workers)
             .map(|_| Ring::open(&config))
@@ -283,6 +293,37 @@ impl Devices {
             devices: boxed(rings),
             description: format!("rings take {} MiB", memory >> 20),
         })
+    }
+
+    fn open_pnet(&mut self, link: &Link) -> Result<OpenPort, StartError> {
+        let config = PnetConfig {
+            ifindex: link.index,
+            name: link.name.clone(),
+            mac: link.mac.unwrap_or_default(),
+            mtu: link.mtu,
+            group: self.next_group(),
+            queue: QUEUE,
+        };
+        let sockets = (0..self.workers)
+            .map(|_| Pnet::open(&config))
+            .collect::<io::Result<Vec<Pnet>>>()
+            .map_err(|source| StartError::Ring {
+                interface: link.name.clone(),
+                source,
+            })?;
+        Ok(OpenPort {
+            kind: Kind::Pnet,
+            devices: boxed(sockets),
+            description: "a frame at a time; merging of segments at the interface should be off"
+                .to_owned(),
+        })
+    }
+
+    /// A fan-out group, where there are several workers. Its own even where an earlier interface of the same name had one:
+    /// that one's sockets may still be open.
+    fn next_group(&mut self) -> Option<u16> {
+        self.fanout_groups = self.fanout_groups.wrapping_add(1);
+        (self.workers > 1).then(|| fanout_group(self.fanout_groups))
     }
 
     fn open_zero_copy(&mut self, link: &Link) -> Result<OpenPort, String> {
@@ -360,5 +401,8 @@ fn fanout_group(number: u16) -> u16 {
 
 /// Frames in a worker's memory for each slot of a queue: three interfaces, and a quarter for sending.
 const FRAMES_PER_SLOT: usize = 4;
+
+/// Frames that wait for sending at a plain socket.
+const QUEUE: usize = 1024;
 
 const FANOUT_STRIDE: u16 = 64;

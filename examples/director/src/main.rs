@@ -69,10 +69,12 @@ fn main() -> ExitCode {
         Invocation::CheckHost {
             file,
             config_id,
+            device,
             json,
         } => exit(host::check(
             &file,
             config_id.as_deref(),
+            device,
             json,
             &mut io::stdout(),
             &mut io::stderr(),

@@ -17,6 +17,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 use super::STATUS_TROUBLE;
 use crate::config::ConfigFile;
 use crate::control::protocol::SocketAddress;
+use crate::devices::{Choice, Kind};
 use crate::findings::{Findings, Severity};
 use crate::logging::chain;
 use crate::plan::Plan;
@@ -31,6 +32,7 @@ use crate::settings;
 pub fn check(
     file: &Path,
     config_id: Option<&str>,
+    device: Choice,
     json: bool,
     out: &mut impl Write,
     errors: &mut impl Write,
@@ -50,7 +52,7 @@ pub fn check(
             return Ok(STATUS_TROUBLE);
         }
     };
-    match look(&plan) {
+    match look(&plan, device) {
         Ok(findings) => findings.write(json, out),
         Err(error) => {
             writeln!(errors, "{}", chain(&error))?;
@@ -60,7 +62,7 @@ pub fn check(
 }
 
 /// Looks at the calling thread's network namespace.
-fn look(plan: &Plan) -> Result<Findings, NetlinkError> {
+fn look(plan: &Plan, device: Choice) -> Result<Findings, NetlinkError> {
     let none: [&str; 0] = [];
     let mut mirror = Mirror::open(&none)?;
     let links: Vec<Link> = mirror.links().cloned().collect();
@@ -83,6 +85,7 @@ fn look(plan: &Plan) -> Result<Findings, NetlinkError> {
     let mut findings = Findings::default();
     check_rights(&mut findings);
     host.check_addresses(&mut findings);
+    host.check_devices(device, &mut findings);
     host.check_servers(&mut findings);
     host.check_nat(&mut findings);
     check_way_back(&mut findings);
@@ -181,6 +184,64 @@ impl Host<'_> {
                 "nobody answers ARP for it: clients reach it only where a router sends it here",
                 format!("add it to a vrrp_instance, or: ip addr add {vip}/32 dev IFACE"),
             );
+        }
+    }
+
+    /// What AF_XDP does not go with. With `auto` the director then takes packet rings, which is no fault.
+    fn check_devices(&self, device: Choice, findings: &mut Findings) {
+        if matches!(device, Choice::Only(Kind::Ring | Kind::Pnet)) {
+            return;
+        }
+        let severity = match device {
+            Choice::Auto => Severity::Note,
+            Choice::Only(_) => Severity::Error,
+        };
+        let effective = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
+        if !effective.intersects(CapabilitySet::BPF | CapabilitySet::SYS_ADMIN) {
+            findings.add(
+                (severity, "no-bpf"),
+                "CAP_BPF",
+                "this process may not load the program that steers packets to AF_XDP",
+                "only packet rings can be used (always so in unprivileged user namespaces)",
+                "--device ring, or give it CAP_BPF",
+            );
+            return;
+        }
+        for port in self.view.ports.iter() {
+            if crate::sys::merges_segments(&port.name).unwrap_or(false) {
+                findings.add(
+                    (severity, "segments-merged"),
+                    port.name.clone(),
+                    "the interface merges received segments (LRO)",
+                    "its driver refuses an XDP program",
+                    format!("ethtool -K {} lro off rx-gro-hw off", port.name),
+                );
+            }
+            if port.mtu > XDP_MTU {
+                findings.add(
+                    (severity, "mtu-for-xdp"),
+                    port.name.clone(),
+                    format!(
+                        "its MTU is {}, and a frame must fit into one page",
+                        port.mtu
+                    ),
+                    "most drivers refuse an XDP program",
+                    format!("ip link set {} mtu {XDP_MTU}, or --device ring", port.name),
+                );
+            }
+            let is_veth = self
+                .links
+                .iter()
+                .any(|link| link.name == port.name && link.kind.as_deref() == Some("veth"));
+            if is_veth && device == Choice::Only(Kind::Xdp) {
+                findings.add(
+                    (Severity::Note, "checksums-at-veth"),
+                    port.name.clone(),
+                    "frames from this host's containers come with unfinished checksums, and AF_XDP does not tell",
+                    "the director completes those that it recognises, which costs time",
+                    "at the other end: ethtool -K IFACE tx off",
+                );
+            }
         }
     }
 
@@ -400,6 +461,8 @@ fn check_other_director(findings: &mut Findings) {
 }
 
 const TUN: &str = "/dev/net/tun";
+/// Largest MTU whose frames fit into a page beside what XDP needs.
+const XDP_MTU: u32 = 3498;
 const CLAIM_TABLE: &str = "lvs";
 
 #[cfg(test)]

@@ -40,6 +40,8 @@ pub struct RealServer {
     pub mode: Mode,
     /// The UDP port of GUE tunnels.
     pub gue_port: u16,
+    /// Unpack without a TUN device even where there is one.
+    pub without_tun: bool,
     /// Where the journal is kept.
     pub state: PathBuf,
 }
@@ -144,8 +146,13 @@ impl Held {
         }
         if wanted.mode == Mode::Tunnel {
             let by_kernel = self.use_kernel_tunnels(&links)?;
-            let decapsulator = Decapsulator::start(&wanted.vips, wanted.gue_port, &by_kernel)
-                .map_err(RealServerError::Tunnel)?;
+            let decapsulator = Decapsulator::start(
+                &wanted.vips,
+                wanted.gue_port,
+                &by_kernel,
+                wanted.without_tun,
+            )
+            .map_err(RealServerError::Tunnel)?;
             info!("unpacking tunnels: {}", decapsulator.describe());
             self.decapsulator = Some(decapsulator);
         }

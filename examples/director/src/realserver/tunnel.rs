@@ -12,16 +12,18 @@ use std::thread::JoinHandle;
 use lvs_fwd::decap::{Carrier, inside};
 use lvs_fwd::device::Device as _;
 use lvs_fwd::frame::Frame;
-use lvs_fwd::tun::Tun;
+use lvs_fwd::tun::{Tun, TunError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 use tracing::{debug, warn};
 
-/// Takes packets for the services' addresses out of IP-in-IP, GRE and GUE, and gives them to the host through a TUN device.
+use crate::logging::chain;
+
+/// Takes packets for the services' addresses out of IP-in-IP, GRE and GUE, and gives them to the host.
 #[derive(Debug)]
 pub(super) struct Decapsulator {
     shared: Arc<Shared>,
-    device: String,
+    into: String,
     kinds: Vec<&'static str>,
     thread: Option<JoinHandle<()>>,
 }
@@ -31,9 +33,14 @@ impl Decapsulator {
     ///
     /// # Errors
     ///
-    /// There is no TUN device, or none of the sockets can be had.
-    pub(super) fn start(vips: &[IpAddr], gue_port: u16, by_kernel: &[&str]) -> io::Result<Self> {
-        let tun = Tun::open().map_err(io::Error::other)?;
+    /// None of the sockets can be had.
+    pub(super) fn start(
+        vips: &[IpAddr],
+        gue_port: u16,
+        by_kernel: &[&str],
+        without_tun: bool,
+    ) -> io::Result<Self> {
+        let outlet = Outlet::open(without_tun)?;
         let mut inlets = Vec::new();
         let mut kinds = Vec::new();
         for (kind, open) in INLETS {
@@ -53,14 +60,14 @@ impl Decapsulator {
             return Err(io::Error::other("no raw sockets (CAP_NET_RAW is needed)"));
         }
         let shared = Arc::new(Shared::default());
-        let (own, device) = (Arc::clone(&shared), tun.name().to_owned());
+        let (own, into) = (Arc::clone(&shared), outlet.to_string());
         let vips = vips.iter().copied().collect();
         let thread = std::thread::Builder::new()
             .name("unpack".into())
-            .spawn(move || own.run(tun, &inlets, &vips))?;
+            .spawn(move || own.run(outlet, &inlets, &vips))?;
         Ok(Self {
             shared,
-            device,
+            into,
             kinds,
             thread: Some(thread),
         })
@@ -68,7 +75,7 @@ impl Decapsulator {
 
     /// What it does, for the log.
     pub(super) fn describe(&self) -> String {
-        format!("{} into {}", self.kinds.join(", "), self.device)
+        format!("{} into {}", self.kinds.join(", "), self.into)
     }
 
     /// Ends it. What it did.
@@ -103,7 +110,7 @@ struct Shared {
 }
 
 impl Shared {
-    fn run(&self, mut tun: Tun, inlets: &[Inlet], vips: &HashSet<IpAddr>) {
+    fn run(&self, mut outlet: Outlet, inlets: &[Inlet], vips: &HashSet<IpAddr>) {
         let mut buffer = vec![0; 0x1_0000];
         while !self.stopped.load(Ordering::Relaxed) {
             let mut readable: Vec<PollFd<'_>> = inlets
@@ -118,14 +125,14 @@ impl Shared {
                     let Ok(length) = rustix::io::read(&inlet.socket, &mut buffer[..]) else {
                         break;
                     };
-                    self.unpack(inlet, &mut buffer[..length], vips, &mut tun);
+                    self.unpack(inlet, &mut buffer[..length], vips, &mut outlet);
                 }
-                let _ = tun.flush();
+                outlet.flush();
             }
         }
     }
 
-    fn unpack(&self, inlet: &Inlet, bytes: &mut [u8], vips: &HashSet<IpAddr>, tun: &mut Tun) {
+    fn unpack(&self, inlet: &Inlet, bytes: &mut [u8], vips: &HashSet<IpAddr>, outlet: &mut Outlet) {
         // Only raw IPv4 sockets show the outer header. The kernel has put fragments together.
         let header = match bytes.first() {
             Some(first) if inlet.has_header => usize::from(first & 15) * 4,
@@ -139,11 +146,12 @@ impl Shared {
             return;
         };
         // Nothing else may come into this host from wherever tunnels may come from.
-        if destination(packet).is_some_and(|addr| vips.contains(&addr)) {
-            count(&self.unpacked);
-            tun.transmit(Frame::from_bytes(packet));
-        } else {
-            count(&self.strange);
+        match destination(packet).filter(|addr| vips.contains(addr)) {
+            Some(addr) => {
+                count(&self.unpacked);
+                outlet.give(addr, packet);
+            }
+            None => count(&self.strange),
         }
     }
 }
@@ -158,6 +166,66 @@ impl fmt::Display for Shared {
             of(&self.strange),
             of(&self.malformed)
         )
+    }
+}
+
+/// The way to the host.
+#[derive(Debug)]
+enum Outlet {
+    /// As if they came by an interface.
+    Tun(Tun),
+    /// As if this host had sent them to itself: where there is no TUN device, as in many containers.
+    Raw { v4: Socket, v6: Option<Socket> },
+}
+
+impl Outlet {
+    fn open(without_tun: bool) -> io::Result<Self> {
+        if !without_tun {
+            match Tun::open() {
+                Ok(tun) => return Ok(Self::Tun(tun)),
+                Err(error @ TunError::Open(_)) => debug!("{}", chain(&error)),
+                Err(error) => return Err(io::Error::other(error)),
+            }
+        }
+        // Sockets of this protocol send whole packets, headers and foreign senders included.
+        let raw = |domain| {
+            let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))?;
+            socket.set_nonblocking(true)?;
+            io::Result::Ok(socket)
+        };
+        Ok(Self::Raw {
+            v4: raw(Domain::IPV4)?,
+            v6: raw(Domain::IPV6).ok(),
+        })
+    }
+
+    fn give(&mut self, to: IpAddr, packet: &[u8]) {
+        let socket = match self {
+            Self::Tun(tun) => return tun.transmit(Frame::from_bytes(packet)),
+            Self::Raw { v4, v6 } => match to {
+                IpAddr::V4(_) => Some(&*v4),
+                IpAddr::V6(_) => v6.as_ref(),
+            },
+        };
+        if let Some(socket) = socket {
+            // Full queues lose packets, as an interface does.
+            let _ = socket.send_to(packet, &SocketAddr::new(to, 0).into());
+        }
+    }
+
+    fn flush(&mut self) {
+        if let Self::Tun(tun) = self {
+            let _ = tun.flush();
+        }
+    }
+}
+
+impl fmt::Display for Outlet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tun(tun) => f.write_str(tun.name()),
+            Self::Raw { .. } => f.write_str("raw sockets, without a TUN device"),
+        }
     }
 }
 

@@ -8,14 +8,23 @@ use libtest_mimic::Trial;
 use lvs_fwd::device::xdp::{self, PacketMemory, XdpClaim, XdpConfig, XdpError};
 use netlab::Namespace;
 
-use crate::once;
 use crate::stage::{Conf, DEVICE, Director, Stage, has_xdp, vip};
+use crate::{once, with_workers};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![once(
         "without_bpf_auto_takes_rings_and_says_why",
         without_bpf_auto_takes_rings,
     )];
+    for (name, test) in [
+        ("pnet_shares_evenly", pnet_shares_evenly as fn(u32)),
+        (
+            "large_transfer_by_pnet_arrives_intact",
+            large_transfer_by_pnet,
+        ),
+    ] {
+        trials.extend(with_workers(name, test));
+    }
     if has_xdp() {
         trials.extend([
             once("xdp_claim_takes_no_more_than_the_service", || {
@@ -32,6 +41,28 @@ pub(crate) fn trials() -> Vec<Trial> {
         ]);
     }
     trials
+}
+
+fn pnet_shares_evenly(workers: u32) {
+    DEVICE.set("pnet");
+    let stage = Stage::nat(2);
+    let director = Director::start(&stage, &Conf::nat(2).text(), workers);
+    assert_eq!(stage.spread(20), [10, 10]);
+    assert!(director.log().contains("forwarding at ext0 by pnet, "));
+}
+
+/// Senders cut nothing, so that the device has to.
+fn large_transfer_by_pnet(workers: u32) {
+    DEVICE.set("pnet");
+    let stage = Stage::nat(1);
+    let _director = Director::start(&stage, &Conf::nat(1).text(), workers);
+    let length = 20 << 20;
+    let path = format!("/bytes/{length}");
+    let response = stage
+        .client
+        .http_get(vip(), &path, Duration::from_secs(10))
+        .unwrap();
+    assert_eq!(response.hash, netlab::bytes_hash(length));
 }
 
 fn auto_says_why() {
