@@ -1,7 +1,7 @@
 //! The files beside the configuration: what a keepalived.conf has no words for.
 //!
 //! They have its name and another ending: beside `keepalived.conf` lie `keepalived.marks`, the [rules of
-//! marks](crate::marks), and `keepalived.sysctl`, the [tunables](crate::tunables). Both may be missing. They are read together
+//! marks](crate::marks), and `keepalived.sysctl`, the [`tunables`]. Both may be missing. They are read together
 //! with the configuration, and a fault in one of them is one of the whole.
 
 use std::fmt;

@@ -116,6 +116,10 @@ fn a_mark_makes_two_ports_one_persistent_service(workers: u32) {
         connections.contains("IP  "),
         "a template of the mark: {connections}"
     );
+    let (status, why, _) =
+        director.beside(&["why", "tcp", "198.51.100.10:4000", &vip().to_string()]);
+    assert_eq!(status, 0, "{why}");
+    assert!(why.contains("the mark 1"), "{why}");
     // Another port of the address is the host's.
     let mut ssh = vip();
     ssh.set_port(22);
