@@ -4,6 +4,9 @@
 //! [`rewrite::tun`](crate::rewrite::tun), and of other directors' tunnels: IPv4 and IPv6 in either, directly
 //! (RFC 2003, RFC 2473, RFC 4213), by GRE (RFC 2784) or by Generic UDP Encapsulation version 0.
 
+use std::net::IpAddr;
+use std::ops::Range;
+
 use crate::checksum;
 use crate::wire::{ipv4, protocol};
 
@@ -36,20 +39,25 @@ pub enum NotInside {
 /// The packet inside what follows the outer IP header, or for GUE the UDP header. The UDP checksum is judged by whoever has
 /// the outer header.
 ///
-/// With GUE's remote checksum option the checksum of the packet inside is finished in place.
+/// The checksum of a TCP or UDP packet inside is finished in place where it is not yet: with GUE's remote checksum option,
+/// and where it is the bare sum of the pseudo-header, as from a balancer on the same machine. (A finished checksum that is
+/// this number by chance stays what it is.)
 ///
 /// # Errors
 ///
 /// [`NotInside`]
 pub fn inside(carrier: Carrier, payload: &mut [u8]) -> Result<&[u8], NotInside> {
-    match carrier {
-        Carrier::Ip(number) => whole(number, payload),
-        Carrier::Gre => in_gre(payload),
-        Carrier::Gue => in_gue(payload),
-    }
+    let place = match carrier {
+        Carrier::Ip(number) => whole(number, payload, 0)?,
+        Carrier::Gre => in_gre(payload)?,
+        Carrier::Gue => in_gue(payload)?,
+    };
+    let packet = payload.get_mut(place).ok_or(NotInside::Malformed)?;
+    complete(packet);
+    Ok(packet)
 }
 
-fn in_gre(payload: &[u8]) -> Result<&[u8], NotInside> {
+fn in_gre(payload: &[u8]) -> Result<Range<usize>, NotInside> {
     let word = |at: usize| {
         Some(u16::from_be_bytes(
             payload.get(at..at + 2)?.try_into().ok()?,
@@ -62,20 +70,19 @@ fn in_gre(payload: &[u8]) -> Result<&[u8], NotInside> {
         _ => return Err(NotInside::Unsupported),
     };
     let inner = match flags {
-        0 => payload.get(4..),
+        0 => 4,
         GRE_CHECKSUM => {
-            let inner = payload.get(8..);
-            if inner.is_some() && checksum::fold(checksum::sum(payload)) != 0xffff {
+            if payload.len() >= 8 && checksum::fold(checksum::sum(payload)) != 0xffff {
                 return Err(NotInside::Checksum);
             }
-            inner
+            8
         }
         _ => return Err(NotInside::Unsupported),
     };
-    whole(number, inner.ok_or(NotInside::Malformed)?)
+    whole(number, payload, inner)
 }
 
-fn in_gue(payload: &mut [u8]) -> Result<&[u8], NotInside> {
+fn in_gue(payload: &mut [u8]) -> Result<Range<usize>, NotInside> {
     let Some(&[first, number, flag_high, flag_low]) = payload.first_chunk() else {
         return Err(NotInside::Malformed);
     };
@@ -97,7 +104,7 @@ fn in_gue(payload: &mut [u8]) -> Result<&[u8], NotInside> {
         }
         _ => return Err(NotInside::Unsupported),
     }
-    whole(number, &payload[inner..])
+    whole(number, payload, inner)
 }
 
 /// Computes the checksum of what begins at `start` into the field at `field`, which holds what is not summed here.
@@ -110,24 +117,83 @@ fn finish(packet: &mut [u8], start: usize, field: usize) -> Result<(), NotInside
     Ok(())
 }
 
-/// The packet, without what follows it.
-fn whole(number: u8, packet: &[u8]) -> Result<&[u8], NotInside> {
+/// Finishes a checksum that is the bare sum of the pseudo-header.
+fn complete(packet: &mut [u8]) {
+    let Some((addresses, protocol, header)) = transport(packet) else {
+        return;
+    };
+    let field = match protocol {
+        protocol::TCP => 16,
+        protocol::UDP => 6,
+        _ => return,
+    };
+    let Some(segment) = packet.get_mut(header..) else {
+        return;
+    };
+    let length = segment.len() as u32;
+    let Some(present) = segment.get(field..field + 2) else {
+        return;
+    };
+    let present = u16::from_be_bytes([present[0], present[1]]);
+    let bare = checksum::pseudo_header(addresses[0], addresses[1], protocol, length);
+    // None at all is a checksum of UDP, too.
+    if present == 0 || present != checksum::fold(bare) {
+        return;
+    }
+    let sum = match checksum::finish(checksum::sum(segment)) {
+        0 if protocol == protocol::UDP => 0xffff,
+        sum => sum,
+    };
+    segment[field..field + 2].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// Sender and receiver of a whole packet, its transport protocol and where that begins; `None` for parts of packets and
+/// behind IPv6 extension headers.
+fn transport(packet: &[u8]) -> Option<([IpAddr; 2], u8, usize)> {
+    match packet.first()? >> 4 {
+        4 => {
+            let header = ipv4::Packet::new_checked(packet).ok()?;
+            let ends = [header.source(), header.destination()].map(IpAddr::V4);
+            (!header.is_fragment()).then(|| (ends, header.protocol(), header.header_len()))
+        }
+        6 => {
+            let header = packet.first_chunk::<40>()?;
+            let addr = |at: usize| {
+                let bytes: [u8; 16] = header[at..at + 16].try_into().ok()?;
+                Some(IpAddr::from(bytes))
+            };
+            Some(([addr(8)?, addr(24)?], header[6], 40))
+        }
+        _ => None,
+    }
+}
+
+/// Where the packet that begins there lies, without what follows it.
+fn whole(number: u8, payload: &[u8], at: usize) -> Result<Range<usize>, NotInside> {
+    let packet = payload.get(at..).ok_or(NotInside::Malformed)?;
+    let length = length_of(number, packet)?;
+    if length > packet.len() {
+        return Err(NotInside::Malformed);
+    }
+    Ok(at..at + length)
+}
+
+/// Length of the packet as its header states it.
+fn length_of(number: u8, packet: &[u8]) -> Result<usize, NotInside> {
     match number {
         protocol::IPIP => {
             let inner = ipv4::Packet::new_checked(packet).map_err(|_| NotInside::Malformed)?;
             if !inner.verify_checksum() {
                 return Err(NotInside::Checksum);
             }
-            let length = inner.total_len();
-            packet.get(..length).ok_or(NotInside::Malformed)
+            Ok(inner.total_len())
         }
         IPV6 => {
             let header = packet.first_chunk::<40>().ok_or(NotInside::Malformed)?;
             if header[0] >> 4 != 6 {
                 return Err(NotInside::Malformed);
             }
-            let length = 40 + usize::from(u16::from_be_bytes([header[4], header[5]]));
-            packet.get(..length).ok_or(NotInside::Malformed)
+            Ok(40 + usize::from(u16::from_be_bytes([header[4], header[5]])))
         }
         _ => Err(NotInside::Unsupported),
     }
@@ -222,6 +288,19 @@ mod tests {
             inside(Carrier::Gue, &mut payload),
             Err(NotInside::Malformed)
         );
+    }
+
+    #[test]
+    fn an_unfinished_checksum_is_finished() {
+        let mut payload = SYN[14..].to_vec();
+        let ends = [[203, 0, 113, 5], [192, 0, 2, 10]].map(IpAddr::from);
+        let bare = checksum::fold(checksum::pseudo_header(ends[0], ends[1], 6, 24));
+        payload[36..38].copy_from_slice(&bare.to_be_bytes());
+        assert_eq!(inside(Carrier::Ip(4), &mut payload), Ok(&SYN[14..]));
+        // A wrong one stays wrong.
+        payload[36] ^= 1;
+        let wrong = payload.clone();
+        assert_eq!(inside(Carrier::Ip(4), &mut payload), Ok(&wrong[..]));
     }
 
     #[test]

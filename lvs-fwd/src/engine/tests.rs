@@ -5,6 +5,7 @@ mod errors;
 mod fragments;
 mod payload;
 mod tunnel;
+mod why;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
