@@ -45,6 +45,7 @@ use crate::pools::Pools;
 use crate::probes::{Probes, Report};
 use crate::sys::watch;
 use crate::tunables::{self, Setting};
+use crate::vrrp::VrrpError;
 
 /// Runs a director until it is told to end. Returns after everything has been given back.
 ///
@@ -690,6 +691,9 @@ pub enum RunError {
     /// The data path could not be started.
     #[error("can't start forwarding")]
     DataPath(#[from] StartError),
+    /// VRRP could not be started.
+    #[error(transparent)]
+    Vrrp(#[from] VrrpError),
     /// A worker's thread has ended; its message stands on standard error.
     #[error("worker {0} has failed: ended, so that nothing is claimed that nobody forwards")]
     Worker(usize),

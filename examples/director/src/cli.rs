@@ -16,12 +16,15 @@ use crate::control::by_hand::MarksQuestion;
 use crate::demo::Setup;
 use crate::devices::Choice;
 use crate::realserver::{Mode as RealServerMode, RealServer};
+use crate::vrrp::VrrpOptions;
 
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Invocation {
     /// Run the director.
     Run(RunOptions),
+    /// Run VRRP alone (`-P`).
+    RunVrrp(VrrpOptions),
     /// Check the configuration file and set the exit status (`-t`).
     Check {
         /// The file to check.
@@ -179,6 +182,14 @@ where
             config_id,
             json: matches.get_flag("json"),
         });
+    }
+    if matches.get_flag("vrrp") {
+        return Ok(Invocation::RunVrrp(VrrpOptions {
+            file,
+            config_id,
+            log_console: matches.get_flag("log-console"),
+            log_detail: matches.get_flag("log-detail"),
+        }));
     }
     Ok(Invocation::Run(RunOptions {
         file,
@@ -366,6 +377,14 @@ fn command() -> Command {
                 .long("dont-fork")
                 .action(ArgAction::SetTrue)
                 .help("Stay in the foreground; always so, accepted for keepalived's unit files"),
+        )
+        .arg(
+            Arg::new("vrrp")
+                .short('P')
+                .long("vrrp")
+                .conflicts_with_all(["config-test", "workers"])
+                .action(ArgAction::SetTrue)
+                .help("Run the file's vrrp_instance blocks only, with peers that speak VRRP; nothing is balanced"),
         )
         .arg(
             Arg::new("log-console")

@@ -31,3 +31,4 @@ pub mod realserver;
 mod settings;
 mod sys;
 pub mod tunables;
+pub mod vrrp;

@@ -7,7 +7,7 @@ use director::cli::{self, Invocation};
 use director::commands::{
     STATUS_TROUBLE, by_hand, compare, format, host, lint, realserver, status, why,
 };
-use director::{app, config, demo, logging};
+use director::{app, config, demo, logging, vrrp};
 
 fn main() -> ExitCode {
     let invocation = match cli::parse(std::env::args_os()) {
@@ -103,13 +103,22 @@ fn main() -> ExitCode {
         }
         Invocation::Run(options) => {
             logging::start(options.log_console, options.log_detail);
-            match app::run(options) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    tracing::error!("{}", logging::chain(&error));
-                    ExitCode::FAILURE
-                }
-            }
+            ended(app::run(options))
+        }
+        Invocation::RunVrrp(options) => {
+            logging::start(options.log_console, options.log_detail);
+            ended(vrrp::run(&options))
+        }
+    }
+}
+
+/// The status of a daemon that has ended, which says why to the log.
+fn ended(outcome: Result<(), app::RunError>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{}", logging::chain(&error));
+            ExitCode::FAILURE
         }
     }
 }
