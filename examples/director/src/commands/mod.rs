@@ -1,7 +1,6 @@
 //! Commands that answer and end: about files, about the running director, about this host.
 
 pub mod by_hand;
-mod capture;
 pub mod compare;
 pub mod format;
 pub mod host;
