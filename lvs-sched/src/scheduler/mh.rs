@@ -55,7 +55,7 @@ impl Scheduler for MaglevHash {
         self.table(servers).pick(servers, request)
     }
 
-    fn attached(&mut self, _: &Servers) {
+    fn list_changed(&mut self) {
         self.table = None;
     }
 
