@@ -20,7 +20,7 @@ use std::time::Instant;
 
 use self::forward::Core;
 use self::fragments::Fate;
-use crate::balancer::{Balancer, Direction, PacketInfo, Verdict};
+use crate::balancer::{Balancer, Direction, PacketInfo, Packets, Payloads, Verdict};
 use crate::frame::{Frame, PacketKind};
 use crate::handoff::{Handoff, Origin};
 use crate::icmp;
@@ -133,7 +133,7 @@ impl Engine {
         self.core.counters.count(Event::Received, frames.len());
         for frame in frames.drain(..) {
             if let Err(reason) = link_check(view, &frame) {
-                self.core.counters.count_left(reason);
+                self.core.leave(frame, reason, output);
                 continue;
             }
             self.admit(view, Origin::Port(port), frame, output);
@@ -245,18 +245,19 @@ impl Engine {
                 return;
             }
             Err(unparsed) => {
-                self.core.counters.count_left(match unparsed {
+                let reason = match unparsed {
                     Unparsed::NotIp | Unparsed::Malformed => LeftReason::NotIp,
                     Unparsed::Ipv6 => LeftReason::Ipv6,
                     Unparsed::Fragment => LeftReason::Fragment,
                     Unparsed::OtherProtocol => LeftReason::OtherProtocol,
-                });
+                };
+                self.core.leave(frame, reason, output);
                 return;
             }
         };
         match classify(view, &headers) {
             Some(direction) => self.enlist(origin, direction, headers, frame, output),
-            None => self.core.counters.count_left(LeftReason::NotClaimed),
+            None => self.core.leave(frame, LeftReason::NotClaimed, output),
         }
     }
 
@@ -345,7 +346,7 @@ impl Engine {
                 return;
             }
             Err(_) => {
-                self.core.counters.count_left(LeftReason::Fragment);
+                self.core.leave(frame, LeftReason::Fragment, output);
                 return;
             }
         };
@@ -360,7 +361,7 @@ impl Engine {
                 // The host has this one, and should get the others that the claim takes.
                 self.unclaimed.push(fragment);
             }
-            self.core.counters.count_left(LeftReason::Fragment);
+            self.core.leave(frame, LeftReason::Fragment, output);
             return;
         };
         if !fragment.is_sound(frame.bytes()) {
@@ -401,13 +402,13 @@ impl Engine {
     /// As [`admit`](Self::admit) for ICMP errors about packets of connections.
     #[cold]
     fn admit_error(&mut self, view: &View, origin: Origin, mut frame: Frame, output: &mut Output) {
-        let counters = &self.core.counters;
         let found = Quoted::parse(frame.bytes())
             .and_then(|quoted| Some((quoted, classify_error(view, &quoted)?)));
         let Some((quoted, direction)) = found else {
-            counters.count_left(LeftReason::OtherProtocol);
+            self.core.leave(frame, LeftReason::OtherProtocol, output);
             return;
         };
+        let counters = &self.core.counters;
         let headers = quoted.headers;
         frame.truncate(headers.end);
         frame.complete_checksum();
@@ -460,8 +461,15 @@ impl Engine {
     ) {
         if !self.batch.is_empty() {
             self.verdicts.clear();
-            balancer.decide(now, &self.packets, &mut self.verdicts);
+            let payloads = Batch(&self.batch);
+            let packets = Packets::new(&self.packets, &payloads);
+            balancer.decide(now, &packets, &mut self.verdicts);
             self.packets.clear();
+            while let Some((index, edit)) = balancer.poll_edit() {
+                if let Some(item) = self.batch.get_mut(index) {
+                    self.core.edit(item, &edit);
+                }
+            }
             let mut verdicts = self.verdicts.iter();
             for item in &mut self.batch {
                 match verdicts.next() {
@@ -508,6 +516,16 @@ struct Item {
     origin: Origin,
     direction: Direction,
     is_first_fragment: bool,
+}
+
+/// Where the payloads of a batch are.
+struct Batch<'a>(&'a [Item]);
+
+impl Payloads for Batch<'_> {
+    fn payload(&self, index: usize) -> &[u8] {
+        let item = self.0.get(index);
+        item.map_or(&[], |item| item.headers.payload(item.frame.bytes()))
+    }
 }
 
 /// Whether the link layer meant us, and nobody of us sent it.

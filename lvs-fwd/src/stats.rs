@@ -167,6 +167,8 @@ pub enum Event {
     Segmented,
     /// Packets wrapped for a tunnel.
     Encapsulated,
+    /// TCP segments whose numbers or text were changed for the balancer.
+    Edited,
     /// Claimed fragments.
     Fragments,
     /// Claimed fragments that waited for the first one of their datagram.
@@ -183,7 +185,7 @@ pub enum Event {
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Received,
         Self::Inbound,
         Self::Outbound,
@@ -197,6 +199,7 @@ impl Event {
         Self::Fragmented,
         Self::Segmented,
         Self::Encapsulated,
+        Self::Edited,
         Self::Fragments,
         Self::FragmentsHeld,
         Self::IcmpReceived,

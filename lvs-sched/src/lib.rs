@@ -92,6 +92,9 @@
 //! first, a cost is `active × 256 + inactive`, the overload flag is latched, templates ignore
 //! weight and overload. What differs is documented where it does.
 //!
+//! [`Worker::explain`] tells what a packet would meet and why, without doing it; no scheduler's turn
+//! passes by asking.
+//!
 //! # Time and randomness
 //!
 //! Nothing here reads a clock, sleeps, draws random numbers or does I/O. Callers pass `now`, and
@@ -122,6 +125,7 @@ mod drain;
 mod engine;
 mod expect;
 mod lease;
+mod local;
 mod packet;
 mod path;
 mod persist;
@@ -140,22 +144,24 @@ pub use attributes::{Granularity, Persistence, SchedulerFlags, ServiceConfig, Se
 pub use conn::state::{SctpState, State, TcpState, Timeouts};
 pub use director::Director;
 pub use drain::{Drain, DrainEvent, Ended, Remaining};
-pub use engine::{EngineKind, PersistenceEngine, Sip, UnknownEngine};
+pub use engine::{EngineKind, Payloads, PersistenceEngine, Sip, UnknownEngine};
 pub use expect::ExpectError;
 pub use lease::Lease;
+pub use local::{LocalEnd, LocalError, LocalInfo};
 pub use packet::{
     Direction, DropReason, Family, ForwardMethod, Packet, Protocol, SctpEvent, TcpFlags, Verdict,
 };
+pub use path::{Explanation, PassedOver, Reason};
 pub use persist::{TemplateInfo, TemplateTarget};
 pub use pick::{ConnectError, Flow, Picker};
 pub use real_server::{InvalidWeight, RealServer, ServerConfig, Weight};
 pub use scheduler::{
     DestinationHash, Failover, InvalidSlots, LeastConnection, LocalityLeastConnection, Maglev,
-    MaglevHash, NeverQueue, Overflow, ParseSchedulerError, ReplicatedLocality, Request, RoundRobin,
-    Scheduler, SchedulerKind, Seeds, Servers, SharedPick, ShortestExpectedDelay, SourceHash,
-    Superseded, TwoChoices, WeightedLeastConnection, WeightedRoundRobin,
+    MaglevHash, NeverQueue, Overflow, ParseSchedulerError, Peek, ReplicatedLocality, Request,
+    RoundRobin, Scheduler, SchedulerKind, Seeds, Servers, SharedPick, ShortestExpectedDelay,
+    SourceHash, Superseded, TwoChoices, WeightedLeastConnection, WeightedRoundRobin,
 };
-pub use service::{ServerError, ServiceError, VirtualService};
+pub use service::{ServerError, ServiceError, Unforeseen, VirtualService};
 pub use stats::{Rates, Stats};
 pub use sync::{ConnectionEvent, ImportError, ImportedConnection};
 pub use tunables::{Defence, DirectorConfig, SyncTunables, Tunables};

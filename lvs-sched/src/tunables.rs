@@ -1,5 +1,6 @@
 //! Settings of a director.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::Timeouts;
@@ -192,6 +193,8 @@ pub struct DirectorConfig {
     pub timeouts: Timeouts,
     /// Tunables to begin with.
     pub tunables: Tunables,
+    /// Ports that FULLNAT uses at local addresses. Default 1025 to 65535.
+    pub local_ports: RangeInclusive<u16>,
 }
 
 impl DirectorConfig {
@@ -203,6 +206,7 @@ impl DirectorConfig {
             max_templates: 1 << 20,
             timeouts: Timeouts::default(),
             tunables: Tunables::default(),
+            local_ports: 1025..=65535,
         }
     }
 }

@@ -29,13 +29,16 @@ use crate::control::protocol::{
     Edit, ErrorKind, Operation, Reply, ReplyError, RestoreInfo, SocketAddress, StatusInfo,
 };
 use crate::control::server::{ControlSocket, Question};
+use crate::control::why::{self, WhyQuestion};
 use crate::data_path::{DataPath, StartError};
 use crate::edits::Edits;
+use crate::explain::Inquiry;
 use crate::logging::chain;
 use crate::plan::Plan;
 use crate::pools::Pools;
 use crate::probes::{Probes, Report};
 use crate::sys::watch;
+use crate::vrrp::VrrpError;
 
 /// Runs a director until it is told to end. Returns after everything has been given back.
 ///
@@ -317,10 +320,16 @@ impl App {
             Operation::Restore(batch) => Reply::success(&RestoreInfo {
                 outcomes: self.carry_out(&batch.edits).await,
             }),
-            Operation::Unknown { op } if op == configuration::OPERATION => {
+            Operation::Other { op, .. } if op == configuration::OPERATION => {
                 Reply::success(&RunningConfig::new(self.file.config(), self.file.faults()))
             }
-            Operation::Unknown { op } => Reply::unknown(&op),
+            Operation::Other { op, arguments } if op == why::OPERATION => {
+                match serde_json::from_value(arguments.into()) {
+                    Ok(question) => return self.answer_why(question, answer),
+                    Err(error) => Reply::failure(ErrorKind::BadRequest, error.to_string()),
+                }
+            }
+            Operation::Other { op, .. } => Reply::unknown(&op),
             _ => Reply::unknown("of another version"),
         };
         // An asker that went away needs no answer.
@@ -371,10 +380,33 @@ impl App {
         });
     }
 
-    fn answer_status(&self, answer: tokio::sync::oneshot::Sender<Vec<Reply>>) {
-        let (sender, mut receiver) = unbounded_channel();
-        self.data_path.ask_connection_count(&sender);
-        drop(sender);
+    fn answer_why(&self, question: WhyQuestion, answer: tokio::sync::oneshot::Sender<Vec<Reply>>) {
+        let inquiry = Inquiry::begin(question, self.data_path.view(), self.data_path.workers());
+        let Some(owner) = inquiry.owner() else {
+            let _ = answer.send(vec![Reply::success(&inquiry.left())]);
+            return;
+        };
+        let (packet, payload) = (inquiry.packet(), inquiry.payload().map(<[u8]>::to_vec));
+        let receiver = self.data_path.ask_worker(owner, move |worker| {
+            let now = Instant::now();
+            (
+                now,
+                worker.balancer().explain(now, &packet, payload.as_deref()),
+            )
+        });
+        let (scheduler, plan) = (Arc::clone(&self.scheduler), self.plan.clone());
+        tokio::spawn(async move {
+            let reply = match receiver.await {
+                Ok((now, explanation)) => {
+                    Reply::success(&inquiry.finish(now, &explanation, &scheduler, &plan))
+                }
+                Err(_) => Reply::failure(ErrorKind::Internal, "the worker has ended"),
+            };
+            let _ = answer.send(vec![reply]);
+        });
+    }
+
+    fn answer_status(&mut self, answer: tokio::sync::oneshot::Sender<Vec<Reply>>) {
         let mut status = StatusInfo {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
@@ -383,10 +415,19 @@ impl App {
             workers: self.data_path.workers(),
             services: self.scheduler.services().len() as u64,
             connections: 0,
+            counters: self.data_path.counters(),
+            claimed: self.data_path.claimed(),
         };
+        let lengths: Vec<_> = (0..status.workers)
+            .map(|number| {
+                self.data_path
+                    .ask_worker(number, |worker| worker.balancer().worker().len())
+            })
+            .collect();
         tokio::spawn(async move {
-            while let Some(count) = receiver.recv().await {
-                status.connections += count as u64;
+            for (worker, length) in status.counters.iter_mut().zip(lengths) {
+                worker.connections = length.await.unwrap_or(0) as u64;
+                status.connections += worker.connections;
             }
             let _ = answer.send(vec![Reply::success(&status)]);
         });
@@ -452,6 +493,9 @@ pub enum RunError {
     /// The data path could not be started.
     #[error("can't start forwarding")]
     DataPath(#[from] StartError),
+    /// VRRP could not be started.
+    #[error(transparent)]
+    Vrrp(#[from] VrrpError),
     /// A worker's thread has ended; its message stands on standard error.
     #[error("worker {0} has failed: ended, so that nothing is claimed that nobody forwards")]
     Worker(usize),

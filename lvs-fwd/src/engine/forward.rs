@@ -7,14 +7,14 @@ use std::time::Instant;
 use super::fragments::{Fate, Fragments, Later};
 use super::hops::{HopCache, Path};
 use super::{EngineConfig, Item, Output, write_link};
-use crate::balancer::{Direction, Encapsulation, Method, Verdict};
+use crate::balancer::{Direction, Edit, Encapsulation, Method, Verdict};
 use crate::frame::{Frame, GsoKind};
 use crate::handoff::Origin;
 use crate::icmp;
 use crate::neigh::Holding;
 use crate::reset;
-use crate::rewrite::{dr, error, fragment, nat, segment, tun};
-use crate::stats::{Counters, DropReason, Event};
+use crate::rewrite::{dr, error, fragment, nat, segment, sequence, tun};
+use crate::stats::{Counters, DropReason, Event, LeftReason};
 use crate::view::{Port, PortId, View};
 use crate::wire::icmp::Error;
 use crate::wire::{Datagram, Fragment, ethernet, ipv4, protocol, tcp, udp};
@@ -75,6 +75,15 @@ impl Core {
     pub(super) fn drain_commands(&mut self, output: &mut Output) {
         while let Some(hop) = self.holding.poll_command() {
             output.resolve.push(hop);
+        }
+    }
+
+    /// Changes a packet's stream. Part of a datagram is no segment.
+    #[cold]
+    pub(super) fn edit(&self, item: &mut Item, edit: &Edit) {
+        if !item.is_first_fragment {
+            self.counters.count(Event::Edited, 1);
+            sequence::edit(&mut item.frame, &mut item.headers, edit);
         }
     }
 
@@ -440,6 +449,15 @@ impl Core {
         write_link(&mut frame, destination, source, ethernet::IPV4);
         self.counters.count(Event::Transmitted, 1);
         output.transmit.push((port, frame));
+    }
+
+    /// Leaves a frame to the host: it has its own, or gets this one if the device took it away.
+    #[inline]
+    pub(super) fn leave(&self, frame: Frame, reason: LeftReason, output: &mut Output) {
+        self.counters.count_left(reason);
+        if frame.meta.exclusive {
+            self.pass_up(frame, output);
+        }
     }
 
     fn pass_up(&self, mut frame: Frame, output: &mut Output) {

@@ -3,7 +3,9 @@
 
 mod errors;
 mod fragments;
+mod payload;
 mod tunnel;
+mod why;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -137,7 +139,7 @@ fn endpoint(protocol: u8, addr: [u8; 4], port: u16) -> Endpoint {
 struct Script<F>(F);
 
 impl<F: FnMut(&PacketInfo) -> Verdict> Balancer for Script<F> {
-    fn decide(&mut self, _: Instant, packets: &[PacketInfo], verdicts: &mut Vec<Verdict>) {
+    fn decide(&mut self, _: Instant, packets: &Packets<'_>, verdicts: &mut Vec<Verdict>) {
         verdicts.extend(packets.iter().map(&mut self.0));
     }
 
@@ -151,7 +153,7 @@ impl<F: FnMut(&PacketInfo) -> Verdict> Balancer for Script<F> {
 struct Recorder(BTreeMap<IpAddr, u32>);
 
 impl Balancer for Recorder {
-    fn decide(&mut self, _: Instant, packets: &[PacketInfo], verdicts: &mut Vec<Verdict>) {
+    fn decide(&mut self, _: Instant, packets: &Packets<'_>, verdicts: &mut Vec<Verdict>) {
         for packet in packets {
             let (client, verdict) = match packet.direction {
                 Direction::Inbound => (packet.source, nat(11, 8080)),
@@ -796,7 +798,7 @@ fn claimed_frames_are_dropped_for_counted_reasons() {
 fn a_lazy_balancer_loses_packets_but_nothing_else() {
     struct Lazy;
     impl Balancer for Lazy {
-        fn decide(&mut self, _: Instant, _: &[PacketInfo], _: &mut Vec<Verdict>) {}
+        fn decide(&mut self, _: Instant, _: &Packets<'_>, _: &mut Vec<Verdict>) {}
     }
     let mut bench = Bench::new();
     bench.engine.process(

@@ -100,6 +100,19 @@ impl Headers {
         }
     }
 
+    /// What follows the transport header; empty if that is not [whole](Self::is_sound).
+    #[inline]
+    pub fn payload<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+        let segment = frame.get(self.transport..self.end).unwrap_or_default();
+        let header = match self.protocol {
+            protocol::TCP => segment
+                .get(12)
+                .map_or(usize::MAX, |byte| usize::from(byte >> 4) * 4),
+            _ => udp::HEADER_LEN,
+        };
+        segment.get(header..).unwrap_or_default()
+    }
+
     /// IP length in bytes.
     #[inline]
     pub fn ip_len(&self) -> usize {
@@ -127,6 +140,7 @@ mod tests {
             if let Ok(headers) = Headers::parse(&bytes) {
                 let _ = headers.is_sound(&bytes);
                 let _ = headers.tcp_flags(&bytes);
+                let _ = headers.payload(&bytes);
                 prop_assert!(headers.end <= bytes.len() && headers.transport <= headers.end);
             }
         }

@@ -63,15 +63,11 @@ impl Follower {
         index
     }
 
-    /// [`choose`](Self::choose) a server that was found in another way, if the list has it.
-    pub(super) fn choose_server(
-        &mut self,
-        servers: &Servers,
-        server: &RealServer,
-    ) -> Option<usize> {
+    /// The position of a server that was found in another way, if the list has it.
+    pub(super) fn place(&self, servers: &Servers, server: &RealServer) -> Option<usize> {
         let index = server.slot();
         let here = servers.get(index)?;
-        std::ptr::eq(Arc::as_ptr(here), server).then(|| self.choose(index))
+        std::ptr::eq(Arc::as_ptr(here), server).then_some(index)
     }
 }
 

@@ -2,7 +2,7 @@ use std::time::Instant;
 
 use super::locality::{Cache, Cached, Rank, is_overburdened};
 use super::ranked::Ranked;
-use super::{Request, Scheduler, Servers};
+use super::{Peek, Request, Scheduler, Servers};
 
 /// `lblc`, locality-based least connection.
 ///
@@ -36,6 +36,17 @@ impl Scheduler for LocalityLeastConnection {
             self.cache.store(request, Cached::new(server));
         }
         Some(index)
+    }
+
+    fn peek(&mut self, servers: &Servers, request: &Request) -> Peek {
+        if let Some(server) = self.cache.peek(request)
+            && server.is_open()
+            && !is_overburdened(&mut self.ranked, servers, server)
+            && let Some(index) = self.ranked.place(servers, server)
+        {
+            return Peek::Known(Some(index));
+        }
+        Peek::Known(self.ranked.peek(servers))
     }
 
     fn list_changed(&mut self) {

@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use super::locality::{Cache, Cached, Rank, is_overburdened};
 use super::ranked::{Ranked, Ratio};
-use super::{Request, Scheduler, Servers};
+use super::{Peek, Request, Scheduler, Servers};
 
 /// `lblcr`, locality-based least connection with replication.
 ///
@@ -54,6 +54,17 @@ impl Scheduler for ReplicatedLocality {
             set.modified = request.now;
         }
         Some(index)
+    }
+
+    fn peek(&mut self, servers: &Servers, request: &Request) -> Peek {
+        if let Some(set) = self.cache.peek(request)
+            && let Some(least) = set.least_loaded()
+            && !is_overburdened(&mut self.ranked, servers, least)
+            && let Some(index) = self.ranked.place(servers, least)
+        {
+            return Peek::Known(Some(index));
+        }
+        Peek::Known(self.ranked.peek(servers))
     }
 
     fn list_changed(&mut self) {

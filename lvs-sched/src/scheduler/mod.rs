@@ -66,6 +66,13 @@ pub trait Scheduler: Send + fmt::Debug {
     /// as `None`.
     fn pick(&mut self, servers: &Servers, request: &Request) -> Option<usize>;
 
+    /// What the next [`pick`](Self::pick) with this request answers, without taking the turn: no later
+    /// pick may differ because of it. For explanations; rarely called.
+    fn peek(&mut self, servers: &Servers, request: &Request) -> Peek {
+        let _ = (servers, request);
+        Peek::Unknown
+    }
+
     /// The list, or what an operator or a check says of one of its servers, is not what it was. The
     /// four notifications below come here unless the scheduler tells them apart.
     fn list_changed(&mut self) {}
@@ -123,6 +130,21 @@ pub trait SharedPick: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`Superseded`] if a change took its memory away. The caller asks the successor.
     fn pick(&self, servers: &Servers, request: &Request) -> Result<Option<usize>, Superseded>;
+
+    /// Like [`Scheduler::peek`].
+    fn peek(&self, servers: &Servers, request: &Request) -> Peek {
+        let _ = (servers, request);
+        Peek::Unknown
+    }
+}
+
+/// What a scheduler says of its next pick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peek {
+    /// The position that it will answer, or that it will answer none.
+    Known(Option<usize>),
+    /// It can't tell before it is asked.
+    Unknown,
 }
 
 /// The list has changed.

@@ -80,6 +80,12 @@ impl<R: Rule> Ranked<R> {
             .then(|| self.follower.choose(self.winner.index as usize))
     }
 
+    /// What [`least`](Self::least) would answer.
+    pub(crate) fn peek(&mut self, servers: &Servers) -> Option<usize> {
+        self.refresh(servers);
+        (self.winner.ratio.denominator != 0).then_some(self.winner.index as usize)
+    }
+
     /// Whether some server is idle by the rule.
     pub(crate) fn idle(&mut self, servers: &Servers) -> bool {
         self.refresh(servers);
@@ -88,8 +94,14 @@ impl<R: Rule> Ranked<R> {
 
     /// The position of a server of the list that was chosen in another way.
     pub(crate) fn choose(&mut self, servers: &Servers, server: &RealServer) -> Option<usize> {
+        self.place(servers, server)
+            .map(|index| self.follower.choose(index))
+    }
+
+    /// The position of a server, if it is of the list.
+    pub(crate) fn place(&mut self, servers: &Servers, server: &RealServer) -> Option<usize> {
         self.refresh(servers);
-        self.follower.choose_server(servers, server)
+        self.follower.place(servers, server)
     }
 
     /// The list is another one.
@@ -229,6 +241,14 @@ macro_rules! ranked_scheduler {
         impl $crate::Scheduler for $scheduler {
             fn pick(&mut self, servers: &$crate::Servers, _: &$crate::Request) -> Option<usize> {
                 self.0.least(servers)
+            }
+
+            fn peek(
+                &mut self,
+                servers: &$crate::Servers,
+                _: &$crate::Request,
+            ) -> $crate::scheduler::Peek {
+                $crate::scheduler::Peek::Known(self.0.peek(servers))
             }
 
             fn list_changed(&mut self) {

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::hash::{fold, h32};
-use super::{Request, Scheduler, Servers, SharedPick, Superseded};
+use super::{Peek, Request, Scheduler, Servers, SharedPick, Superseded};
 use crate::SchedulerFlags;
 
 /// `sh`, source hashing.
@@ -28,6 +28,10 @@ impl Scheduler for SourceHash {
         self.table(servers).pick(servers, request)
     }
 
+    fn peek(&mut self, servers: &Servers, request: &Request) -> Peek {
+        Peek::Known(self.pick(servers, request))
+    }
+
     fn list_changed(&mut self) {
         self.table = None;
     }
@@ -47,6 +51,10 @@ impl SourceHash {
 impl SharedPick for Table {
     fn pick(&self, servers: &Servers, request: &Request) -> Result<Option<usize>, Superseded> {
         Ok(Self::pick(self, servers, request))
+    }
+
+    fn peek(&self, servers: &Servers, request: &Request) -> Peek {
+        Peek::Known(Self::pick(self, servers, request))
     }
 }
 

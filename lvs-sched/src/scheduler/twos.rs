@@ -1,7 +1,7 @@
 use super::follower::Follower;
 use super::ranked::Ratio;
 use super::running_sum::RunningSum;
-use super::{Request, Scheduler, Servers};
+use super::{Peek, Request, Scheduler, Servers};
 use crate::real_server::Load;
 
 /// `twos`, weighted random choice of two.
@@ -66,6 +66,14 @@ impl Scheduler for TwoChoices {
         let draws = [self.draw(total), self.draw(total)];
         let index = self.choose(servers, draws);
         Some(self.follower.choose(index))
+    }
+
+    fn peek(&mut self, servers: &Servers, request: &Request) -> Peek {
+        // The same draws come again.
+        let state = self.state;
+        let answer = self.pick(servers, request);
+        self.state = state;
+        Peek::Known(answer)
     }
 
     fn list_changed(&mut self) {

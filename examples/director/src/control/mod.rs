@@ -2,6 +2,8 @@
 
 pub mod answers;
 pub mod configuration;
+pub mod counters;
 pub mod server;
+pub mod why;
 
 pub use ipvsadm::protocol;
