@@ -14,6 +14,7 @@ mod forwarding;
 mod generated;
 mod hosts;
 mod life;
+mod marks;
 mod methods;
 mod selftest;
 mod setups;
@@ -36,6 +37,7 @@ fn main() {
             trials.extend(methods::trials());
             trials.extend(devices::trials());
             trials.extend(life::trials());
+            trials.extend(marks::trials());
             trials.extend(surroundings::trials());
             trials.extend(editing::trials());
             trials.extend(telling::trials());
