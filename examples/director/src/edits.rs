@@ -169,7 +169,7 @@ impl Edits {
         Ok(())
     }
 
-    fn delete_service(&mut self, now: Instant, key: &ServiceKey) -> Result<(), ReplyError> {
+    fn delete_service(&self, now: Instant, key: &ServiceKey) -> Result<(), ReplyError> {
         self.scheduler
             .remove_service(now, key)
             .map_err(service_error)?;
@@ -178,7 +178,7 @@ impl Edits {
         Ok(())
     }
 
-    fn add_server(&mut self, now: Instant, spec: &ServerSpec) -> Result<(), ReplyError> {
+    fn add_server(&self, now: Instant, spec: &ServerSpec) -> Result<(), ReplyError> {
         let key = service_key(&spec.id.service)?;
         let addr = spec.id.server;
         let config = server_config(&spec.settings)?;
@@ -193,7 +193,7 @@ impl Edits {
         Ok(())
     }
 
-    fn edit_server(&mut self, now: Instant, spec: &ServerSpec) -> Result<(), ReplyError> {
+    fn edit_server(&self, now: Instant, spec: &ServerSpec) -> Result<(), ReplyError> {
         let key = service_key(&spec.id.service)?;
         let addr = spec.id.server;
         let config = server_config(&spec.settings)?;
@@ -208,7 +208,7 @@ impl Edits {
         Ok(())
     }
 
-    fn delete_server(&mut self, now: Instant, id: &ServerId) -> Result<(), ReplyError> {
+    fn delete_server(&self, now: Instant, id: &ServerId) -> Result<(), ReplyError> {
         let key = service_key(&id.service)?;
         self.scheduler
             .remove_server(now, &key, id.server)
