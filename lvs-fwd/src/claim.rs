@@ -8,6 +8,7 @@
 //! * IPv4 packets from a NAT real server, unless they go to one of the host's own addresses: answers to the
 //!   host's own health checks stay the host's.
 //!
+//! * IPv4 packets with a [mark](crate::marks) that is served,
 //! * ICMP errors about such packets: those that quote what a virtual service or a real server's client has sent.
 //!
 //! Of a datagram in fragments, only the first one has ports. The others are taken by address and protocol alone, and what
@@ -26,9 +27,12 @@
 //! process is killed: a claim without its forwarder can't stay behind. It needs `CAP_NET_ADMIN` over the
 //! network namespace and no more; a container's or an unprivileged user namespace's is enough.
 
+mod marks;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::nft::{Batch, Expression, Field, Nft};
@@ -139,6 +143,10 @@ impl Claim {
             .counters(&self.table, CHAIN)
             .map_err(|source| ClaimError::new("list rules of", &self.table, source))?;
         let rule = |number: usize| rules.get(number).map_or(0, |(packets, _)| *packets);
+        let marked = self
+            .nft
+            .counters(&self.table, MARK_CHAINS[0])
+            .map_err(|source| ClaimError::new("list rules of", &self.table, source))?;
         let errors = self
             .nft
             .counters(&self.table, ERROR_CHAIN)
@@ -147,6 +155,7 @@ impl Claim {
             to_services: rule(0) + rule(1) + rule(4),
             from_servers: rule(2) + rule(3) + rule(5),
             errors: errors.iter().map(|(packets, _)| packets).sum(),
+            marked: marked.iter().map(|(packets, _)| packets).sum(),
         })
     }
 
@@ -155,6 +164,9 @@ impl Claim {
         batch.add_table(&self.table);
         for (set, fields) in SETS {
             batch.add_set(&self.table, set, fields);
+        }
+        for chain in MARK_CHAINS {
+            batch.add_chain(&self.table, chain);
         }
         batch.add_chain(&self.table, CHAIN);
         for (address, port, set, tail) in RULES {
@@ -260,6 +272,13 @@ impl Claim {
                 Role::ServerHost,
             ),
         ];
+        let tables = |set: &ClaimSet| set.mark_tables().map(Arc::clone);
+        for ((chain, old), new) in MARK_CHAINS.iter().zip(tables(&self.set)).zip(tables(set)) {
+            if old != new {
+                batch.flush_chain(&self.table, chain);
+                marks::add_rules(batch, &self.table, chain, &new);
+            }
+        }
         for (old, new, role) in sides {
             let (old, new): (BTreeSet<Endpoint>, BTreeSet<Endpoint>) =
                 (old.into_iter().collect(), new.into_iter().collect());
@@ -304,6 +323,8 @@ pub struct ClaimCounters {
     pub from_servers: u64,
     /// ICMP errors about either.
     pub errors: u64,
+    /// What rules of marks have matched since they were changed last, exemptions too.
+    pub marked: u64,
 }
 
 /// The kernel refused a claim.
@@ -339,6 +360,9 @@ enum Role {
 fn add_device(batch: &mut Batch, table: &str, device: &str) {
     let chain = ingress_chain(device);
     batch.add_ingress_chain(table, &chain, device);
+    for chain_of_marks in MARK_CHAINS {
+        batch.add_rule(table, &chain, &[Expression::Jump(chain_of_marks)]);
+    }
     batch.add_rule(table, &chain, &[Expression::Jump(CHAIN)]);
 }
 
@@ -378,6 +402,8 @@ fn key(endpoint: &Endpoint) -> Vec<u8> {
     key
 }
 
+/// The marks' rules, and beside them those that a change is about to replace.
+const MARK_CHAINS: [&str; 2] = ["marks", "marks-before"];
 const CHAIN: &str = "claim";
 const ERROR_CHAIN: &str = "errors";
 const ERROR_SET: &str = "icmp-errors";

@@ -15,7 +15,7 @@
 //! |---|---|---|
 //! | bytes | [`wire`], [`checksum`], [`frame`], [`rewrite`], [`icmp`], [`reset`], [`decap`] | headers and sums, in place |
 //! | decisions | [`balancer`], [`engine`], [`steer`], [`neigh`], [`stats`] | a batch in, its destinies out; no system call, no clock |
-//! | surroundings | [`view`], [`route`], [`why`] | an immutable picture of claims, routes, neighbours, ports |
+//! | surroundings | [`view`], [`route`], [`marks`], [`why`] | an immutable picture of claims, marks, routes, neighbours, ports |
 //! | shell | [`runner`], [`handoff`], [`device`] | threads' loops, packet rings, queues between workers |
 //! | host | [`netlink`], [`mirror`], [`claim`], [`tun`] | the kernel's tables, and who gets which packet |
 //!
@@ -113,6 +113,7 @@ pub mod engine;
 pub mod frame;
 pub mod handoff;
 pub mod icmp;
+pub mod marks;
 pub mod mirror;
 pub mod neigh;
 pub mod netlink;

@@ -6,6 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::balancer::{Direction, Method};
+use crate::marks::MarkQuery;
 use crate::rewrite::tun;
 use crate::route::{Hop, Neighbour, NextHop, Route, RouteKind};
 use crate::stats::DropReason;
@@ -90,6 +91,8 @@ pub struct Claimed {
     /// The service that it goes to, or the NAT real server that it comes from; with port 0 if every port of the address is
     /// claimed.
     pub endpoint: Endpoint,
+    /// Its mark, if that is served; else 0.
+    pub mark: u32,
 }
 
 impl Claimed {
@@ -116,18 +119,35 @@ pub fn claim(view: &View, subject: &Subject) -> Option<Claimed> {
         subject.endpoint(subject.destination),
         subject.endpoint(subject.source),
     );
+    // It may have come in where its sender is.
+    let interface = match way(view, subject.source.ip()) {
+        Way::Out { port, .. } => port.name.as_str(),
+        Way::Host | Way::Nowhere { .. } => "",
+    };
+    let mark = view.claims.marks().mark(&MarkQuery {
+        interface,
+        protocol: subject.protocol,
+        source: subject.source,
+        destination: subject.destination,
+    });
     if view.claims.is_service(&to) {
         Some(Claimed {
             direction: Direction::Inbound,
             endpoint: narrowed(to, &view.claims.services()),
+            mark: mark.unwrap_or(0),
         })
     } else if view.claims.is_server(&from) && !view.local.contains(&subject.destination.ip()) {
         Some(Claimed {
             direction: Direction::Outbound,
             endpoint: narrowed(from, &view.claims.servers()),
+            mark: 0,
         })
     } else {
-        None
+        mark.map(|mark| Claimed {
+            direction: Direction::Inbound,
+            endpoint: to,
+            mark,
+        })
     }
 }
 

@@ -77,7 +77,7 @@
 //! | caches: a destination shall keep its server | `lblc`; `lblcr` spreads hot ones; `dh` without memory | destination | O(log n), lock |
 //! | one server works, others wait | `fo` | largest weight | O(log n), lock |
 //! | fill one server, then the next | `ovf` | active against weight | O(log n), lock |
-//! | random, with an eye on load | `twos` | better of two draws | O(n), lock |
+//! | random, with an eye on load | `twos` | better of two draws | O(log n), lock |
 //!
 //! No scheduler chooses a server of weight 0, an unhealthy or an overloaded one; with nobody left
 //! the answer is "no server". The hashes `sh`, `mh` and `dh` do not look for another server unless

@@ -12,6 +12,7 @@ use crate::commands::compare::Old;
 use crate::commands::format::Mode;
 use crate::commands::status::Detail;
 use crate::commands::why::Packet;
+use crate::control::by_hand::MarksQuestion;
 use crate::demo::Setup;
 use crate::devices::Choice;
 use crate::realserver::{Mode as RealServerMode, RealServer};
@@ -87,6 +88,10 @@ pub enum Invocation {
         /// One JSON object instead of text (`--json`).
         json: bool,
     },
+    /// List or change rules of marks (`mark`).
+    Marks(MarksQuestion),
+    /// Set tunables (`set`), or without any list them (`show tunables`).
+    Tunables(Vec<String>),
     /// Show a director at work in network namespaces of its own.
     Demo {
         /// Data-path threads of the demo's director.
@@ -158,6 +163,14 @@ where
                 json: status.get_flag("json"),
             }));
         }
+        Some(("mark", mark)) => return Ok(Invocation::Marks(marks_question(mark))),
+        Some(("set", set)) => {
+            let settings = set.get_many::<String>("setting");
+            return Ok(Invocation::Tunables(
+                settings.into_iter().flatten().cloned().collect(),
+            ));
+        }
+        Some(("show", _)) => return Ok(Invocation::Tunables(Vec::new())),
         Some(("why", why)) => return Ok(why_invocation(why)),
         _ => {}
     }
@@ -237,6 +250,30 @@ fn realserver_invocation(matches: &ArgMatches) -> Invocation {
         Invocation::CheckRealServer { wanted, json }
     } else {
         Invocation::RealServer(wanted)
+    }
+}
+
+fn marks_question(matches: &ArgMatches) -> MarksQuestion {
+    let rule = |matches: &ArgMatches| {
+        let words = matches.get_many::<String>("rule");
+        let words: Vec<&str> = words.into_iter().flatten().map(String::as_str).collect();
+        Some(words.join(" "))
+    };
+    match matches.subcommand() {
+        Some(("add", add)) => MarksQuestion {
+            add: rule(add),
+            first: add.get_flag("first"),
+            ..MarksQuestion::default()
+        },
+        Some(("delete", delete)) => MarksQuestion {
+            delete: rule(delete),
+            ..MarksQuestion::default()
+        },
+        Some(("flush", _)) => MarksQuestion {
+            flush: true,
+            ..MarksQuestion::default()
+        },
+        _ => MarksQuestion::default(),
     }
 }
 
@@ -391,6 +428,17 @@ fn command() -> Command {
         .subcommand(realserver_command())
         .subcommand(status_command())
         .subcommand(why_command())
+        .subcommand(mark_command())
+        .subcommand(set_command())
+        .subcommand(
+            Command::new("show")
+                .about("Show settings of the running director")
+                .subcommand_required(true)
+                .subcommand(
+                    Command::new("tunables")
+                        .about("The kernel's net.ipv4.vs.*: values, meanings, and defaults where they differ"),
+                ),
+        )
 }
 
 fn host_command() -> Command {
@@ -498,6 +546,49 @@ fn json_flag(help: &'static str) -> Arg {
         .long("json")
         .action(ArgAction::SetTrue)
         .help(help)
+}
+
+fn mark_command() -> Command {
+    let rule = Arg::new("rule")
+        .value_name("RULE")
+        .num_args(1..)
+        .required(true)
+        .help("Such as: daddr 198.51.100.100 tcp dport 80,443 mark 1");
+    Command::new("mark")
+        .about("List or change the rules that give packets of fwmark services their marks")
+        .after_help(
+            "The first rule that matches decides. Rules from the file .marks beside the configuration are read at each \
+             reload; what is changed here stays until the director ends or the file changes the same rule.\n\
+             Words: iif NAME, ip, ip6, saddr PREFIX, daddr PREFIX, tcp, udp, sport PORTS, dport PORTS, mark NUMBER.",
+        )
+        .subcommand_required(true)
+        .subcommand(Command::new("list").about("List the rules in their order"))
+        .subcommand(
+            Command::new("add")
+                .about("Add a rule behind all others")
+                .arg(
+                    Arg::new("first")
+                        .long("first")
+                        .action(ArgAction::SetTrue)
+                        .help("Add it before all others"),
+                )
+                .arg(rule.clone()),
+        )
+        .subcommand(Command::new("delete").about("Delete a rule").arg(rule))
+        .subcommand(Command::new("flush").about("Delete all rules"))
+}
+
+fn set_command() -> Command {
+    Command::new("set")
+        .about("Set tunables of the running director")
+        .after_help("The names are the kernel's, with or without net.ipv4.vs. before them; `director show tunables` lists them.")
+        .arg(
+            Arg::new("setting")
+                .value_name("NAME=VALUE")
+                .num_args(1..)
+                .required(true)
+                .help("Such as conn_reuse_mode=2; all are set or none"),
+        )
 }
 
 fn why_command() -> Command {

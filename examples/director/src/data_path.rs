@@ -39,6 +39,7 @@ pub struct DataPath {
     /// Every port that there ever was; [`PortId`] is the place.
     ports: Vec<KnownPort>,
     claims: Arc<ClaimSet>,
+    tunnels: TunnelOptions,
     /// Index of the TUN device, and the rules that lead to it; `None` without one.
     host: Option<(u32, LocalReplies)>,
 }
@@ -129,6 +130,7 @@ impl DataPath {
             devices,
             ports: Vec::new(),
             claims: Arc::default(),
+            tunnels: TunnelOptions::default(),
             host,
         };
         // The first worker has the way to the host; the others' packets go through it.
@@ -161,13 +163,7 @@ impl DataPath {
         if *self.claims == wanted && self.devices.has_claimed(&wanted) {
             return Ok(());
         }
-        let mut both = wanted.clone();
-        for service in self.claims.services() {
-            both.insert_service(service);
-        }
-        for server in self.claims.servers() {
-            both.insert_server(server);
-        }
+        let both = wanted.joined(&self.claims);
         self.devices.replace(&both)?;
         self.claims = Arc::new(wanted);
         self.lead_local_replies();
@@ -501,6 +497,14 @@ impl DataPath {
         self.control.wake();
     }
 
+    /// How tunnels treat large packets, from now on.
+    pub fn set_tunnels(&mut self, tunnels: TunnelOptions) {
+        if self.tunnels != tunnels {
+            self.tunnels = tunnels;
+            self.publish();
+        }
+    }
+
     /// Makes the present picture the workers' view.
     fn publish(&self) -> u64 {
         let snapshot = self.mirror.snapshot();
@@ -512,7 +516,7 @@ impl DataPath {
             ports: snapshot.ports,
             local: snapshot.local,
             hostless: self.host.is_none(),
-            tunnels: TunnelOptions::default(),
+            tunnels: self.tunnels,
         })
     }
 

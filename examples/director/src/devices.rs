@@ -10,7 +10,7 @@ use lvs_fwd::device::ring::{Fanout, Ring, RingConfig};
 use lvs_fwd::device::xdp::{self, PacketMemory, XdpClaim, XdpConfig, XdpError};
 use lvs_fwd::netlink::Link;
 use lvs_fwd::view::{ClaimSet, LocalAddresses};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::data_path::StartError;
 use crate::logging::chain;
@@ -74,6 +74,8 @@ pub struct Devices {
     /// For interfaces whose packets the host sees, too; made when there is one.
     nft: Option<Claim>,
     xdp: Option<Xdp>,
+    /// Whether an interface was opened by it.
+    has_xdp: bool,
 }
 
 #[derive(Debug)]
@@ -138,6 +140,7 @@ impl Devices {
             fanout_groups: 0,
             set: ClaimSet::new(),
             nft: None,
+            has_xdp: false,
             xdp: xdp.map(|claim| Xdp {
                 claim,
                 memories: Vec::new(),
@@ -208,8 +211,19 @@ impl Devices {
         if let Some(xdp) = &mut self.xdp {
             xdp.claim.replace(set).map_err(StartError::XdpClaim)?;
         }
+        let has_new_marks = self.set.marks().is_empty() && !set.marks().is_empty();
         self.set = set.clone();
+        if has_new_marks {
+            self.remark_marks();
+        }
         Ok(())
+    }
+
+    /// The program of AF_XDP looks for addresses and ports alone.
+    fn remark_marks(&self) {
+        if self.has_xdp && !self.set.marks().is_empty() {
+            warn!("AF_XDP does not see marks: services of marks need --device ring");
+        }
     }
 
     /// Whether exactly this set is claimed.
@@ -315,13 +329,21 @@ impl Devices {
     fn open_zero_copy(&mut self, link: &Link) -> Result<OpenPort, String> {
         let opened = self.open_sockets(link).map_err(|error| chain(&error))?;
         match opened.zero_copy {
-            true => Ok(describe(opened)),
+            true => Ok(self.describe(opened)),
             false => Err("its driver copies frames".to_owned()),
         }
     }
 
     fn open_xdp(&mut self, link: &Link) -> Result<OpenPort, XdpError> {
-        self.open_sockets(link).map(describe)
+        let opened = self.open_sockets(link)?;
+        Ok(self.describe(opened))
+    }
+
+    fn describe(&mut self, opened: xdp::Opened) -> OpenPort {
+        if !std::mem::replace(&mut self.has_xdp, true) {
+            self.remark_marks();
+        }
+        describe(opened)
     }
 
     fn open_sockets(&mut self, link: &Link) -> Result<xdp::Opened, XdpError> {

@@ -15,15 +15,16 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lvs_fwd::marks::MarkRule;
 use lvs_fwd::view::ClaimSet;
 use lvs_sched::{
-    Director, EngineKind, Family, ForwardMethod, Granularity, Persistence, Protocol,
-    SchedulerFlags, ServerConfig, ServerError, ServiceConfig, ServiceError, ServiceKey, Timeouts,
-    Weight,
+    Director, EngineKind, Family, ForwardMethod, Granularity, Persistence, PersistenceEngine,
+    Protocol, SchedulerFlags, ServerConfig, ServerError, ServiceConfig, ServiceError, ServiceKey,
+    Timeouts, Weight,
 };
 use tracing::{info, warn};
 
-use crate::claims;
+use crate::claims::{self, Reach};
 use crate::control::protocol::{
     self, Edit, ErrorKind, Method, PersistenceInfo, ReplyError, ServerId, ServerSettings,
     ServerSpec, ServiceAddress, ServiceId, ServiceSettings, ServiceSpec, TimeoutsInfo, TunnelInfo,
@@ -56,22 +57,34 @@ impl Edits {
     }
 
     /// Adds what must be claimed before these changes are carried out: no server may answer before its replies come by here.
-    pub fn add_claims(&self, edits: &[Edit], claims: &mut ClaimSet) {
-        let mut added = HashSet::new();
+    pub fn add_claims(&self, edits: &[Edit], marks: &[MarkRule], claims: &mut ClaimSet) {
+        let mut persistent = HashMap::new();
         for edit in edits {
             match edit {
-                Edit::AddService(spec) => {
+                Edit::AddService(spec) | Edit::EditService(spec) => {
                     if let Ok(key) = service_key(&spec.id) {
-                        claims::add_service(claims, &key);
-                        added.insert(key);
+                        if matches!(edit, Edit::AddService(_)) {
+                            claims::add_service(claims, &key);
+                        }
+                        *persistent.entry(key).or_default() |= spec.settings.persistence.is_some();
                     }
                 }
                 Edit::AddServer(spec) | Edit::EditServer(spec) => {
                     let addr = spec.id.server;
-                    if let Ok(key) = service_key(&spec.id.service)
-                        && (added.contains(&key) || self.scheduler.service(&key).is_some())
-                    {
-                        claims::add_server(claims, &key, addr, method(spec.settings.method));
+                    let Ok(key) = service_key(&spec.id.service) else {
+                        continue;
+                    };
+                    let present = self.scheduler.service(&key);
+                    let was = present.map(|service| service.config().persistence.is_some());
+                    let becomes = persistent.get(&key).copied();
+                    if was.is_some() || becomes.is_some() {
+                        let reach = Reach {
+                            key,
+                            is_persistent: was == Some(true) || becomes == Some(true),
+                            marks,
+                        };
+                        let method = method(spec.settings.method);
+                        claims::add_server(claims, &reach, addr, method);
                     }
                 }
                 _ => {}
@@ -129,8 +142,10 @@ impl Edits {
             return Err(service_error(ServiceError::Exists));
         }
         let config = service_config(&spec.settings)?;
+        let engine = engine(&spec.settings)?;
         self.scheduler
             .add_service(key, config)
+            .and_then(|_| self.scheduler.set_engine(&key, engine))
             .map_err(service_error)?;
         info!(
             "by hand: virtual service {key} added, scheduler {}",
@@ -148,8 +163,10 @@ impl Edits {
             return Err(service_error(ServiceError::NotFound));
         }
         let config = service_config(&spec.settings)?;
+        let engine = engine(&spec.settings)?;
         self.scheduler
             .edit_service(&key, config)
+            .and_then(|()| self.scheduler.set_engine(&key, engine))
             .map_err(service_error)?;
         info!(
             "by hand: virtual service {key} changed, scheduler {}",
@@ -300,16 +317,15 @@ fn service_config(settings: &ServiceSettings) -> Result<ServiceConfig, ReplyErro
     })
 }
 
+fn engine(settings: &ServiceSettings) -> Result<Option<Arc<dyn PersistenceEngine>>, ReplyError> {
+    let persistence = settings.persistence.as_ref();
+    let name = persistence.and_then(|persistence| persistence.engine.as_ref());
+    let engine = name.map(|name| name.parse::<EngineKind>()).transpose();
+    let engine = engine.map_err(|error| refusal(ErrorKind::NoScheduler, error.to_string()))?;
+    Ok(engine.map(EngineKind::build))
+}
+
 fn persistence(info: &PersistenceInfo) -> Result<Persistence, ReplyError> {
-    if let Some(engine) = &info.engine {
-        let why = match engine.parse::<EngineKind>() {
-            Ok(kind) => format!(
-                "persistence engine {kind} looks into packets, and the data path does not pass on what is in them yet"
-            ),
-            Err(error) => error.to_string(),
-        };
-        return Err(refusal(ErrorKind::NoScheduler, why));
-    }
     if info.timeout == 0 || info.timeout > MAX_PERSISTENCE {
         return Err(refusal(
             ErrorKind::Invalid,

@@ -96,7 +96,7 @@ impl Inquiry {
             tcp_flags: TcpFlags::from_bits(self.subject.tcp_flags),
             sctp: None,
             length: self.subject.length,
-            mark: 0,
+            mark: self.claimed.map_or(0, |claimed| claimed.mark),
         }
     }
 
@@ -183,6 +183,7 @@ impl Inquiry {
             Some(Claimed {
                 direction,
                 endpoint,
+                mark,
             }) => {
                 let at = match endpoint.port {
                     0 => format!("{}, any port", endpoint.addr),
@@ -192,10 +193,13 @@ impl Inquiry {
                     Direction::Inbound => "it goes to the service",
                     Direction::Outbound => "it comes from the NAT real server",
                 };
-                format!(
-                    "taken from the host: {what} {} {at}",
-                    name_of(endpoint.protocol)
-                )
+                let protocol = name_of(endpoint.protocol);
+                match mark {
+                    0 => format!("taken from the host: {what} {protocol} {at}"),
+                    _ => format!(
+                        "taken from the host: a rule gives {protocol} to {at} the mark {mark}"
+                    ),
+                }
             }
             None => self.why_not_claimed(),
         };

@@ -4,7 +4,9 @@ use std::io;
 use std::process::ExitCode;
 
 use director::cli::{self, Invocation};
-use director::commands::{STATUS_TROUBLE, compare, format, host, lint, realserver, status, why};
+use director::commands::{
+    STATUS_TROUBLE, by_hand, compare, format, host, lint, realserver, status, why,
+};
 use director::{app, config, demo, logging, vrrp};
 
 fn main() -> ExitCode {
@@ -80,6 +82,16 @@ fn main() -> ExitCode {
         Invocation::Status(detail) => {
             exit(status::run(detail, &mut io::stdout(), &mut io::stderr()))
         }
+        Invocation::Marks(question) => exit(by_hand::marks(
+            &question,
+            &mut io::stdout(),
+            &mut io::stderr(),
+        )),
+        Invocation::Tunables(settings) => exit(by_hand::tunables(
+            settings,
+            &mut io::stdout(),
+            &mut io::stderr(),
+        )),
         Invocation::Why { packet, json } => exit(why::run(
             &packet,
             json,

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +19,8 @@ use lvs_health::{
     PoolConfig, StatusSet, TcpCheck, Timing, Url,
 };
 use lvs_sched::{
-    Family, ForwardMethod, Granularity, Persistence, Protocol, SchedulerFlags, SchedulerKind,
-    ServerConfig, ServiceConfig, ServiceKey, Weight,
+    EngineKind, Family, ForwardMethod, Granularity, Persistence, Protocol, SchedulerFlags,
+    SchedulerKind, ServerConfig, ServiceConfig, ServiceKey, Weight,
 };
 
 /// What a configuration asks of the running director.
@@ -45,6 +46,8 @@ pub struct PlannedService {
     pub key: ServiceKey,
     /// How it is scheduled.
     pub config: ServiceConfig,
+    /// What keeps its connections together besides their clients, if it is persistent.
+    pub engine: Option<EngineKind>,
 }
 
 /// The real servers of one `virtual_server` block.
@@ -173,9 +176,14 @@ impl Plan {
             }
         };
         let config = self.service_config(server);
+        let engine = self.engine(server);
         match self.services.iter().find(|service| service.key == key) {
-            None => self.services.push(PlannedService { key, config }),
-            Some(first) if first.config == config => {}
+            None => self.services.push(PlannedService {
+                key,
+                config,
+                engine,
+            }),
+            Some(first) if first.config == config && first.engine == engine => {}
             Some(_) => self.remarks.push(format!(
                 "virtual_server {}: another block for this address came first, its scheduler and persistence apply to both",
                 server.service
@@ -224,6 +232,18 @@ impl Plan {
             }),
             one_packet: server.one_packet,
         }
+    }
+
+    fn engine(&mut self, server: &VirtualServer) -> Option<EngineKind> {
+        let name = server.persistence_engine.as_ref()?;
+        let engine = name.parse().ok();
+        if engine.is_none() {
+            self.remarks.push(format!(
+                "virtual_server {}: there is no persistence engine {name}, clients alone decide",
+                server.service
+            ));
+        }
+        engine.filter(|_| server.persistence_timeout.is_some())
     }
 
     fn real_server(&mut self, service: &VirtualServer, real: &RealServer) -> Option<PlannedServer> {
@@ -352,7 +372,10 @@ fn service_key(server: &VirtualServer) -> Result<ServiceKey, &'static str> {
             vip: *address,
             vport: port.unwrap_or(0),
         }),
-        ServiceAddress::Mark(_) => Err("firewall marks are not seen by the data path yet"),
+        ServiceAddress::Mark(mark) => Ok(ServiceKey::Mark {
+            family: family(server),
+            mark: NonZeroU32::new(*mark).ok_or("mark 0 is no mark")?,
+        }),
         ServiceAddress::Group(_) => Err("virtual_server_group is not acted on yet"),
     }
 }
@@ -376,7 +399,14 @@ fn granularity(server: &VirtualServer) -> Granularity {
     match server.persistence_granularity {
         Some(model::Granularity::Mask(mask)) => Granularity::Mask(mask),
         Some(model::Granularity::Prefix(length)) => Granularity::Prefix(length),
-        None => Granularity::host(Family::Inet),
+        None => Granularity::host(family(server)),
+    }
+}
+
+fn family(server: &VirtualServer) -> Family {
+    match server.family {
+        Some(model::Family::Inet6) => Family::Inet6,
+        Some(model::Family::Inet) | None => Family::Inet,
     }
 }
 

@@ -112,6 +112,8 @@ pub struct Reader<R> {
     /// Nanoseconds of a unit of the fraction of a second.
     unit: u32,
     has_link_header: bool,
+    /// Length of another link header than Ethernet's, which is taken off.
+    cooked: usize,
     time: Duration,
 }
 
@@ -131,7 +133,8 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     ///
-    /// What the reader says, or `InvalidData` if this is no capture, or none of Ethernet frames or IP packets.
+    /// What the reader says, or `InvalidData` if this is no capture, or none of Ethernet frames, IP packets or packets of all
+    /// interfaces (`tcpdump -i any`).
     pub fn new(mut source: R) -> io::Result<Self> {
         let mut header = [0; 24];
         source.read_exact(&mut header)?;
@@ -148,11 +151,14 @@ impl<R: Read> Reader<R> {
             is_swapped,
             unit,
             has_link_header: true,
+            cooked: 0,
             time: Duration::ZERO,
         };
-        this.has_link_header = match this.word(&header, 20) & 0xffff {
-            ETHERNET => true,
-            IP => false,
+        (this.has_link_header, this.cooked) = match this.word(&header, 20) & 0xffff {
+            ETHERNET => (true, 0),
+            IP => (false, 0),
+            COOKED => (false, 16),
+            COOKED_2 => (false, 20),
             _ => {
                 return Err(invalid(
                     "neither Ethernet frames nor IP packets were captured",
@@ -190,6 +196,7 @@ impl<R: Read> Reader<R> {
         }
         let mut frame = Frame::zeroed(captured as usize);
         self.source.read_exact(frame.bytes_mut())?;
+        frame.trim_front(self.cooked.min(frame.len()));
         self.time = Duration::from_secs(seconds.into())
             + Duration::from_nanos(u64::from(fraction) * u64::from(self.unit));
         Ok(Some(Record {
@@ -258,6 +265,9 @@ fn invalid(what: &'static str) -> io::Error {
 const MICROSECONDS: u32 = 0xa1b2_c3d4;
 const NANOSECONDS: u32 = 0xa1b2_3c4d;
 const ETHERNET: u32 = 1;
+/// Packets of all interfaces, with a header of Linux's own in two versions.
+const COOKED: u32 = 113;
+const COOKED_2: u32 = 276;
 const IP: u32 = 101;
 /// What programs that capture take for the most.
 const MAX_LEN: usize = 262_144;

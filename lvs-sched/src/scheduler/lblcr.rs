@@ -67,16 +67,12 @@ impl Scheduler for ReplicatedLocality {
         Peek::Known(self.ranked.peek(servers))
     }
 
+    fn list_changed(&mut self) {
+        self.ranked.list_changed();
+    }
+
     fn attached(&mut self, _: &Servers) {
         self.cache = Cache::default();
-        self.ranked.list_changed();
-    }
-
-    fn server_added(&mut self, _: &Servers, _: usize) {
-        self.ranked.list_changed();
-    }
-
-    fn server_removed(&mut self, _: &Servers, _: usize) {
         self.ranked.list_changed();
     }
 

@@ -98,19 +98,7 @@ impl Scheduler for Maglev {
         Peek::Known(self.pick(servers, request))
     }
 
-    fn attached(&mut self, _: &Servers) {
-        self.table = None;
-    }
-
-    fn server_added(&mut self, _: &Servers, _: usize) {
-        self.table = None;
-    }
-
-    fn server_removed(&mut self, _: &Servers, _: usize) {
-        self.table = None;
-    }
-
-    fn server_changed(&mut self, _: &Servers, _: usize) {
+    fn list_changed(&mut self) {
         self.table = None;
     }
 

@@ -59,7 +59,7 @@ impl Scheduler for MaglevHash {
         Peek::Known(self.pick(servers, request))
     }
 
-    fn attached(&mut self, _: &Servers) {
+    fn list_changed(&mut self) {
         self.table = None;
     }
 

@@ -6,6 +6,7 @@
 mod cursor;
 mod dh;
 mod fo;
+mod follower;
 mod hash;
 mod kind;
 mod lblc;
@@ -19,6 +20,7 @@ mod nq;
 mod ovf;
 mod ranked;
 mod rr;
+mod running_sum;
 mod sed;
 mod sh;
 mod twos;
@@ -71,24 +73,32 @@ pub trait Scheduler: Send + fmt::Debug {
         Peek::Unknown
     }
 
+    /// The list, or what an operator or a check says of one of its servers, is not what it was. The
+    /// four notifications below come here unless the scheduler tells them apart.
+    fn list_changed(&mut self) {}
+
     /// The scheduler was attached to a service that has these servers.
     fn attached(&mut self, servers: &Servers) {
         let _ = servers;
+        self.list_changed();
     }
 
     /// `servers[index]` is new; those behind it moved back by one.
     fn server_added(&mut self, servers: &Servers, index: usize) {
         let _ = (servers, index);
+        self.list_changed();
     }
 
     /// The server at `index` is gone; those behind it moved forward by one.
     fn server_removed(&mut self, servers: &Servers, index: usize) {
         let _ = (servers, index);
+        self.list_changed();
     }
 
     /// `servers[index]` was edited or its health changed, perhaps without a difference.
     fn server_changed(&mut self, servers: &Servers, index: usize) {
         let _ = (servers, index);
+        self.list_changed();
     }
 
     /// The half that picks from this list without the service's lock, if the scheduler has one.

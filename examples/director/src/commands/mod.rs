@@ -1,6 +1,6 @@
 //! Commands that answer and end: about files, about the running director, about this host.
 
-mod capture;
+pub mod by_hand;
 pub mod compare;
 pub mod format;
 pub mod host;

@@ -1,13 +1,14 @@
 //! `director why`: what the running director would do with a packet, step by step, without doing it.
 
-use std::io::{self, Write};
+use std::io::{self, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use lvs_fwd::device::pcap::Reader;
 use lvs_fwd::why::Subject;
 use lvs_fwd::wire::Unparsed;
 
-use super::{STATUS_TROUBLE, capture};
+use super::STATUS_TROUBLE;
 use crate::control::protocol::SocketAddress;
 use crate::control::why::{self, WhyAnswer, WhyQuestion};
 use crate::logging::chain;
@@ -118,9 +119,17 @@ fn unparsed_text(why: Unparsed) -> &'static str {
 }
 
 fn from_capture(path: &Path, number: usize) -> Result<Vec<u8>, String> {
-    let complain = |message: &str| format!("{}: {message}", path.display());
-    let file = std::fs::read(path).map_err(|error| complain(&error.to_string()))?;
-    capture::packet(&file, number).map_err(|error| complain(&error.to_string()))
+    let complain = |error: io::Error| format!("{}: {error}", path.display());
+    let file = std::fs::File::open(path).map_err(complain)?;
+    let mut reader = Reader::new(BufReader::new(file)).map_err(complain)?;
+    let mut count = 0;
+    while let Some(record) = reader.read().map_err(complain)? {
+        count += 1;
+        if count == number {
+            return Ok(record.frame.bytes().to_vec());
+        }
+    }
+    Err(format!("{}: the file has {count} packets", path.display()))
 }
 
 fn unhex(text: &str) -> Result<Vec<u8>, String> {
@@ -149,6 +158,23 @@ mod tests {
     fn digits_may_be_grouped() {
         assert_eq!(unhex("45 00:00-2c"), Ok(vec![0x45, 0, 0, 0x2c]));
         assert!(unhex("4").is_err() && unhex("").is_err() && unhex("xyz").is_err());
+    }
+
+    #[test]
+    fn a_capture_of_all_interfaces_is_read() {
+        let mut file = vec![0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0];
+        file.extend([0; 12]);
+        file.extend(113_u32.to_le_bytes());
+        file.extend([0; 8]);
+        file.extend([20, 0, 0, 0, 20, 0, 0, 0]);
+        file.extend([7; 20]);
+        let name = format!("director-why-{}.pcap", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, file).unwrap();
+        let (first, second) = (from_capture(&path, 1), from_capture(&path, 2));
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(first, Ok(vec![7; 4]), "without the header of the capture");
+        assert!(second.unwrap_err().contains("has 1 packets"));
     }
 
     #[test]

@@ -325,7 +325,7 @@ fn what_is_not_served_is_kept_and_not_claimed() {
     let log = director.log();
     assert_eq!(log.matches("IPv6 is not forwarded yet").count(), 1, "{log}");
     assert_eq!(
-        log.matches("firewall marks are not seen by the data path yet")
+        log.matches("virtual service FWM 7: no rule gives packets this mark")
             .count(),
         1,
         "{log}"

@@ -14,6 +14,7 @@ mod forwarding;
 mod generated;
 mod hosts;
 mod life;
+mod marks;
 mod selftest;
 mod setups;
 mod stage;
@@ -34,6 +35,7 @@ fn main() {
             trials.extend(tunnels::trials());
             trials.extend(devices::trials());
             trials.extend(life::trials());
+            trials.extend(marks::trials());
             trials.extend(surroundings::trials());
             trials.extend(editing::trials());
             trials.extend(telling::trials());

@@ -343,7 +343,21 @@ impl Director {
     /// Starts a director and does not wait.
     pub(crate) fn launch(namespace: &Namespace, conf: &str, workers: u32) -> Self {
         let command = namespace.command(env!("CARGO_BIN_EXE_director")).unwrap();
-        Self::launch_by(command, namespace, conf, workers)
+        Self::launch_by(command, namespace, conf, workers, &[])
+    }
+
+    /// Starts a director whose configuration has these files beside it, by their endings, and waits until it runs.
+    pub(crate) fn start_with(
+        stage: &Stage,
+        conf: &str,
+        workers: u32,
+        beside: &[(&str, &str)],
+    ) -> Self {
+        let namespace = &stage.director;
+        let command = namespace.command(env!("CARGO_BIN_EXE_director")).unwrap();
+        let director = Self::launch_by(command, namespace, conf, workers, beside);
+        director.wait_for_log("running ");
+        director
     }
 
     /// The same for a director that may not use BPF.
@@ -352,15 +366,24 @@ impl Director {
         command
             .arg("--bounding-set=-bpf,-sys_admin,-perfmon")
             .arg(env!("CARGO_BIN_EXE_director"));
-        Self::launch_by(command, namespace, conf, 1)
+        Self::launch_by(command, namespace, conf, 1, &[])
     }
 
-    fn launch_by(mut command: Command, namespace: &Namespace, conf: &str, workers: u32) -> Self {
+    fn launch_by(
+        mut command: Command,
+        namespace: &Namespace,
+        conf: &str,
+        workers: u32,
+        beside: &[(&str, &str)],
+    ) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let file =
             std::env::temp_dir().join(format!("director-e2e-{}-{number}.conf", std::process::id()));
         fs::write(&file, conf).unwrap();
+        for (ending, text) in beside {
+            fs::write(file.with_extension(ending), text).unwrap();
+        }
         let mut child = command
             .args([
                 "-n",
@@ -532,7 +555,9 @@ impl Drop for Director {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = fs::remove_file(&self.file);
+        for ending in ["conf", "marks", "sysctl"] {
+            let _ = fs::remove_file(self.file.with_extension(ending));
+        }
     }
 }
 

@@ -23,8 +23,8 @@ proptest! {
         let told = Subject::parse(if is_bare { &bytes[14..] } else { bytes }).unwrap();
         let headers = Headers::parse(bytes).unwrap();
         prop_assert_eq!(
-            claim(&view, &told).map(|claimed| claimed.direction),
-            classify(&view, &headers)
+            claim(&view, &told).map(|claimed| (claimed.direction, claimed.mark)),
+            classify(&view, Origin::Port(OUTSIDE), &headers).map(|class| (class.direction, class.mark))
         );
         prop_assert_eq!((told.source, told.destination), (headers.source, headers.destination));
         prop_assert_eq!(told.length as usize, headers.ip_len());
