@@ -11,6 +11,8 @@ pub(crate) enum Candidate {
     Forwarding,
     /// The kernel balances.
     Nftables,
+    /// A program sends frames on before the kernel looks at them: the limit of all others.
+    Redirect,
     /// The barest loop over a device.
     Barest(Kind),
     /// A director.
@@ -43,7 +45,7 @@ impl Method {
 impl Candidate {
     /// All of them; the first is what the others are compared with.
     pub(crate) fn all() -> Vec<Self> {
-        let mut all = vec![Self::Forwarding, Self::Nftables];
+        let mut all = vec![Self::Forwarding, Self::Nftables, Self::Redirect];
         for kind in KINDS {
             all.push(Self::Barest(kind));
             for (method, workers) in [
@@ -82,6 +84,7 @@ impl Candidate {
         match self {
             Self::Forwarding => "forwarding".to_owned(),
             Self::Nftables => "nftables".to_owned(),
+            Self::Redirect => "redirect".to_owned(),
             Self::Barest(kind) => format!("barest-{kind}"),
             Self::Director {
                 kind,
@@ -97,20 +100,21 @@ impl Candidate {
         }
     }
 
-    /// Whether replies come back through it, so that connections work.
+    /// Whether connections work: replies come back through it, and checksums that senders leave to it are finished.
     pub(crate) fn is_two_way(self) -> bool {
         !matches!(
             self,
-            Self::Director {
-                method: Method::DirectRoute | Method::Tunnel,
-                ..
-            }
+            Self::Redirect
+                | Self::Director {
+                    method: Method::DirectRoute | Method::Tunnel,
+                    ..
+                }
         )
     }
 
     /// Whether it is at the addresses of the servers; else at the virtual one.
     pub(crate) fn is_transparent(self) -> bool {
-        matches!(self, Self::Forwarding | Self::Barest(_))
+        matches!(self, Self::Forwarding | Self::Redirect | Self::Barest(_))
     }
 }
 
@@ -119,6 +123,7 @@ impl fmt::Display for Candidate {
         match self {
             Self::Forwarding => f.pad("kernel forwarding"),
             Self::Nftables => f.pad("nftables DNAT"),
+            Self::Redirect => f.pad("bare XDP redirect"),
             Self::Barest(kind) => f.pad(&format!("barest {kind} loop")),
             Self::Director {
                 kind,
