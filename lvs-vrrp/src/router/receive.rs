@@ -146,7 +146,7 @@ impl VirtualRouter {
                     source: ip.source(),
                     destination: ip.destination(),
                 };
-                let message = self.measure(ends, message)?;
+                let message = measure(ends, message)?;
                 Ok(Cut {
                     ends,
                     ttl: Some(ip.ttl()),
@@ -164,7 +164,7 @@ impl VirtualRouter {
                     source,
                     destination,
                 };
-                let message = self.measure(ends, payload)?;
+                let message = measure(ends, payload)?;
                 Ok(Cut {
                     ends,
                     ttl: hop_limit,
@@ -172,18 +172,6 @@ impl VirtualRouter {
                     ah: None,
                 })
             }
-        }
-    }
-
-    /// The message must be as long as it says itself.
-    #[expect(clippy::unused_self, reason = "reads like the other checks")]
-    fn measure<'a>(&self, ends: Endpoints, message: &'a [u8]) -> Result<AdvertPacket<'a>, Discard> {
-        let packet = AdvertPacket::new(message).map_err(|_| Discard::TooShort)?;
-        let (need, have) = (packet.expected_len(ends.family()), message.len());
-        if need == have {
-            Ok(packet)
-        } else {
-            Err(Discard::Length { need, have })
         }
     }
 
@@ -291,6 +279,17 @@ impl VirtualRouter {
             Some(ttl) if !(least..=most).contains(&ttl) => Err(Discard::PeerTtl(ttl)),
             _ => Ok(()),
         }
+    }
+}
+
+/// The message must be as long as it says itself.
+fn measure(ends: Endpoints, message: &[u8]) -> Result<AdvertPacket<'_>, Discard> {
+    let packet = AdvertPacket::new(message).map_err(|_| Discard::TooShort)?;
+    let (need, have) = (packet.expected_len(ends.family()), message.len());
+    if need == have {
+        Ok(packet)
+    } else {
+        Err(Discard::Length { need, have })
     }
 }
 

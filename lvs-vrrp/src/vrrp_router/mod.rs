@@ -458,7 +458,7 @@ impl VrrpRouter {
 
     /// Ends a router that is no longer configured.
     fn dismiss(&mut self, now: Instant, id: RouterId) {
-        self.with_follower(now, id, |router| router.finish(now, Reason::Removed));
+        self.with_follower(now, id, |router| router.finish(Reason::Removed));
         if self.sending.contains(&id) {
             if let Some(slot) = self.slots.get_mut(&id) {
                 slot.leaving = true;

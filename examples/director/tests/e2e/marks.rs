@@ -257,8 +257,16 @@ fn a_broken_file_of_marks_changes_nothing() {
     let (status, _, errors) = director.beside(&["-t", "-f", director.file.to_str().unwrap()]);
     assert_eq!(status, 5, "{errors}");
     assert!(errors.contains(":2:35:"), "{errors}");
+    let plan = || director.beside(&["plan", "-f", director.file.to_str().unwrap()]);
+    let (status, _, errors) = plan();
+    assert!(status == 2 && errors.contains("`mrak`"), "{errors}");
     // A rule for the mark is missing: said, and carried out.
     fs::write(&file, "").unwrap();
+    let (status, _, errors) = plan();
+    assert!(
+        status == 0 && errors.contains("no rule gives packets this mark"),
+        "{errors}"
+    );
     director.signal(Signal::HUP);
     director.wait_for_log("no rule gives packets this mark");
     director.wait_until("the port the host's", || ask(&stage, vip()).is_err());

@@ -110,6 +110,135 @@ fn kill_with_10_ms() {
     assert!(median < Duration::from_millis(150), "{times:?}");
 }
 
+/// How long a take-over took is what the timers say, a tenth more at most, and what it takes to see it.
+fn in_time(took: Duration, expected: Duration) {
+    let least = expected.saturating_sub(FAST.advert());
+    let most = expected * 11 / 10 + Duration::from_millis(200);
+    assert!(
+        (least..most).contains(&took),
+        "{took:?} instead of {expected:?}"
+    );
+}
+
+/// keepalived is killed with its parent: ours takes over after three intervals and its skew time.
+fn crash_of_keepalived() {
+    let lan = Lan::new(FAST, false);
+    let ours = lan.start_ours();
+    let mut theirs = lan.start_theirs();
+    lan.wait_for(false, lan.down_time(150) + Duration::from_secs(2));
+    std::thread::sleep(Duration::from_millis(300));
+    theirs.kill(&lan);
+    let killed = Instant::now();
+    eventually("the address at ours", lan.down_time(100) * 2, || {
+        lan.has_vip(&lan.ours)
+    });
+    in_time(killed.elapsed(), lan.down_time(100));
+    assert_eq!(ours.status()[0].state, State::Active);
+}
+
+/// Ours is killed: keepalived takes over.
+fn crash_of_ours() {
+    let lan = Lan::new(FAST, true);
+    let ours = Process::start(&lan.ours, &lan.configuration(true));
+    let _theirs = lan.start_theirs();
+    lan.wait_for(true, lan.down_time(150) + Duration::from_secs(2));
+    // It must have heard us to wait for our silence.
+    std::thread::sleep(Duration::from_secs(1));
+    ours.kill();
+    let killed = Instant::now();
+    eventually("the address at theirs", lan.down_time(100) * 2, || {
+        lan.has_vip(&lan.theirs)
+    });
+    in_time(killed.elapsed(), lan.down_time(100));
+    // Returned, ours takes away what it had left, then preempts.
+    let back = Process::start(&lan.ours, &lan.configuration(true));
+    lan.wait_for(true, lan.down_time(150) + Duration::from_secs(2));
+    drop(back);
+}
+
+/// A better one of ours does not take the address from a living keepalived, but when that stops.
+fn nopreempt() {
+    let lan = Lan::new(
+        Kind {
+            name: "nopreempt",
+            settings: "version 3\nadvert_int 0.2\nnopreempt",
+            ..FAST
+        },
+        true,
+    );
+    let mut theirs = lan.start_theirs();
+    lan.wait_for(false, lan.down_time(100) + Duration::from_secs(2));
+    let ours = lan.start_ours();
+    let end = Instant::now() + lan.down_time(150) * 3;
+    while Instant::now() < end {
+        assert_eq!(lan.holders(), (false, true));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    theirs.stop();
+    lan.wait_for(true, Duration::from_secs(1));
+    assert_eq!(ours.status()[0].statistics.priority_zero_received, 1);
+}
+
+/// Two instances in a sync group: when the link of one goes down both move, and both come back.
+fn sync_group() {
+    let lan = Lan::new(
+        Kind {
+            name: "group",
+            ..FAST
+        },
+        true,
+    );
+    // A second switch with a virtual router of its own.
+    let switch = Namespace::new("switch").unwrap();
+    let bridge = Bridge::new(&switch, "br1").unwrap();
+    bridge
+        .attach(&lan.ours, "eth1", "198.51.100.11/24")
+        .unwrap();
+    bridge
+        .attach(&lan.theirs, "eth1", "198.51.100.12/24")
+        .unwrap();
+    for ours in [true, false] {
+        let path = lan.configuration(ours);
+        let first = std::fs::read_to_string(&path).unwrap();
+        let second = first
+            .replace("VI_1", "VI_2")
+            .replace("eth0", "eth1")
+            .replace("192.0.2.100", "198.51.100.100");
+        let group = "vrrp_sync_group G {\ngroup {\nVI_1\nVI_2\n}\n}\n";
+        std::fs::write(&path, format!("{group}{first}{second}")).unwrap();
+    }
+    let holders = || {
+        let second: IpAddr = "198.51.100.100".parse().unwrap();
+        let has = |namespace: &Namespace| {
+            let mut netlink = namespace.netlink().unwrap();
+            let addresses = netlink.addresses().unwrap();
+            addresses.iter().any(|address| address.addr == second)
+        };
+        (lan.holders(), (has(&lan.ours), has(&lan.theirs)))
+    };
+    let at_ours = ((true, false), (true, false));
+    let at_theirs = ((false, true), (false, true));
+    let limit = Duration::from_secs(4);
+    let file = ConfigFile::read(&lan.folder.join("ours"), None).unwrap();
+    let ours = lan.ours.run(|| Vrrp::start(file.config()).unwrap());
+    let _theirs = lan.start_theirs_as_written();
+    eventually("both addresses at ours", limit, || holders() == at_ours);
+    std::thread::sleep(Duration::from_millis(500));
+    let mut netlink = lan.ours.netlink().unwrap();
+    let link = netlink.link_by_name("eth1").unwrap();
+    netlink.set_up(link.index, false).unwrap();
+    eventually("both addresses at theirs", limit, || {
+        // What is set on an interface that is down stays there in the kernel's list until it is taken away.
+        holders() == at_theirs
+    });
+    let states: Vec<_> = ours.status().iter().map(|each| each.state).collect();
+    assert_eq!(states, [State::Fault, State::Fault]);
+    netlink.set_up(link.index, true).unwrap();
+    eventually("both addresses at ours again", limit * 2, || {
+        holders() == at_ours
+    });
+}
+
 /// A reload moves what differs and nothing else; SIGTERM gives everything back.
 fn reload_and_end() {
     let kind = KINDS[3];
@@ -200,6 +329,18 @@ const KINDS: [Kind; 6] = [
     },
 ];
 
+/// Fast enough to wait for.
+const FAST: Kind = Kind {
+    name: "crash",
+    ..KINDS[3]
+};
+
+impl Kind {
+    const fn advert(&self) -> Duration {
+        Duration::from_millis(self.interval)
+    }
+}
+
 fn all() -> Vec<Trial> {
     let mut trials = Vec::new();
     for kind in KINDS {
@@ -215,7 +356,11 @@ fn all() -> Vec<Trial> {
         }
     }
     for (name, test) in [
-        ("kill_with_10_ms", kill_with_10_ms as fn()),
+        ("crash_of_keepalived", crash_of_keepalived as fn()),
+        ("crash_of_ours", crash_of_ours),
+        ("nopreempt", nopreempt),
+        ("sync_group", sync_group),
+        ("kill_with_10_ms", kill_with_10_ms),
         ("reload_and_end", reload_and_end),
     ] {
         trials.push(Trial::test(name, move || {
@@ -311,18 +456,20 @@ impl Lan {
     }
 
     fn start_theirs(&self) -> Keepalived {
-        let pid = |name: &str| self.folder.join(name).display().to_string();
+        self.configuration(false);
+        self.start_theirs_as_written()
+    }
+
+    fn start_theirs_as_written(&self) -> Keepalived {
+        let file = |name: &str| self.folder.join(name).display().to_string();
         let log = std::fs::File::create(self.folder.join("log")).unwrap();
         let child = self
             .theirs
             .command("/usr/sbin/keepalived")
             .unwrap()
             .args(["--vrrp", "--dont-fork", "--log-console", "--log-detail"])
-            .args([
-                "--use-file",
-                &self.configuration(false).display().to_string(),
-            ])
-            .args(["--pid", &pid("pid"), "--vrrp_pid", &pid("vrrp_pid")])
+            .args(["--use-file", &file("theirs")])
+            .args(["--pid", &file("pid"), "--vrrp_pid", &file("vrrp_pid")])
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -374,6 +521,21 @@ struct Keepalived {
 }
 
 impl Keepalived {
+    /// Without a last word, its child first, so that the parent cannot replace it.
+    fn kill(&mut self, lan: &Lan) {
+        let child = self.child.as_mut().unwrap();
+        let text = std::fs::read_to_string(lan.folder.join("vrrp_pid")).unwrap();
+        let vrrp = rustix::process::Pid::from_raw(text.trim().parse().unwrap()).unwrap();
+        let stop = rustix::process::Signal::STOP;
+        let kill = rustix::process::Signal::KILL;
+        let parent = rustix::process::Pid::from_child(child);
+        rustix::process::kill_process(parent, stop).unwrap();
+        rustix::process::kill_process(vrrp, kill).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        self.child = None;
+    }
+
     fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
             let pid = rustix::process::Pid::from_child(&child);
