@@ -207,7 +207,7 @@ impl Lookup {
                 .add_server(Instant::now(), &key, addr, ServerConfig::default())
                 .expect("each has its address");
         }
-        Self(SchedBalancer::new(director.worker()))
+        Self(SchedBalancer::new(director.worker(), Arc::default()))
     }
 }
 
@@ -243,6 +243,8 @@ fn view() -> View {
         ifindex: 2,
         kind: RouteKind::Unicast,
         metric: 0,
+        source: None,
+        mtu: None,
     });
     let mut neighbours = NeighbourTable::new();
     for n in 0..SERVERS {
@@ -267,6 +269,7 @@ fn view() -> View {
             mac: [2, 0, 0, 0, 0, 1],
             mtu: 1500,
             forwarding: true,
+            forwarding_v6: true,
             addresses: vec![],
         }]),
         ..View::default()
