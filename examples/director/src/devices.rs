@@ -327,11 +327,16 @@ impl Devices {
     }
 
     fn open_zero_copy(&mut self, link: &Link) -> Result<OpenPort, String> {
-        let opened = self.open_sockets(link).map_err(|error| chain(&error))?;
-        match opened.zero_copy {
-            true => Ok(self.describe(opened)),
-            false => Err("its driver copies frames".to_owned()),
+        let why = match self.open_sockets(link) {
+            Ok(opened) if opened.zero_copy => return Ok(self.describe(opened)),
+            Ok(_) => "its driver copies frames".to_owned(),
+            Err(error) => chain(&error),
+        };
+        if let Some(xdp) = &mut self.xdp {
+            // Interfaces that use it have a share of their own.
+            xdp.memories.clear();
         }
+        Err(why)
     }
 
     fn open_xdp(&mut self, link: &Link) -> Result<OpenPort, XdpError> {
