@@ -1,5 +1,6 @@
 //! The way of a packet through connections, services and schedulers.
 
+mod explain;
 mod opening;
 
 use std::net::SocketAddr;
@@ -9,13 +10,15 @@ use crate::conn::key::{Address, FlowKey};
 use crate::conn::state::{Path, SctpState, State, TcpState};
 use crate::conn::table::{Entry, Gone, Table};
 use crate::director::Snapshot;
+use crate::local::{LocalPort, LocalPorts};
 use crate::stats::WorkerCounters;
 use crate::sync::Feed;
 use crate::time::Nanos;
 use crate::{
     ConnectionEvent, ConnectionInfo, Direction, Director, DropReason, Family, ForwardMethod,
-    Packet, Protocol, SctpEvent, TcpFlags, Verdict, VirtualService,
+    LocalEnd, Packet, Payloads, Protocol, SctpEvent, TcpFlags, Verdict, VirtualService,
 };
+pub use explain::{Explanation, PassedOver, Reason};
 use opening::Opening;
 
 /// Everything that one packet needs besides the table of its family.
@@ -24,10 +27,23 @@ pub(crate) struct PacketPath<'a> {
     pub(crate) counters: &'a WorkerCounters,
     pub(crate) ends: Ends<'a>,
     pub(crate) packet: &'a Packet,
-    /// What follows the transport header, if the caller told.
-    pub(crate) payload: Option<&'a [u8]>,
+    pub(crate) payload: Option<Payload<'a>>,
     pub(crate) now: Nanos,
     pub(crate) has_room: bool,
+}
+
+/// What follows the transport header of a packet, looked up for the few services that ask.
+#[derive(Clone, Copy)]
+pub(crate) struct Payload<'a> {
+    /// The payloads of a batch.
+    pub(crate) of: &'a dyn Payloads,
+    pub(crate) index: usize,
+}
+
+impl<'a> Payload<'a> {
+    fn bytes(self) -> &'a [u8] {
+        self.of.payload(self.index)
+    }
 }
 
 impl PacketPath<'_> {
@@ -58,7 +74,7 @@ impl PacketPath<'_> {
                 return Verdict::NotOurs;
             };
             self.count_out(table.entry(id));
-            return reply(table.entry(id));
+            return reply(table, id);
         }
         if self.snapshot.tunables.backup_only {
             return Verdict::NotOurs;
@@ -74,7 +90,7 @@ impl PacketPath<'_> {
                 match self.schedule(key, opening, false) {
                     Ok(new) => {
                         let id = table.insert(new);
-                        self.ends.created(table.entry(id));
+                        self.ends.created(table, id);
                         id
                     }
                     Err(verdict) => return verdict,
@@ -83,7 +99,7 @@ impl PacketPath<'_> {
             None => return Verdict::NotOurs,
         };
         self.count_in(table.entry(id));
-        forward(table.entry(id))
+        forward(table, id)
     }
 
     /// AH or ESP: part of the key exchange's flow between the same addresses, without its state.
@@ -110,13 +126,12 @@ impl PacketPath<'_> {
         }
         let entry = table.entry(id);
         let deadline = self.now + entry.timeout(self.snapshot.timings.of(entry.state));
-        let verdict = if inbound {
+        if inbound {
             self.count_in(entry);
-            forward(entry)
         } else {
             self.count_out(entry);
-            reply(entry)
-        };
+        }
+        let verdict = answer(table, id, self.packet.direction);
         if inbound {
             let entry = table.entry_mut(id);
             entry.packets = entry.packets.wrapping_add(1);
@@ -166,7 +181,7 @@ impl PacketPath<'_> {
             Ok(new) => {
                 let id = table.insert(new);
                 let verdict = self.pass(table, id, Direction::Inbound).0;
-                self.ends.created(table.entry(id));
+                self.ends.created(table, id);
                 verdict
             }
             Err(verdict) => verdict,
@@ -188,7 +203,7 @@ impl PacketPath<'_> {
         };
         let (verdict, changed) = self.pass(table, id, Direction::Outbound);
         if changed {
-            self.ends.changed(table.entry(id));
+            self.ends.changed(table, id);
         }
         verdict
     }
@@ -201,7 +216,7 @@ impl PacketPath<'_> {
         }
         let (verdict, changed) = self.pass(table, id, Direction::Inbound);
         if changed || learns {
-            self.ends.changed(table.entry(id));
+            self.ends.changed(table, id);
         }
         verdict
     }
@@ -215,18 +230,16 @@ impl PacketPath<'_> {
         direction: Direction,
     ) -> (Verdict, bool) {
         let entry = table.entry_mut(id);
-        let verdict = match direction {
+        match direction {
             Direction::Inbound => {
                 entry.packets = entry.packets.wrapping_add(1);
                 self.count_in(entry);
-                forward(entry)
             }
             Direction::Outbound => {
                 entry.see_output();
                 self.count_out(entry);
-                reply(entry)
             }
-        };
+        }
         let path = Path::new(direction, entry.no_output());
         let state = match (entry.state, self.packet.sctp) {
             (State::Tcp(state), _) => {
@@ -238,7 +251,7 @@ impl PacketPath<'_> {
             (State::Sctp(_), None) => {
                 let timeout = entry.timeout(self.snapshot.timings.of(entry.state));
                 table.set_deadline(id, self.now + timeout);
-                return (verdict, false);
+                return (answer(table, id, direction), false);
             }
         };
         let changed = entry.enter(state);
@@ -248,7 +261,7 @@ impl PacketPath<'_> {
             template.assure();
         }
         table.set_deadline(id, self.now + self.snapshot.timings.of(state));
-        (verdict, changed)
+        (answer(table, id, direction), changed)
     }
 
     fn count_in<A>(&self, entry: &Entry<A>) {
@@ -291,32 +304,49 @@ impl PacketPath<'_> {
         {
             return verdict;
         }
+        if self.refuses_unknown_reply() {
+            return Verdict::Reject;
+        }
+        Verdict::NotOurs
+    }
+
+    /// Whether a real server is told that nobody waits for its packet.
+    fn refuses_unknown_reply(&self) -> bool {
+        let packet = self.packet;
         let may_be_told = !(packet.protocol == Protocol::Tcp
             && packet.tcp_flags.contains(TcpFlags::RST)
             || packet.sctp == Some(SctpEvent::Abort));
-        if self.snapshot.tunables.nat_icmp_send
+        self.snapshot.tunables.nat_icmp_send
             && may_be_told
             && self
                 .ends
                 .director
                 .nat_server(packet.protocol, packet.source)
                 .is_some()
-        {
-            return Verdict::Reject;
-        }
-        Verdict::NotOurs
     }
 }
 
 /// How connections end, and who is told of what happens to them.
 pub(crate) struct Ends<'a> {
     pub(crate) director: &'a Director,
+    pub(crate) ports: &'a mut LocalPorts,
     feed: &'a mut Feed,
+    /// Connections end because their time has come.
+    pub(crate) timed_out: bool,
 }
 
 impl<'a> Ends<'a> {
-    pub(crate) fn new(director: &'a Director, feed: &'a mut Feed) -> Self {
-        Self { director, feed }
+    pub(crate) fn new(
+        director: &'a Director,
+        feed: &'a mut Feed,
+        ports: &'a mut LocalPorts,
+    ) -> Self {
+        Self {
+            director,
+            ports,
+            feed,
+            timed_out: false,
+        }
     }
 
     /// Ends a connection that controls nothing. If it is `forced` to, what controlled it goes with
@@ -345,10 +375,19 @@ impl<'a> Ends<'a> {
             if let Some(server) = &gone.entry.server {
                 server.unbind(gone.entry.class());
             }
-            if self.feed.is_on()
-                && let Some(info) = info(self.director, &gone.entry)
+            if (self.feed.is_on() || gone.local.is_some())
+                && let Some(info) = gone_info(self.director, &gone)
             {
-                self.feed.push(ConnectionEvent::Ended(info));
+                if self.feed.is_on() {
+                    self.feed.push(ConnectionEvent::Ended(info));
+                }
+                if let Some(local) = gone.local.take() {
+                    self.ports.tell(LocalEnd {
+                        connection: info,
+                        timed_out: self.timed_out,
+                    });
+                    self.ports.give(at, local, info.destination);
+                }
             }
             if let Some(template) = &gone.template {
                 template.release(at);
@@ -363,17 +402,17 @@ impl<'a> Ends<'a> {
         }
     }
 
-    pub(crate) fn created<A: Address>(&mut self, entry: &Entry<A>) {
+    pub(crate) fn created<A: Address>(&mut self, table: &Table<A>, id: u32) {
         if self.feed.is_on()
-            && let Some(info) = info(self.director, entry)
+            && let Some(info) = info(self.director, table, table.entry(id))
         {
             self.feed.push(ConnectionEvent::Created(info));
         }
     }
 
-    pub(crate) fn changed<A: Address>(&mut self, entry: &Entry<A>) {
+    pub(crate) fn changed<A: Address>(&mut self, table: &Table<A>, id: u32) {
         if self.feed.is_on()
-            && let Some(info) = info(self.director, entry)
+            && let Some(info) = info(self.director, table, table.entry(id))
         {
             self.feed.push(ConnectionEvent::Changed(info));
         }
@@ -381,13 +420,31 @@ impl<'a> Ends<'a> {
 }
 
 /// A connection as listings show it.
-pub(crate) fn info<A: Address>(director: &Director, entry: &Entry<A>) -> Option<ConnectionInfo> {
+pub(crate) fn info<A: Address>(
+    director: &Director,
+    table: &Table<A>,
+    entry: &Entry<A>,
+) -> Option<ConnectionInfo> {
+    describe(director, entry, table.local(entry))
+}
+
+fn gone_info<A: Address>(director: &Director, gone: &Gone<A>) -> Option<ConnectionInfo> {
+    let local = gone.local.as_ref().map(LocalPort::addr);
+    describe(director, &gone.entry, local)
+}
+
+fn describe<A: Address>(
+    director: &Director,
+    entry: &Entry<A>,
+    local: Option<SocketAddr>,
+) -> Option<ConnectionInfo> {
     let flow = &entry.flow;
     Some(ConnectionInfo {
         protocol: entry.protocol(),
         client: SocketAddr::new(flow.client.ip(), flow.client_port),
         virtual_addr: SocketAddr::new(flow.vip.ip(), flow.vport),
         destination: SocketAddr::new(flow.server.ip(), flow.server_port),
+        local,
         method: entry.method,
         state: entry.state,
         active: entry.is_active(),
@@ -399,8 +456,20 @@ pub(crate) fn info<A: Address>(director: &Director, entry: &Entry<A>) -> Option<
     })
 }
 
-fn forward<A: Address>(entry: &Entry<A>) -> Verdict {
+fn answer<A: Address>(table: &Table<A>, id: u32, direction: Direction) -> Verdict {
+    match direction {
+        Direction::Inbound => forward(table, id),
+        Direction::Outbound => reply(table, id),
+    }
+}
+
+fn forward<A: Address>(table: &Table<A>, id: u32) -> Verdict {
+    let entry = table.entry(id);
     let flow = &entry.flow;
+    if let Some(local) = table.local(entry) {
+        let server = SocketAddr::new(flow.server.ip(), flow.server_port);
+        return Verdict::ForwardFrom { local, server };
+    }
     let port = match entry.method {
         // It goes on to where it was sent.
         ForwardMethod::Bypass => flow.vport,
@@ -412,10 +481,17 @@ fn forward<A: Address>(entry: &Entry<A>) -> Verdict {
     }
 }
 
-fn reply<A: Address>(entry: &Entry<A>) -> Verdict {
+fn reply<A: Address>(table: &Table<A>, id: u32) -> Verdict {
+    let entry = table.entry(id);
+    let flow = &entry.flow;
+    let vip = SocketAddr::new(flow.vip.ip(), flow.vport);
+    if table.local(entry).is_some() {
+        let client = SocketAddr::new(flow.client.ip(), flow.client_port);
+        return Verdict::ReplyTo { vip, client };
+    }
     Verdict::Reply {
         method: entry.method,
-        vip: SocketAddr::new(entry.flow.vip.ip(), entry.flow.vport),
+        vip,
     }
 }
 

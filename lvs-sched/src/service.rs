@@ -9,12 +9,13 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::local::Locals;
 use crate::pick::Shared;
 use crate::real_server::Class;
-use crate::scheduler::{Servers, Superseded};
+use crate::scheduler::{Peek, Servers, Superseded};
 use crate::stats::{Meter, Rates, Stats};
 use crate::{
-    ConnectError, Drain, Family, Flow, Lease, Picker, RealServer, Request, Scheduler,
+    ConnectError, Drain, Family, Flow, Lease, LocalInfo, Picker, RealServer, Request, Scheduler,
     SchedulerFlags, SchedulerKind, Seeds, ServerConfig, ServiceConfig, ServiceKey, Weight,
 };
 
@@ -44,6 +45,7 @@ pub struct VirtualService {
     /// Changes after `shared` did; odd while that is something.
     pub(crate) version: AtomicU32,
     meter: Meter,
+    pub(crate) locals: Locals,
 }
 
 #[derive(Debug)]
@@ -114,12 +116,18 @@ impl VirtualService {
             shared: ArcSwapOption::empty(),
             version: AtomicU32::new(0),
             meter: Meter::default(),
+            locals: Locals::default(),
         }
     }
 
     /// The identity, if the service belongs to a director.
     pub fn key(&self) -> Option<ServiceKey> {
         self.key
+    }
+
+    /// The local addresses of its FULLNAT servers, in the order in which they were added.
+    pub fn local_addresses(&self) -> Vec<LocalInfo> {
+        self.locals.infos()
     }
 
     /// The present attributes.
@@ -285,6 +293,29 @@ impl VirtualService {
     /// Asks the scheduler with a request of the caller's making, flags included.
     pub fn schedule(&self, request: &Request) -> Option<Arc<RealServer>> {
         self.lock_to_pick().pick(request).cloned()
+    }
+
+    /// Which server [`schedule`](Self::schedule) would choose now, without taking the turn: no later pick
+    /// differs because of it.
+    ///
+    /// # Errors
+    /// [`Unforeseen`] with a scheduler of the program's own that does not [`peek`](Scheduler::peek).
+    pub fn peek(&self, request: &Request) -> Result<Option<Arc<RealServer>>, Unforeseen> {
+        let mut state = self.state.lock();
+        let State {
+            servers,
+            scheduler,
+            shared,
+            ..
+        } = &mut *state;
+        let answer = match shared {
+            Some(shared) => shared.peek(request),
+            None => scheduler.peek(servers, request),
+        };
+        match answer {
+            Peek::Known(index) => Ok(index.and_then(|index| servers.get(index).cloned())),
+            Peek::Unknown => Err(Unforeseen),
+        }
     }
 
     /// Chooses a server for a connection and counts it as active until the lease is dropped.
@@ -522,6 +553,18 @@ impl State {
         server
     }
 }
+
+/// The scheduler can't tell its next pick before it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unforeseen;
+
+impl fmt::Display for Unforeseen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the scheduler can't tell its next pick")
+    }
+}
+
+impl std::error::Error for Unforeseen {}
 
 /// Why an operation on a service failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

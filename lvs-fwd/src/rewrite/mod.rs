@@ -9,4 +9,5 @@ pub mod error;
 pub mod fragment;
 pub mod nat;
 pub mod segment;
+pub mod sequence;
 pub mod tun;

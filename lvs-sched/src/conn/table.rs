@@ -14,6 +14,7 @@
 //! between 7/16 and 7/8). What few entries need lies beside the table, see [`Side`]. Nothing is ever
 //! moved when the table grows.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ahash::RandomState;
@@ -25,6 +26,7 @@ use super::key::{Address, FlowKey, Kind};
 use super::key::{V4, V6};
 use super::state::State;
 use super::wheel::Wheel;
+use crate::local::LocalPort;
 use crate::persist::Template;
 use crate::real_server::Class;
 use crate::time::{NEVER, Nanos, seconds};
@@ -68,6 +70,8 @@ pub(crate) struct NewEntry<A> {
     pub(crate) template: Option<Arc<Template>>,
     /// The entry that controls it, or `NONE`.
     pub(crate) control: u32,
+    /// FULLNAT's own address and port.
+    pub(crate) local: Option<LocalPort>,
     pub(crate) no_client_port: bool,
     pub(crate) synchronised: bool,
     pub(crate) packets: u32,
@@ -75,7 +79,7 @@ pub(crate) struct NewEntry<A> {
 }
 
 /// What few connections have: a template, another connection that controls it or that it controls,
-/// neighbours with equal keys. Sixteen bytes for the first, more for the others.
+/// neighbours with equal keys, an address and port towards the server. Sixteen bytes for the first, more for the others.
 #[derive(Debug)]
 enum Side {
     Template(Arc<Template>),
@@ -85,6 +89,7 @@ enum Side {
 #[derive(Debug)]
 struct Kin {
     template: Option<Arc<Template>>,
+    local: Option<LocalPort>,
     control: u32,
     controls: u32,
     /// When the last one that it controlled ended, so that a timer that is looked at late still
@@ -102,6 +107,7 @@ impl Default for Kin {
         };
         Self {
             template: None,
+            local: None,
             control: NONE,
             controls: 0,
             released: 0,
@@ -115,6 +121,7 @@ impl Default for Kin {
 pub(crate) struct Gone<A> {
     pub(crate) entry: Entry<A>,
     pub(crate) template: Option<Arc<Template>>,
+    pub(crate) local: Option<LocalPort>,
     /// The entry that controlled it, or `NONE`.
     pub(crate) control: u32,
 }
@@ -181,7 +188,8 @@ impl<A: Address> Entry<A> {
         self.key(client, client_port, vip, vport)
     }
 
-    pub(crate) fn reverse_key(&self) -> FlowKey<A> {
+    /// Without a local address.
+    fn reverse_key(&self) -> FlowKey<A> {
         if !self.method.rewrites() {
             return self.forward_key();
         }
@@ -354,6 +362,17 @@ impl<A: Address> Table<A> {
         self.kin(id).map(|kin| kin.control).filter(|id| *id != NONE)
     }
 
+    /// The director's side of its connection to the server.
+    pub(crate) fn local(&self, entry: &Entry<A>) -> Option<SocketAddr> {
+        if entry.method != ForwardMethod::FullNat {
+            return None;
+        }
+        match self.sides.get(entry.side)? {
+            Side::Kin(kin) => kin.local.as_ref().map(LocalPort::addr),
+            Side::Template(_) => None,
+        }
+    }
+
     /// How many others it controls.
     pub(crate) fn controls(&self, id: u32) -> u32 {
         self.kin(id).map_or(0, |kin| kin.controls)
@@ -380,6 +399,9 @@ impl<A: Address> Table<A> {
             let side = self.sides.insert(Side::Template(template));
             self.entry_mut(id).side = side;
         }
+        if new.local.is_some() {
+            self.kin_mut(id).local = new.local;
+        }
         if new.control != NONE {
             self.kin_mut(id).control = new.control;
             self.kin_mut(new.control).controls += 1;
@@ -400,15 +422,16 @@ impl<A: Address> Table<A> {
             .remove(id)
             .expect("ids come from a lookup in the same call");
         self.without_client_port -= usize::from(entry.no_client_port());
-        let (template, control) = match self.sides.remove(entry.side) {
-            None => (None, NONE),
-            Some(Side::Template(template)) => (Some(template), NONE),
-            Some(Side::Kin(kin)) => (kin.template, kin.control),
+        let (template, local, control) = match self.sides.remove(entry.side) {
+            None => (None, None, NONE),
+            Some(Side::Template(template)) => (Some(template), None, NONE),
+            Some(Side::Kin(kin)) => (kin.template, kin.local, kin.control),
         };
         self.check();
         Gone {
             entry,
             template,
+            local,
             control,
         }
     }
@@ -569,7 +592,23 @@ impl<A: Address> Table<A> {
     fn key(&self, way: Way, id: u32) -> FlowKey<A> {
         match way {
             Way::Forward => self.entry(id).forward_key(),
-            Way::Reverse => self.entry(id).reverse_key(),
+            Way::Reverse => self.reverse_key(self.entry(id)),
+        }
+    }
+
+    /// Server's packets go to the client, or to the local address that stands for it.
+    fn reverse_key(&self, entry: &Entry<A>) -> FlowKey<A> {
+        let key = entry.reverse_key();
+        let local = self
+            .local(entry)
+            .and_then(|local| Some((A::from_ip(local.ip())?, local.port())));
+        match local {
+            Some((client, client_port)) => FlowKey {
+                client,
+                client_port,
+                ..key
+            },
+            None => key,
         }
     }
 
@@ -617,7 +656,7 @@ impl<A: Address> Table<A> {
             self.entries.get(id).is_some_and(|entry| {
                 *key == match way {
                     Way::Forward => entry.forward_key(),
-                    Way::Reverse => entry.reverse_key(),
+                    Way::Reverse => self.reverse_key(entry),
                 }
             })
         })
