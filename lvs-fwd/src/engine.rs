@@ -29,7 +29,7 @@ use crate::route::Hop;
 use crate::stats::{Counters, DropReason, Event, LeftReason};
 use crate::steer;
 use crate::view::{Endpoint, PortId, View};
-use crate::wire::{Datagram, Fragment, Headers, Quoted, Unparsed, ethernet};
+use crate::wire::{Datagram, Fragment, Headers, Quoted, Unparsed, ethernet, protocol};
 
 /// What an engine is made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,10 +167,9 @@ impl Engine {
                     self.enlist(Origin::Host, Direction::Outbound, headers, frame, output);
                 }
                 Err(Unparsed::Fragment) => self.admit_fragment(view, Origin::Host, frame, output),
-                Err(Unparsed::OtherProtocol) => {
+                Err(Unparsed::OtherProtocol | Unparsed::Extensions) => {
                     self.core.route_unclaimed(now, view, frame, output);
                 }
-                Err(Unparsed::Ipv6) => self.core.counters.count_left(LeftReason::Ipv6),
                 Err(Unparsed::NotIp | Unparsed::Malformed) => {
                     self.core.counters.count_drop(DropReason::Malformed, 1);
                 }
@@ -247,7 +246,7 @@ impl Engine {
             Err(unparsed) => {
                 let reason = match unparsed {
                     Unparsed::NotIp | Unparsed::Malformed => LeftReason::NotIp,
-                    Unparsed::Ipv6 => LeftReason::Ipv6,
+                    Unparsed::Extensions => LeftReason::Extensions,
                     Unparsed::Fragment => LeftReason::Fragment,
                     Unparsed::OtherProtocol => LeftReason::OtherProtocol,
                 };
@@ -528,6 +527,14 @@ impl Payloads for Batch<'_> {
     }
 }
 
+impl Item {
+    /// Whether it is an ICMP error; other ICMP is never claimed.
+    #[inline]
+    fn is_error(&self) -> bool {
+        matches!(self.headers.protocol, protocol::ICMP | protocol::ICMPV6)
+    }
+}
+
 /// Whether the link layer meant us, and nobody of us sent it.
 #[inline]
 fn link_check(view: &View, frame: &Frame) -> Result<(), LeftReason> {
@@ -564,6 +571,7 @@ fn classify(view: &View, headers: &Headers) -> Option<Direction> {
         None
     }
 }
+
 /// Whether a later fragment is claimed, by all that it says, and which way it goes.
 fn classify_host(view: &View, headers: &Headers) -> Option<Direction> {
     let endpoint = |side: &SocketAddr| Endpoint {
@@ -612,11 +620,10 @@ fn is_about_its_receiver(item: &Item, quoted: &PacketInfo) -> bool {
 fn is_single_host(addr: &SocketAddr) -> bool {
     match addr {
         SocketAddr::V4(addr) => icmp::is_single_host(*addr.ip()),
-        SocketAddr::V6(addr) => {
-            !(addr.ip().is_multicast() || addr.ip().is_loopback() || addr.ip().is_unspecified())
-        }
+        SocketAddr::V6(addr) => icmp::is_single_host_v6(*addr.ip()),
     }
 }
+
 #[inline]
 fn write_link(frame: &mut Frame, destination: [u8; 6], source: [u8; 6], ethertype: u16) {
     let header = ethernet::Repr {

@@ -59,6 +59,8 @@
 //!     ifindex: 2,
 //!     kind: RouteKind::Unicast,
 //!     metric: 0,
+//!     source: None,
+//!     mtu: None,
 //! });
 //! let mut neighbours = NeighbourTable::new();
 //! let server = Hop { ifindex: 2, addr: IpAddr::from([10, 0, 0, 11]) };
@@ -74,6 +76,7 @@
 //!         mac: [2, 0, 0, 0, 0, 1],
 //!         mtu: 1500,
 //!         forwarding: true,
+//!         forwarding_v6: true,
 //!         addresses: vec![],
 //!     }]),
 //!     ..View::default()

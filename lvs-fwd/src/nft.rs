@@ -254,6 +254,7 @@ pub(crate) enum Field {
     Protocol,
     Port,
     IcmpKind,
+    NextHeader,
 }
 
 impl Field {
@@ -261,7 +262,7 @@ impl Field {
         match self {
             Self::Ipv4 => 7,
             Self::Ipv6 => 8,
-            Self::Protocol => 12,
+            Self::Protocol | Self::NextHeader => 12,
             Self::Port => 13,
             Self::IcmpKind => 14,
         }
@@ -270,7 +271,7 @@ impl Field {
     fn length(self) -> u32 {
         match self {
             Self::Ipv6 => 16,
-            Self::Ipv4 | Self::Protocol | Self::Port | Self::IcmpKind => 4,
+            Self::Ipv4 | Self::Protocol | Self::Port | Self::IcmpKind | Self::NextHeader => 4,
         }
     }
 }
@@ -309,6 +310,13 @@ pub(crate) enum Expression<'a> {
     DestinationKind {
         register: u32,
     },
+    /// Loads bytes of the IPv6 extension header of this kind; no match where there is none.
+    Extension {
+        kind: u8,
+        offset: u32,
+        length: u32,
+        register: u32,
+    },
     /// Keeps some bits of a register.
     Mask {
         register: u32,
@@ -331,7 +339,12 @@ pub(crate) enum Expression<'a> {
     },
     Counter,
     Drop,
+    /// Looks no further; the host has it.
+    Accept,
+    /// Goes on in another chain, and then here.
     Jump(&'a str),
+    /// Goes on in another chain, and then where this one was called from.
+    Goto(&'a str),
 }
 
 impl Expression<'_> {
@@ -361,6 +374,17 @@ impl Expression<'_> {
                 fib.number(2, FIB_ADDRESS_TYPE);
                 fib.number(3, FIB_DESTINATION);
             }),
+            Self::Extension {
+                kind,
+                offset,
+                length,
+                register,
+            } => element.expression("exthdr", |header| {
+                header.number(1, FIRST_REGISTER + register);
+                header.bytes(2, &[kind]);
+                header.number(3, offset);
+                header.number(4, length);
+            }),
             Self::Mask { register, mask } => element.expression("bitwise", |bitwise| {
                 bitwise.number(1, FIRST_REGISTER + register);
                 bitwise.number(2, FIRST_REGISTER + register);
@@ -379,7 +403,9 @@ impl Expression<'_> {
             // A counter without attributes starts at zero.
             Self::Counter => element.expression("counter", |_| {}),
             Self::Drop => verdict(element, 0, None),
+            Self::Accept => verdict(element, 1, None),
             Self::Jump(chain) => verdict(element, -3, Some(chain)),
+            Self::Goto(chain) => verdict(element, -4, Some(chain)),
         }
     }
 }

@@ -660,6 +660,8 @@ mod tests {
             ifindex: 2,
             kind: RouteKind::Unicast,
             metric: 0,
+            source: None,
+            mtu: None,
         });
         let mut neighbours = NeighbourTable::new();
         let hop = Hop {
@@ -684,6 +686,7 @@ mod tests {
                 mac: [2, 0, 0, 0, 0, 1],
                 mtu: 1500,
                 forwarding: true,
+                forwarding_v6: true,
                 addresses: vec![],
             }]),
             ..View::default()

@@ -62,6 +62,11 @@ impl View {
         }
     }
 
+    /// An address of this family of any port.
+    pub fn any_addr(&self, ipv6: bool) -> Option<IpAddr> {
+        self.ports.iter().find_map(|port| port.addr(ipv6))
+    }
+
     /// The port of the interface with this index.
     pub fn port_of_interface(&self, ifindex: u32) -> Option<&Port> {
         self.ports.iter().find(|port| port.ifindex == ifindex)
@@ -85,19 +90,39 @@ pub struct Port {
     pub mac: [u8; 6],
     /// Largest IP packet in bytes that may leave here.
     pub mtu: u32,
-    /// Whether the kernel would route packets that come in here (`net.ipv4.conf.NAME.forwarding`).
+    /// Whether the kernel would route IPv4 packets that come in here (`net.ipv4.conf.NAME.forwarding`).
     pub forwarding: bool,
+    /// Whether the kernel would route IPv6 packets (`net.ipv6.conf.all.forwarding`).
+    pub forwarding_v6: bool,
     /// The interface's own addresses, preferred one first. Sources of ICMP errors that have no better one.
     pub addresses: Vec<IpAddr>,
 }
 
 impl Port {
-    /// The interface's preferred IPv4 address.
-    pub fn ipv4(&self) -> Option<Ipv4Addr> {
-        self.addresses.iter().find_map(|addr| match addr {
-            IpAddr::V4(addr) => Some(*addr),
-            IpAddr::V6(_) => None,
-        })
+    /// Whether the kernel would route packets of this family that come in here.
+    #[inline]
+    pub fn forwards(&self, ipv6: bool) -> bool {
+        if ipv6 {
+            self.forwarding_v6
+        } else {
+            self.forwarding
+        }
+    }
+
+    /// The interface's own addresses of this family that hosts beyond the link can answer to, preferred one first.
+    pub fn addresses_of(&self, ipv6: bool) -> impl Iterator<Item = IpAddr> + '_ {
+        self.addresses
+            .iter()
+            .copied()
+            .filter(move |addr| match addr {
+                IpAddr::V4(_) => !ipv6,
+                IpAddr::V6(addr) => ipv6 && !addr.is_unicast_link_local(),
+            })
+    }
+
+    /// The preferred one of these.
+    pub fn addr(&self, ipv6: bool) -> Option<IpAddr> {
+        self.addresses_of(ipv6).next()
     }
 }
 
@@ -123,6 +148,7 @@ pub struct ClaimSet {
     /// Addresses and protocols of the services and servers; the port is 0.
     service_hosts: EndpointSet,
     server_hosts: EndpointSet,
+    vips: HashSet<IpAddr, RandomState>,
     any_service_port: bool,
     any_server_port: bool,
 }
@@ -135,6 +161,7 @@ impl ClaimSet {
             servers: EndpointSet::new(),
             service_hosts: EndpointSet::new(),
             server_hosts: EndpointSet::new(),
+            vips: HashSet::with_hasher(hasher()),
             any_service_port: false,
             any_server_port: false,
         }
@@ -145,6 +172,7 @@ impl ClaimSet {
     pub fn insert_service(&mut self, service: Endpoint) -> bool {
         self.any_service_port |= service.port == 0;
         self.service_hosts.insert(host(&service));
+        self.vips.insert(service.addr);
         self.services.insert(service)
     }
 
@@ -203,10 +231,15 @@ impl ClaimSet {
 
     /// The addresses of the virtual services, ordered, each once.
     pub fn vips(&self) -> Vec<IpAddr> {
-        let mut vips: Vec<IpAddr> = self.services().iter().map(|service| service.addr).collect();
+        let mut vips: Vec<IpAddr> = self.vips.iter().copied().collect();
         vips.sort_unstable();
-        vips.dedup();
         vips
+    }
+
+    /// Whether a virtual service has this address.
+    #[inline]
+    pub fn holds(&self, addr: &IpAddr) -> bool {
+        self.vips.contains(addr)
     }
 
     /// Whether nothing is claimed.

@@ -360,6 +360,8 @@ fn a_worker_translates_from_ring_to_ring(a: &End, b: &End) {
         ifindex: a.ifindex,
         kind: RouteKind::Unicast,
         metric: 0,
+        source: None,
+        mtu: None,
     });
     let mut neighbours = NeighbourTable::new();
     let hop = Hop {
@@ -384,6 +386,7 @@ fn a_worker_translates_from_ring_to_ring(a: &End, b: &End) {
             mac: a.mac,
             mtu: 1500,
             forwarding: true,
+            forwarding_v6: true,
             addresses: vec![],
         }]),
         ..View::default()

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::protocol::{
-    Edit, Family, Granularity, LocalAddressSpec, Method, PersistenceInfo, ServerId, ServerSettings, ServerSpec,
-    ServiceAddress, ServiceId, ServiceSettings, ServiceSpec, TimeoutsInfo, TunnelChecksum,
-    TunnelInfo, TunnelKind,
+    Edit, Family, Granularity, LocalAddressSpec, Method, PersistenceInfo, ServerId, ServerSettings,
+    ServerSpec, ServiceAddress, ServiceId, ServiceSettings, ServiceSpec, TimeoutsInfo,
+    TunnelChecksum, TunnelInfo, TunnelKind,
 };
 
 use crate::args::{LowArgs, Switch, UsageError, Verb};

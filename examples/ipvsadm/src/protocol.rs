@@ -35,8 +35,8 @@ mod socket;
 
 pub use client::{Client, ClientError};
 pub use edit::{
-    Edit, LocalAddressSpec, Restoration, RestoreInfo, ServerId, ServerSettings, ServerSpec, ServiceId,
-    ServiceSettings, ServiceSpec,
+    Edit, LocalAddressSpec, Restoration, RestoreInfo, ServerId, ServerSettings, ServerSpec,
+    ServiceId, ServiceSettings, ServiceSpec,
 };
 pub use socket::{SOCKET_VARIABLE, SocketAddress};
 
@@ -700,6 +700,7 @@ mod tests {
             client: "203.0.113.5:50000".parse().unwrap(),
             vip: "192.0.2.10:80".parse().unwrap(),
             destination: "10.0.0.11:8080".parse().unwrap(),
+            local: None,
             state: "ESTABLISHED".into(),
             expires: 894,
             engine: None,

@@ -197,22 +197,30 @@ impl Namespace {
         })
     }
 
-    /// Makes this host a router.
+    /// Makes this host a router, of IPv6 too where there is IPv6.
     ///
     /// # Errors
     ///
     /// What the system refused.
     pub fn forward(&self) -> io::Result<()> {
-        self.sysctl("net.ipv4.ip_forward", "1")
+        self.sysctl("net.ipv4.ip_forward", "1")?;
+        match self.sysctl("net.ipv6.conf.all.forwarding", "1") {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
     }
 
     /// Makes this host a real server for direct routing: the virtual address stands on the loopback
-    /// interface, and nobody hears of it by ARP.
+    /// interface, and nobody hears of it by ARP or neighbour discovery.
     ///
     /// # Errors
     ///
     /// What the system refused.
     pub fn hold_vip(&self, vip: &str) -> io::Result<()> {
+        if vip.contains(':') {
+            // Neighbours are answered for addresses of the interface that asks alone.
+            return self.add_address("lo", &format!("{vip}/128"));
+        }
         self.sysctl("net.ipv4.conf.all.arp_ignore", "1")?;
         self.sysctl("net.ipv4.conf.all.arp_announce", "2")?;
         self.add_address("lo", &format!("{vip}/32"))

@@ -1,8 +1,10 @@
 //! Carrying out verdicts: next hop, hops left, MTU, rewriting, and the errors that senders are told.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
+
+use ahash::RandomState;
 
 use super::fragments::{Fate, Fragments, Later};
 use super::hops::{HopCache, Path};
@@ -15,9 +17,9 @@ use crate::neigh::Holding;
 use crate::reset;
 use crate::rewrite::{dr, error, fragment, nat, segment, sequence, tun};
 use crate::stats::{Counters, DropReason, Event, LeftReason};
-use crate::view::{Port, PortId, View};
+use crate::view::{PortId, View};
 use crate::wire::icmp::Error;
-use crate::wire::{Datagram, Fragment, ethernet, ipv4, protocol, tcp, udp};
+use crate::wire::{Datagram, Fragment, ethernet, ipv4, ipv6, protocol, tcp, udp};
 
 /// The part that carries out verdicts; apart from the batch, so that both can be borrowed at once.
 #[derive(Debug)]
@@ -28,6 +30,7 @@ pub(super) struct Core {
     pub(super) fragments: Fragments,
     limiter: icmp::Limiter,
     ident: u16,
+    ident_v6: u32,
     generation: Option<u64>,
 }
 
@@ -41,6 +44,8 @@ impl Core {
             limiter: icmp::Limiter::new(),
             // Apart from the other workers' numbers, because fragments of equal numbers would be mixed up.
             ident: first_ident(config.worker, config.workers),
+            // Not to be guessed (RFC 7739).
+            ident_v6: RandomState::new().hash_one(config.worker) as u32,
             generation: None,
         }
     }
@@ -102,9 +107,10 @@ impl Core {
                     Method::DirectRoute { rip } => (rip, Rewrite::Nothing),
                     Method::Tunnel { rip, encapsulation } => (rip, Rewrite::Tunnel(encapsulation)),
                 };
-                if rip.is_ipv4() != item.headers.destination.is_ipv4() || rip.is_loopback() {
+                let is_local = view.local.contains(&rip);
+                if !is_acceptable(&rip, rewrite, item, is_local) {
                     self.counters.count_drop(DropReason::BadVerdict, 1);
-                } else if view.local.contains(&rip) {
+                } else if is_local {
                     apply(item, rewrite);
                     self.pass_up(item.frame.take(), output);
                 } else {
@@ -128,7 +134,10 @@ impl Core {
             Verdict::NotOurs => {
                 let routed = match item.origin {
                     Origin::Host => true,
-                    Origin::Port(port) => view.port(port).is_some_and(|port| port.forwarding),
+                    Origin::Port(port) => {
+                        let ipv6 = item.headers.is_ipv6();
+                        view.port(port).is_some_and(|port| port.forwards(ipv6))
+                    }
                 };
                 if routed {
                     self.counters.count(Event::Routed, 1);
@@ -236,9 +245,9 @@ impl Core {
             }
         };
         // What the host itself has sent has made no hop yet.
-        let (ttl, dont_fragment) = ttl_and_df(item);
+        let (hops_left, dont_fragment) = hops_and_df(item);
         let is_routed = item.origin != Origin::Host;
-        if is_routed && ttl <= 1 {
+        if is_routed && hops_left <= 1 {
             self.refuse(
                 now,
                 view,
@@ -249,28 +258,34 @@ impl Core {
             );
             return;
         }
-        let overhead = rewrite.overhead();
+        let overhead = rewrite.overhead(&target);
         let link_mtu = mtu;
-        let mtu = mtu.saturating_sub(overhead);
-        if overhead > 0 && mtu < tun::MIN_MTU {
-            self.counters.count_drop(DropReason::TooBig, 1);
-            return;
+        let mut mtu = mtu.saturating_sub(overhead);
+        if overhead > 0 {
+            if mtu < tun::MIN_MTU {
+                self.counters.count_drop(DropReason::TooBig, 1);
+                return;
+            }
+            if item.headers.is_ipv6() {
+                // No sender has to send less; the tunnel's packets go in fragments instead (RFC 2473, section 7.1).
+                mtu = mtu.max(ipv6::MIN_MTU);
+            }
         }
         let too_big = largest_packet(item) > mtu;
         if too_big && dont_fragment && may_refuse_size(view, item, overhead) {
-            let error = Error::FragmentationNeeded(u16::try_from(mtu).unwrap_or(u16::MAX));
+            let error = Error::TooBig(u32::try_from(mtu).unwrap_or(u32::MAX));
             self.refuse(now, view, item, DropReason::TooBig, error, output);
             return;
         }
         if is_routed {
             dr::decrement_ttl(&mut item.frame, &item.headers);
         }
-        if let (Rewrite::Tunnel(encapsulation), IpAddr::V4(rip)) = (rewrite, target) {
+        if let Rewrite::Tunnel(encapsulation) = rewrite {
             self.wrap(
                 now,
                 view,
                 path,
-                (rip, encapsulation),
+                (target, encapsulation),
                 item,
                 link_mtu,
                 output,
@@ -292,28 +307,23 @@ impl Core {
         now: Instant,
         view: &View,
         path: Path,
-        (rip, encapsulation): (Ipv4Addr, Encapsulation),
+        (rip, encapsulation): (IpAddr, Encapsulation),
         item: &mut Item,
         link_mtu: usize,
         output: &mut Output,
     ) {
-        let (Path::Send { port, .. } | Path::Resolve { port, .. }) = path else {
-            return;
-        };
-        let source = view
-            .port(port)
-            .and_then(Port::ipv4)
-            .or_else(|| any_ipv4(view));
-        let Some(source) = source else {
+        let Some(source) = self.hops.source(view, rip) else {
             self.counters.count_drop(DropReason::NoSource, 1);
             return;
         };
-        let (_, dont_fragment) = ttl_and_df(item);
-        let overhead = tun::overhead(encapsulation);
+        let (_, dont_fragment) = hops_and_df(item);
+        let overhead = tun::overhead(encapsulation, &rip);
         let outer = tun::Outer {
             source,
             destination: rip,
-            dont_fragment: dont_fragment && may_refuse_size(view, item, overhead),
+            dont_fragment: dont_fragment
+                && !item.headers.is_ipv6()
+                && may_refuse_size(view, item, overhead),
             ident: 0,
             encapsulation,
         };
@@ -351,7 +361,7 @@ impl Core {
         link_mtu: usize,
         output: &mut Output,
     ) {
-        let target = IpAddr::V4(outer.destination);
+        let target = outer.destination;
         if !outer.dont_fragment {
             outer.ident = self.next_ident();
         }
@@ -389,9 +399,15 @@ impl Core {
             return;
         }
         let mut fragments = Vec::new();
-        let count = fragment::fragment(frame, ethernet::HEADER_LEN, mtu, |part| {
-            fragments.push(part);
-        });
+        let network = ethernet::HEADER_LEN;
+        let count = if target.is_ipv4() {
+            fragment::fragment(frame, network, mtu, |part| fragments.push(part))
+        } else {
+            self.ident_v6 = self.ident_v6.wrapping_add(1);
+            fragment::fragment_v6(frame, network, mtu, self.ident_v6, |part| {
+                fragments.push(part);
+            })
+        };
         if count == 0 {
             self.counters.count_drop(DropReason::TooBig, 1);
             return;
@@ -446,7 +462,11 @@ impl Core {
         mut frame: Frame,
         output: &mut Output,
     ) {
-        write_link(&mut frame, destination, source, ethernet::IPV4);
+        let ethertype = match frame.bytes().get(ethernet::HEADER_LEN) {
+            Some(byte) if byte >> 4 == 6 => ethernet::IPV6,
+            _ => ethernet::IPV4,
+        };
+        write_link(&mut frame, destination, source, ethertype);
         self.counters.count(Event::Transmitted, 1);
         output.transmit.push((port, frame));
     }
@@ -480,16 +500,14 @@ impl Core {
         let to = item.headers.source.ip();
         let error_frame = icmp_source(view, item)
             // Claimed ICMP is an error itself, and costs others nothing.
-            .filter(|_| item.headers.protocol != protocol::ICMP)
+            .filter(|_| !item.is_error())
             .filter(|_| self.limiter.allow(now, error, to))
             .and_then(|source| {
-                let ident = self.next_ident();
-                icmp::build(
-                    error,
-                    source,
-                    ident,
-                    &item.frame.bytes()[item.headers.network..],
-                )
+                let packet = &item.frame.bytes()[item.headers.network..];
+                match source {
+                    IpAddr::V4(source) => icmp::build(error, source, self.next_ident(), packet),
+                    IpAddr::V6(source) => icmp::build_v6(error, source, packet),
+                }
             });
         let Some(frame) = error_frame else {
             self.counters.count(Event::IcmpSuppressed, 1);
@@ -525,20 +543,24 @@ impl Core {
         mut frame: Frame,
         output: &mut Output,
     ) {
-        let Ok(packet) = ipv4::Packet::new_checked(&frame.bytes()[ethernet::HEADER_LEN..]) else {
+        let bytes = &frame.bytes()[ethernet::HEADER_LEN..];
+        let (target, length): (IpAddr, usize) = if let Ok(packet) = ipv4::Packet::new_checked(bytes)
+        {
+            (packet.destination().into(), packet.total_len())
+        } else if let Ok(packet) = ipv6::Packet::new_checked(bytes) {
+            (packet.destination().into(), packet.total_len())
+        } else {
             self.counters.count_drop(DropReason::Malformed, 1);
             return;
         };
-        let (target, end) = (
-            IpAddr::V4(packet.destination()),
-            ethernet::HEADER_LEN + packet.total_len(),
-        );
+        let end = ethernet::HEADER_LEN + length;
         frame.truncate(end);
         self.counters.count(Event::Routed, 1);
         let path = self.hops.path(view, target);
         self.emit(now, path, target, frame, output);
     }
 }
+
 /// What to change on the way out.
 #[derive(Debug, Clone, Copy)]
 enum Rewrite {
@@ -550,64 +572,57 @@ enum Rewrite {
 
 impl Rewrite {
     /// Bytes that the packet gets longer by.
-    fn overhead(self) -> usize {
+    fn overhead(self, target: &IpAddr) -> usize {
         match self {
-            Self::Tunnel(encapsulation) => tun::overhead(encapsulation),
+            Self::Tunnel(encapsulation) => tun::overhead(encapsulation, target),
             Self::Nothing | Self::Destination(_) | Self::Source(_) => 0,
         }
     }
 }
 
-/// Whether a packet that must not be fragmented may be refused for its size. An ICMP error never is: it goes in fragments.
+/// Whether a packet can go to this real server. Only a tunnel leads to one of another family, and a link-local one can't
+/// be told apart from those of other links.
+#[inline]
+fn is_acceptable(rip: &IpAddr, rewrite: Rewrite, item: &Item, is_local: bool) -> bool {
+    let same_family = rip.is_ipv6() == item.headers.is_ipv6();
+    let of_link = matches!(rip, IpAddr::V6(rip) if rip.is_unicast_link_local());
+    !rip.is_loopback()
+        && (same_family || matches!(rewrite, Rewrite::Tunnel(_)))
+        && (is_local || !of_link)
+}
+
+/// Whether a packet that must not be fragmented may be refused for its size. In IPv4 an ICMP error never is: it goes in
+/// fragments.
 #[inline]
 fn may_refuse_size(view: &View, item: &Item, overhead: usize) -> bool {
-    item.headers.protocol != protocol::ICMP && (overhead == 0 || view.tunnels.path_mtu_discovery)
+    item.headers.is_ipv6() || !item.is_error() && (overhead == 0 || view.tunnels.path_mtu_discovery)
 }
 
 #[inline]
 fn apply(item: &mut Item, rewrite: Rewrite) {
-    if item.headers.protocol == protocol::ICMP {
-        apply_to_error(item, rewrite);
-        return;
-    }
+    let is_error = item.is_error();
+    let (frame, headers) = (&mut item.frame, &mut item.headers);
     match rewrite {
-        Rewrite::Destination(SocketAddr::V4(new)) => {
-            nat::set_destination(&mut item.frame, &mut item.headers, new);
-        }
-        Rewrite::Source(SocketAddr::V4(new)) => {
-            nat::set_source(&mut item.frame, &mut item.headers, new);
-        }
-        // IPv6 frames are left alone before they get here, and mixed families are refused.
+        Rewrite::Destination(new) if is_error => error::set_destination(frame, headers, new),
+        Rewrite::Source(new) if is_error => error::set_source(frame, headers, new),
+        Rewrite::Destination(new) => nat::set_destination(frame, headers, new),
+        Rewrite::Source(new) => nat::set_source(frame, headers, new),
         // What goes to this host itself needs no tunnel.
-        Rewrite::Nothing
-        | Rewrite::Tunnel(_)
-        | Rewrite::Destination(SocketAddr::V6(_))
-        | Rewrite::Source(SocketAddr::V6(_)) => {}
+        Rewrite::Nothing | Rewrite::Tunnel(_) => {}
     }
 }
 
-fn apply_to_error(item: &mut Item, rewrite: Rewrite) {
-    match rewrite {
-        Rewrite::Destination(SocketAddr::V4(new)) => {
-            error::set_destination(&mut item.frame, &mut item.headers, new);
-        }
-        Rewrite::Source(SocketAddr::V4(new)) => {
-            error::set_source(&mut item.frame, &mut item.headers, new);
-        }
-        Rewrite::Nothing
-        | Rewrite::Tunnel(_)
-        | Rewrite::Destination(SocketAddr::V6(_))
-        | Rewrite::Source(SocketAddr::V6(_)) => {}
-    }
-}
-
+/// Hops left, and whether no router may fragment the packet.
 #[inline]
-fn ttl_and_df(item: &Item) -> (u8, bool) {
-    match ipv4::Packet::new_checked(&item.frame.bytes()[item.headers.network..]) {
-        Ok(packet) => (packet.ttl(), packet.dont_fragment()),
-        // Headers were found, so this does not happen; a packet without hops goes nowhere.
-        Err(_) => (0, true),
+fn hops_and_df(item: &Item) -> (u8, bool) {
+    let bytes = &item.frame.bytes()[item.headers.network..];
+    // Headers were found, so neither fails; a packet without hops goes nowhere.
+    if item.headers.is_ipv6() {
+        return ipv6::Packet::new_checked(bytes)
+            .map_or((0, true), |packet| (packet.hop_limit(), true));
     }
+    ipv4::Packet::new_checked(bytes)
+        .map_or((0, true), |packet| (packet.ttl(), packet.dont_fragment()))
 }
 
 /// The longest IP packet that will be on the link: of a super-packet the longest segment.
@@ -661,11 +676,6 @@ fn segment_size(item: &Item, room: usize) -> Option<usize> {
     }
 }
 
-/// An address of any port.
-fn any_ipv4(view: &View) -> Option<Ipv4Addr> {
-    view.ports.iter().find_map(Port::ipv4)
-}
-
 /// Where a worker begins to count identifications.
 fn first_ident(worker: u32, workers: u32) -> u16 {
     (u64::from(worker) * 0x1_0000 / u64::from(workers.max(1))) as u16
@@ -673,16 +683,15 @@ fn first_ident(worker: u32, workers: u32) -> u16 {
 
 /// The sender of an ICMP error: the address that the packet was sent to, if that is ours, else one of the
 /// interface where it came in, else any of ours.
-fn icmp_source(view: &View, item: &Item) -> Option<Ipv4Addr> {
-    let IpAddr::V4(destination) = item.headers.destination.ip() else {
-        return None;
-    };
-    if item.direction == Direction::Inbound || view.local.contains(&IpAddr::V4(destination)) {
+fn icmp_source(view: &View, item: &Item) -> Option<IpAddr> {
+    let destination = item.headers.destination.ip();
+    if item.direction == Direction::Inbound || view.local.contains(&destination) {
         return Some(destination);
     }
+    let ipv6 = item.headers.is_ipv6();
     let ingress = match item.origin {
-        Origin::Port(port) => view.port(port).and_then(|port| port.ipv4()),
+        Origin::Port(port) => view.port(port).and_then(|port| port.addr(ipv6)),
         Origin::Host => None,
     };
-    ingress.or_else(|| any_ipv4(view))
+    ingress.or_else(|| view.any_addr(ipv6))
 }

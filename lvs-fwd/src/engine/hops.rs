@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::route::{Hop, NextHop, RouteKind};
 use crate::stats::DropReason;
 use crate::steer;
-use crate::view::{PortId, View};
+use crate::view::{Port, PortId, View};
 
 /// Where an address leads under one view.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +43,7 @@ struct Entry {
     addr: IpAddr,
     generation: u64,
     path: Path,
+    source: Option<IpAddr>,
     next_probe: Option<Instant>,
 }
 
@@ -67,9 +68,16 @@ impl HopCache {
             addr,
             generation: view.generation,
             path,
+            source: look_up_source(view, addr),
             next_probe: None,
         });
         path
+    }
+
+    /// An address of the director's to send to this one from.
+    pub(super) fn source(&mut self, view: &View, addr: IpAddr) -> Option<IpAddr> {
+        self.path(view, addr);
+        self.entries[place(&addr)].as_ref()?.source
     }
 
     /// Whether a stale neighbour on the way to this address has not been asked for lately.
@@ -116,10 +124,11 @@ fn look_up(view: &View, addr: IpAddr) -> Path {
             NextHop::Gateway(gateway) => gateway,
         },
     };
+    let mtu = route.mtu.map_or(port.mtu, |mtu| mtu.min(port.mtu));
     match view.neighbours.lookup(&hop) {
         Some(neighbour) if neighbour.state.is_usable() => Path::Send {
             port: port.index,
-            mtu: port.mtu,
+            mtu,
             source: port.mac,
             destination: neighbour.mac,
             hop,
@@ -127,10 +136,28 @@ fn look_up(view: &View, addr: IpAddr) -> Path {
         },
         _ => Path::Resolve {
             port: port.index,
-            mtu: port.mtu,
+            mtu,
             hop,
         },
     }
+}
+
+/// What the route prefers, else an address of the interface that it leaves by, else any. An address that clients know is
+/// the last choice: it may move to another host.
+fn look_up_source(view: &View, addr: IpAddr) -> Option<IpAddr> {
+    let route = view.routes.lookup(&addr)?;
+    if route.source.is_some() {
+        return route.source;
+    }
+    let ipv6 = addr.is_ipv6();
+    let own = |port: &Port| {
+        let mut addresses = port.addresses_of(ipv6).peekable();
+        let first = addresses.peek().copied();
+        addresses.find(|addr| !view.claims.holds(addr)).or(first)
+    };
+    view.port_of_interface(route.ifindex)
+        .and_then(own)
+        .or_else(|| view.ports.iter().find_map(own))
 }
 
 const PLACES: usize = 1024;

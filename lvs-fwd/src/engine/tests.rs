@@ -3,6 +3,7 @@
 
 mod errors;
 mod fragments;
+mod ipv6;
 mod payload;
 mod tunnel;
 
@@ -48,6 +49,7 @@ fn view() -> View {
         mac,
         mtu: 1500,
         forwarding: true,
+        forwarding_v6: true,
         addresses: vec![addr.into()],
     };
     let mut claims = ClaimSet::new();
@@ -67,6 +69,8 @@ fn view() -> View {
             ifindex,
             kind,
             metric: 0,
+            source: None,
+            mtu: None,
         });
     };
     route(
@@ -342,8 +346,18 @@ fn same(a: u16, b: u16) -> bool {
     a == b || a ^ b == 0xffff && (a == 0 || b == 0)
 }
 
-/// The frame for this port, its link header checked, as an IP packet.
+/// The frame for this port, its link header checked, as an IPv4 packet.
 fn sent(output: &Output, at: usize, port: PortId, destination: [u8; 6]) -> Vec<u8> {
+    sent_as(output, at, port, destination, [8, 0])
+}
+
+fn sent_as(
+    output: &Output,
+    at: usize,
+    port: PortId,
+    destination: [u8; 6],
+    ethertype: [u8; 2],
+) -> Vec<u8> {
     let (out, frame) = &output.transmit[at];
     let source = if port == OUTSIDE {
         OUTSIDE_MAC
@@ -353,7 +367,7 @@ fn sent(output: &Output, at: usize, port: PortId, destination: [u8; 6]) -> Vec<u
     assert_eq!(*out, port);
     assert_eq!(
         frame.bytes()[..14],
-        [&destination[..], &source, &[8, 0]].concat()
+        [&destination[..], &source, &ethertype].concat()
     );
     frame.bytes()[14..].to_vec()
 }
@@ -549,6 +563,7 @@ fn what_the_host_sends_besides_is_routed() {
         .cloned()
         .map(|port| Port {
             forwarding: false,
+            forwarding_v6: false,
             ..port
         })
         .collect();
@@ -598,6 +613,7 @@ fn not_ours_goes_to_the_host_or_the_routers_way() {
         .cloned()
         .map(|port| Port {
             forwarding: false,
+            forwarding_v6: false,
             ..port
         })
         .collect();
@@ -649,7 +665,7 @@ fn what_is_routed_and_no_port_leads_there_is_the_hosts() {
 #[test]
 fn frames_that_are_not_claimed_are_left_alone() {
     let arp = Frame::from_bytes(&[&[0xff; 6][..], &ROUTER_MAC, &[8, 6], &[0; 46]].concat());
-    let ipv6 =
+    let jumbo =
         Frame::from_bytes(&[&OUTSIDE_MAC[..], &ROUTER_MAC, &[0x86, 0xdd], &[0x60; 46]].concat());
     let kind = |kind| {
         let mut frame = request(64, b"");
@@ -690,7 +706,11 @@ fn frames_that_are_not_claimed_are_left_alone() {
     );
     let table = [
         ("ARP", arp, LeftReason::NotIp),
-        ("IPv6", ipv6, LeftReason::Ipv6),
+        (
+            "IPv6 that is longer than the frame",
+            jumbo,
+            LeftReason::NotIp,
+        ),
         ("short", Frame::from_bytes(&[0; 5]), LeftReason::NotIp),
         (
             "other host",
@@ -1164,7 +1184,7 @@ proptest! {
         // Straight back through the other rewrite, without turning the packet round.
         let mut headers = Headers::parse(there.bytes()).unwrap();
         let mut back = there;
-        nat_rewrite::set_destination(&mut back, &mut headers, std::net::SocketAddrV4::new(VIP.into(), 80));
+        nat_rewrite::set_destination(&mut back, &mut headers, SocketAddr::from((VIP, 80)));
         back.bytes_mut()[22] += 1;
         fix_header(&mut back);
         prop_assert_eq!(&back.bytes()[14..], &original[14..]);

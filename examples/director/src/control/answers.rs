@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipvsadm::protocol::{
-    ConnectionInfo, CountersInfo, DestinationInfo, EngineInfo, Family, Granularity, LocalAddressInfo, Method,
-    PersistenceInfo, RatesInfo, ServiceAddress, ServiceInfo, ServicesInfo, TimeoutsInfo,
-    TunnelInfo,
+    ConnectionInfo, CountersInfo, DestinationInfo, EngineInfo, Family, Granularity,
+    LocalAddressInfo, Method, PersistenceInfo, RatesInfo, ServiceAddress, ServiceInfo,
+    ServicesInfo, TimeoutsInfo, TunnelInfo,
 };
 use lvs_sched::{
     self as sched, ConnectionInfo as Connection, ForwardMethod, Rates, RealServer, ServiceKey,

@@ -10,9 +10,10 @@ use std::thread;
 
 use ipvsadm::listing::names::Names;
 use ipvsadm::protocol::{
-    ConnectionInfo, CountersInfo, DestinationInfo, Edit, ErrorKind, LocalAddressInfo, LocalAddressSpec, Operation, RatesInfo, Reply,
-    ReplyError, Request, RestoreInfo, ServerId, ServerSpec, ServiceId, ServiceInfo, ServiceSpec,
-    ServicesInfo, SocketAddress, StatusInfo, TimeoutsInfo,
+    ConnectionInfo, CountersInfo, DestinationInfo, Edit, ErrorKind, LocalAddressInfo,
+    LocalAddressSpec, Operation, RatesInfo, Reply, ReplyError, Request, RestoreInfo, ServerId,
+    ServerSpec, ServiceId, ServiceInfo, ServiceSpec, ServicesInfo, SocketAddress, StatusInfo,
+    TimeoutsInfo,
 };
 use ipvsadm::run::run;
 
