@@ -332,6 +332,11 @@ pub(crate) enum Expression<'a> {
         register: u32,
         value: &'a [u8],
     },
+    /// Goes on only if the register holds this big-endian number or a larger one.
+    AtLeast {
+        register: u32,
+        value: &'a [u8],
+    },
     /// Goes on only if the registers from this one on hold a key of the set.
     Lookup {
         set: &'a str,
@@ -396,6 +401,7 @@ impl Expression<'_> {
             }),
             Self::Equal { register, value } => compare(element, 0, register, value),
             Self::Differs { register, value } => compare(element, 1, register, value),
+            Self::AtLeast { register, value } => compare(element, 5, register, value),
             Self::Lookup { set, register } => element.expression("lookup", |lookup| {
                 lookup.text(1, set);
                 lookup.number(2, FIRST_REGISTER + register);
