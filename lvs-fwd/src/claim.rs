@@ -8,7 +8,7 @@
 //! * packets from a NAT real server, unless they go to one of the host's own addresses: answers to the host's own
 //!   health checks stay the host's,
 //! * packets from a FULLNAT real server to one of the local addresses, at the ports that FULLNAT uses,
-//!
+//! * IPv4 packets with a [mark](crate::marks) that is served,
 //! * ICMP errors about such packets: those that quote what a virtual service or a real server's client has sent.
 //!
 //! Of a datagram in fragments, only the first one has ports. The others are taken by address and protocol alone, and what
@@ -26,9 +26,12 @@
 //! process is killed: a claim without its forwarder can't stay behind. It needs `CAP_NET_ADMIN` over the
 //! network namespace and no more; a container's or an unprivileged user namespace's is enough.
 
+mod marks;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::nft::{Batch, Expression, Field, Nft};
@@ -147,6 +150,7 @@ impl Claim {
                 sum.errors += self.packets(shape.chain)?.iter().sum::<u64>();
             }
         }
+        sum.marked = self.packets(MARK_CHAINS[0])?.iter().sum();
         Ok(sum)
     }
 
@@ -163,6 +167,9 @@ impl Claim {
         batch.add_table(&self.table);
         for (set, fields) in SETS {
             batch.add_set(&self.table, set, fields);
+        }
+        for chain in MARK_CHAINS {
+            batch.add_chain(&self.table, chain);
         }
         batch.add_set(&self.table, ERROR_SET, &[Field::IcmpKind]);
         batch.add_elements(
@@ -211,7 +218,9 @@ impl Claim {
         };
         self.build_lookups(batch, family, family.chain, &whole);
         self.build_local_lookups(batch, family, family.chain, &whole);
-        batch.add_rule(&self.table, family.chain, family.is_error);
+        let mut rule = family.is_error.to_vec();
+        rule.push(Expression::Goto(family.errors[0].chain));
+        batch.add_rule(&self.table, family.chain, &rule);
         let part = Key {
             ports: None,
             ..whole
@@ -369,6 +378,13 @@ impl Claim {
                 Role::LocalServerHost,
             ),
         ];
+        let tables = |set: &ClaimSet| set.mark_tables().map(Arc::clone);
+        for ((chain, old), new) in MARK_CHAINS.iter().zip(tables(&self.set)).zip(tables(set)) {
+            if old != new {
+                batch.flush_chain(&self.table, chain);
+                marks::add_rules(batch, &self.table, chain, &new);
+            }
+        }
         for (old, new, role) in sides {
             let (old, new): (BTreeSet<Endpoint>, BTreeSet<Endpoint>) =
                 (old.into_iter().collect(), new.into_iter().collect());
@@ -413,6 +429,8 @@ pub struct ClaimCounters {
     pub from_servers: u64,
     /// ICMP errors about either.
     pub errors: u64,
+    /// What rules of marks have matched since they were changed last, exemptions too.
+    pub marked: u64,
 }
 
 /// The kernel refused a claim.
@@ -452,6 +470,9 @@ fn add_device(batch: &mut Batch, table: &str, device: &str) {
     let chain = ingress_chain(device);
     batch.add_ingress_chain(table, &chain, device);
     batch.add_rule(table, &chain, &NOT_TO_US);
+    for chain_of_marks in MARK_CHAINS {
+        batch.add_rule(table, &chain, &[Expression::Jump(chain_of_marks)]);
+    }
     for family in &FAMILIES {
         batch.add_rule(table, &chain, &family.is_this);
     }
@@ -515,6 +536,9 @@ fn key(endpoint: &Endpoint, role: Role) -> Vec<u8> {
     key
 }
 
+/// The marks' rules, and beside them those that a change is about to replace.
+const MARK_CHAINS: [&str; 2] = ["marks", "marks-before"];
+
 /// Where the parts of a set's key are loaded from.
 #[derive(Debug, Clone, Copy)]
 struct Key {
@@ -544,7 +568,7 @@ struct Family {
     is_this: [Expression<'static>; 3],
     /// Rules that come first.
     first: &'static [&'static [Expression<'static>]],
-    /// The rule that leads to the first chain of errors.
+    /// What leads to the first chain of errors.
     is_error: &'static [Expression<'static>],
     /// Chains of ICMP errors.
     errors: &'static [ErrorShape],
@@ -588,8 +612,8 @@ static FAMILIES: [Family; 2] = [
             ports: QUOTED_PORTS,
         }],
         words: 1,
-        source: 12,
-        destination: 16,
+        source: IP_SOURCE,
+        destination: IP_DESTINATION,
         sets: [
             "services",
             "services-any",
@@ -785,6 +809,44 @@ const NOT_TO_US: [Expression<'static>; 3] = [
     Expression::Accept,
 ];
 
+/// To this device's hardware address, untagged IPv4.
+const TO_US: [Expression<'static>; 4] = [
+    Expression::PacketKind { register: 0 },
+    Expression::Equal {
+        register: 0,
+        value: &[TO_HOST],
+    },
+    Expression::Link {
+        offset: ETHERTYPE,
+        length: 2,
+        register: 0,
+    },
+    Expression::Equal {
+        register: 0,
+        value: &[0x08, 0x00],
+    },
+];
+
+/// No fragment, or the first one, which has the ports.
+const FIRST: [Expression<'static>; 3] = [
+    FRAGMENT_WORD,
+    OFFSET,
+    Expression::Equal {
+        register: 0,
+        value: &[0, 0],
+    },
+];
+
+/// A fragment without ports.
+const LATER: [Expression<'static>; 3] = [
+    FRAGMENT_WORD,
+    OFFSET,
+    Expression::Differs {
+        register: 0,
+        value: &[0, 0],
+    },
+];
+
 const FRAGMENT_WORD: Expression<'static> = Expression::Network {
     offset: IP_FRAGMENT,
     length: 2,
@@ -811,7 +873,7 @@ const QUOTED_NEXT_HEADER: Expression<'static> = Expression::Network {
 
 /// ICMP by its number, no fragment, no options in the IP header, an error, about a packet without options that is no later
 /// fragment, and of which there are eight bytes behind the header.
-const IS_ERROR: [Expression<'static>; 16] = [
+const IS_ERROR: [Expression<'static>; 15] = [
     Expression::Protocol { register: 0 },
     Expression::Equal {
         register: 0,
@@ -869,11 +931,10 @@ const IS_ERROR: [Expression<'static>; 16] = [
         length: 1,
         register: 0,
     },
-    Expression::Goto("errors"),
 ];
 
 /// ICMPv6 right behind the IP header, an error, about an IPv6 packet of which there are eight bytes behind the header.
-const IS_ERROR6: [Expression<'static>; 10] = [
+const IS_ERROR6: [Expression<'static>; 9] = [
     NEXT_HEADER,
     Expression::Equal {
         register: 0,
@@ -911,7 +972,6 @@ const IS_ERROR6: [Expression<'static>; 10] = [
         length: 1,
         register: 0,
     },
-    Expression::Goto("errors6"),
 ];
 
 const NOT_TO_LOCAL: [Expression<'static>; 2] = [
@@ -925,6 +985,8 @@ const NOT_TO_LOCAL: [Expression<'static>; 2] = [
 const ETHERTYPE: u32 = 12;
 const IP_FRAGMENT: u32 = 6;
 const IP_PROTOCOL: u32 = 9;
+const IP_SOURCE: u32 = 12;
+const IP_DESTINATION: u32 = 16;
 const IP6_NEXT_HEADER: u32 = 6;
 /// The ICMP message and what it quotes, behind an IP header without options.
 const ICMP_KIND: u32 = 20;

@@ -25,6 +25,7 @@ use crate::balancer::{Balancer, Direction, PacketInfo, Packets, Payloads, Verdic
 use crate::frame::{Frame, PacketKind};
 use crate::handoff::{Handoff, Origin};
 use crate::icmp;
+use crate::marks::MarkQuery;
 use crate::neigh::HoldingConfig;
 use crate::route::Hop;
 use crate::stats::{Counters, DropReason, Event, LeftReason};
@@ -168,14 +169,7 @@ impl Engine {
             write_link(&mut frame, [0; 6], [0; 6], ethertype);
             match Headers::parse(frame.bytes()) {
                 Ok(headers) => {
-                    self.enlist(
-                        view,
-                        Origin::Host,
-                        Direction::Outbound,
-                        headers,
-                        frame,
-                        output,
-                    );
+                    self.enlist(view, Origin::Host, OUTBOUND, headers, frame, output);
                 }
                 Err(Unparsed::Fragment) => {
                     self.admit_fragment(view, (Origin::Host, false), frame, output);
@@ -213,9 +207,7 @@ impl Engine {
                 // The claim may have changed on the way: the frame is looked at again.
                 Origin::Port(_) => self.admit(view, origin, frame, output),
                 Origin::Host => match Headers::parse(frame.bytes()) {
-                    Ok(headers) => {
-                        self.enlist(view, origin, Direction::Outbound, headers, frame, output);
-                    }
+                    Ok(headers) => self.enlist(view, origin, OUTBOUND, headers, frame, output),
                     Err(Unparsed::Fragment) => {
                         self.admit_fragment(view, (origin, false), frame, output);
                     }
@@ -277,8 +269,8 @@ impl Engine {
                 return;
             }
         };
-        match classify(view, &headers) {
-            Some(direction) => self.enlist(view, origin, direction, headers, frame, output),
+        match classify(view, origin, &headers) {
+            Some(class) => self.enlist(view, origin, class, headers, frame, output),
             None => self.core.leave(frame, LeftReason::NotClaimed, output),
         }
     }
@@ -289,7 +281,7 @@ impl Engine {
         &mut self,
         view: &View,
         origin: Origin,
-        direction: Direction,
+        Class { direction, mark }: Class,
         headers: Headers,
         mut frame: Frame,
         output: &mut Output,
@@ -316,7 +308,7 @@ impl Engine {
             },
             1,
         );
-        self.put_on_batch(origin, direction, headers, frame, None);
+        self.put_on_batch(origin, Class { direction, mark }, headers, frame, None);
     }
 
     /// Puts a packet of this worker's on the batch.
@@ -324,7 +316,7 @@ impl Engine {
     fn put_on_batch(
         &mut self,
         origin: Origin,
-        direction: Direction,
+        Class { direction, mark }: Class,
         headers: Headers,
         frame: Frame,
         first_of: Option<Datagram>,
@@ -336,7 +328,7 @@ impl Engine {
             direction,
             tcp_flags: headers.tcp_flags(frame.bytes()),
             length: headers.ip_len() as u32,
-            mark: 0,
+            mark,
         });
         self.batch.push(Item {
             frame,
@@ -369,13 +361,13 @@ impl Engine {
             }
         };
         let headers = fragment.headers;
-        let direction = match origin {
-            Origin::Host => Some(Direction::Outbound),
-            Origin::Port(_) if fragment.is_first() => classify(view, &headers),
-            Origin::Port(_) => classify_host(view, &headers),
+        let class = match origin {
+            Origin::Host => Some(OUTBOUND),
+            Origin::Port(_) if fragment.is_first() => classify(view, origin, &headers),
+            Origin::Port(_) => classify_host(view, origin, &headers),
         };
-        let Some(direction) = direction else {
-            if fragment.is_first() && classify_host(view, &headers).is_some() {
+        let Some(Class { direction, mark }) = class else {
+            if fragment.is_first() && classify_host(view, origin, &headers).is_some() {
                 // The host has this one, and should get the others that the claim takes.
                 self.unclaimed.push(fragment);
             }
@@ -415,7 +407,8 @@ impl Engine {
             };
             self.misplaced.push((item, fragment, owner));
         } else if fragment.is_first() {
-            self.put_on_batch(origin, direction, headers, frame, Some(fragment.datagram));
+            let class = Class { direction, mark };
+            self.put_on_batch(origin, class, headers, frame, Some(fragment.datagram));
         } else {
             let item = Item {
                 frame,
@@ -433,8 +426,8 @@ impl Engine {
     #[cold]
     fn admit_error(&mut self, view: &View, origin: Origin, mut frame: Frame, output: &mut Output) {
         let found = Quoted::parse(frame.bytes())
-            .and_then(|quoted| Some((quoted, classify_error(view, &quoted)?)));
-        let Some((quoted, direction)) = found else {
+            .and_then(|quoted| Some((quoted, classify_error(view, origin, &quoted)?)));
+        let Some((quoted, Class { direction, mark })) = found else {
             self.core.leave(frame, LeftReason::OtherProtocol, output);
             return;
         };
@@ -464,7 +457,7 @@ impl Engine {
             direction,
             tcp_flags: 0,
             length: headers.ip_len() as u32,
-            mark: 0,
+            mark,
         };
         let item = Item {
             frame,
@@ -599,6 +592,14 @@ struct Item {
     ident: Option<u32>,
 }
 
+impl Item {
+    /// Whether it is an ICMP error; other ICMP is never claimed.
+    #[inline]
+    fn is_error(&self) -> bool {
+        matches!(self.headers.protocol, protocol::ICMP | protocol::ICMPV6)
+    }
+}
+
 /// Where the payloads of a batch are.
 struct Batch<'a>(&'a [Item]);
 
@@ -606,14 +607,6 @@ impl Payloads for Batch<'_> {
     fn payload(&self, index: usize) -> &[u8] {
         let item = self.0.get(index);
         item.map_or(&[], |item| item.headers.payload(item.frame.bytes()))
-    }
-}
-
-impl Item {
-    /// Whether it is an ICMP error; other ICMP is never claimed.
-    #[inline]
-    fn is_error(&self) -> bool {
-        matches!(self.headers.protocol, protocol::ICMP | protocol::ICMPV6)
     }
 }
 
@@ -635,79 +628,137 @@ fn link_check(view: &View, frame: &Frame) -> Result<(), LeftReason> {
     Ok(())
 }
 
-/// Whether a frame is claimed, and which way it goes.
+/// Which way a claimed frame goes, and its mark.
+#[derive(Debug, Clone, Copy)]
+struct Class {
+    direction: Direction,
+    mark: u32,
+}
+
+/// What the host sends is an answer.
+const OUTBOUND: Class = Class {
+    direction: Direction::Outbound,
+    mark: 0,
+};
+
+/// Whether a frame is claimed.
 #[inline]
-fn classify(view: &View, headers: &Headers) -> Option<Direction> {
+fn classify(view: &View, origin: Origin, headers: &Headers) -> Option<Class> {
     let endpoint = |side: &SocketAddr| Endpoint {
         protocol: headers.protocol,
         addr: side.ip(),
         port: side.port(),
     };
-    if view.claims.is_service(&endpoint(&headers.destination)) {
-        Some(Direction::Inbound)
-    } else if view.claims.is_server(&endpoint(&headers.source))
+    let is_service = view.claims.is_service(&endpoint(&headers.destination));
+    if !is_service
+        && view.claims.is_server(&endpoint(&headers.source))
         && !view.local.contains(&headers.destination.ip())
     {
-        Some(Direction::Outbound)
-    } else if view
-        .claims
-        .is_local_answer(&endpoint(&headers.source), &headers.destination)
-    {
-        Some(Direction::Outbound)
-    } else {
-        None
+        return Some(OUTBOUND);
     }
+    if !is_service
+        && view
+            .claims
+            .is_local_answer(&endpoint(&headers.source), &headers.destination)
+    {
+        return Some(OUTBOUND);
+    }
+    let mark = if view.claims.marks().is_empty() {
+        None
+    } else {
+        let sides = (headers.source, headers.destination);
+        view.claims
+            .marks()
+            .mark(&query(view, origin, headers.protocol, sides))
+    };
+    inbound(is_service, mark)
 }
 
-/// Whether a later fragment is claimed, by all that it says, and which way it goes.
-fn classify_host(view: &View, headers: &Headers) -> Option<Direction> {
+/// Whether a later fragment is claimed, by all that it says.
+fn classify_host(view: &View, origin: Origin, headers: &Headers) -> Option<Class> {
     let endpoint = |side: &SocketAddr| Endpoint {
         protocol: headers.protocol,
         addr: side.ip(),
         port: 0,
     };
-    if view.claims.is_service_host(&endpoint(&headers.destination)) {
-        Some(Direction::Inbound)
-    } else if view.claims.is_server_host(&endpoint(&headers.source))
+    let is_service = view.claims.is_service_host(&endpoint(&headers.destination));
+    if !is_service
+        && view.claims.is_server_host(&endpoint(&headers.source))
         && !view.local.contains(&headers.destination.ip())
     {
-        Some(Direction::Outbound)
-    } else if view
-        .claims
-        .is_local_answer_host(&endpoint(&headers.source), &headers.destination.ip())
-    {
-        Some(Direction::Outbound)
-    } else {
-        None
+        return Some(OUTBOUND);
     }
+    if !is_service
+        && view
+            .claims
+            .is_local_answer_host(&endpoint(&headers.source), &headers.destination.ip())
+    {
+        return Some(OUTBOUND);
+    }
+    let sides = (headers.source, headers.destination);
+    let query = query(view, origin, headers.protocol, sides);
+    inbound(
+        is_service || view.claims.marks().may_have_mark(&query),
+        None,
+    )
 }
 
-/// Whether an ICMP error is claimed, by its receiver and what it quotes, and which way it goes. The claim's rules ask the
-/// same.
-fn classify_error(view: &View, quoted: &Quoted) -> Option<Direction> {
+/// Whether an ICMP error is claimed, by its receiver and what it quotes. The claim's rules ask the same.
+fn classify_error(view: &View, origin: Origin, quoted: &Quoted) -> Option<Class> {
     let endpoint = |addr: SocketAddr, port: SocketAddr| Endpoint {
         protocol: quoted.protocol,
         addr: addr.ip(),
         port: port.port(),
     };
     let receiver = quoted.headers.destination;
-    if view.claims.is_service(&endpoint(receiver, quoted.source)) {
-        Some(Direction::Inbound)
-    } else if view
-        .claims
-        .is_server(&endpoint(quoted.destination, quoted.destination))
+    let is_service = view.claims.is_service(&endpoint(receiver, quoted.source));
+    if !is_service
+        && view
+            .claims
+            .is_server(&endpoint(quoted.destination, quoted.destination))
         && !view.local.contains(&receiver.ip())
     {
-        Some(Direction::Outbound)
-    } else if receiver.ip() == quoted.source.ip()
-        && view.claims.is_local_answer(
-            &endpoint(quoted.destination, quoted.destination),
-            &quoted.source,
-        )
+        return Some(OUTBOUND);
+    }
+    let server = endpoint(quoted.destination, quoted.destination);
+    if !is_service
+        && receiver.ip() == quoted.source.ip()
+        && view.claims.is_local_answer(&server, &quoted.source)
     {
-        Some(Direction::Outbound)
-    } else {
-        None
+        return Some(OUTBOUND);
+    }
+    // What it quotes went the other way.
+    let sides = (quoted.destination, quoted.source);
+    let mark = view
+        .claims
+        .marks()
+        .mark(&query(view, origin, quoted.protocol, sides));
+    inbound(is_service, mark)
+}
+
+#[inline]
+fn inbound(is_service: bool, mark: Option<u32>) -> Option<Class> {
+    (is_service || mark.is_some()).then(|| Class {
+        direction: Direction::Inbound,
+        mark: mark.unwrap_or(0),
+    })
+}
+
+fn query(
+    view: &View,
+    origin: Origin,
+    protocol: u8,
+    (source, destination): (SocketAddr, SocketAddr),
+) -> MarkQuery<'_> {
+    let port = match origin {
+        Origin::Port(port) => view.port(port),
+        Origin::Host => None,
+    };
+    MarkQuery {
+        interface: port.map_or("", |port| port.name.as_str()),
+        protocol,
+        source,
+        destination,
     }
 }
 

@@ -7,15 +7,15 @@
 //!
 //! **What it leaves out.** It does not choose real servers and keeps no connection table: that is the
 //! balancer's part. It does not check whether servers are alive and does not announce addresses. Left for
-//! later: IPv6, FULLNAT, SCTP, VLAN tags on the wire, AF_XDP.
+//! later: FULLNAT, SCTP, VLAN tags on the wire.
 //!
 //! # Map
 //!
 //! | layer | modules | knows |
 //! |---|---|---|
-//! | bytes | [`wire`], [`checksum`], [`frame`], [`rewrite`], [`icmp`], [`reset`] | headers and sums, in place |
+//! | bytes | [`wire`], [`checksum`], [`frame`], [`rewrite`], [`icmp`], [`reset`], [`decap`] | headers and sums, in place |
 //! | decisions | [`balancer`], [`engine`], [`steer`], [`neigh`], [`stats`] | a batch in, its destinies out; no system call, no clock |
-//! | surroundings | [`view`], [`route`] | an immutable picture of claims, routes, neighbours, ports |
+//! | surroundings | [`view`], [`route`], [`marks`], [`why`] | an immutable picture of claims, marks, routes, neighbours, ports |
 //! | shell | [`runner`], [`handoff`], [`device`] | threads' loops, packet rings, queues between workers |
 //! | host | [`netlink`], [`mirror`], [`claim`], [`tun`] | the kernel's tables, and who gets which packet |
 //!
@@ -104,17 +104,19 @@
 //! ```
 //!
 //! A program's worker thread calls [`run_once`](runner::Worker::run_once) in a loop instead of `step`, with
-//! a [`Ring`](device::ring::Ring) for each port and a TUN device as its way to the host; its control thread
+//! a [`Ring`](device::ring::Ring), or with the feature `af-xdp` an AF_XDP device, for each port and a TUN device as its way to the host; its control thread
 //! publishes a new [`View`](view::View) whenever the kernel's tables or the services change.
 
 pub mod balancer;
 pub mod checksum;
 pub mod claim;
+pub mod decap;
 pub mod device;
 pub mod engine;
 pub mod frame;
 pub mod handoff;
 pub mod icmp;
+pub mod marks;
 pub mod mirror;
 pub mod neigh;
 pub mod netlink;
@@ -128,4 +130,5 @@ pub mod steer;
 mod sys;
 pub mod tun;
 pub mod view;
+pub mod why;
 pub mod wire;

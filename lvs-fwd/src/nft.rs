@@ -233,6 +233,14 @@ impl Batch {
         }
     }
 
+    /// Takes all rules out of a chain.
+    pub(crate) fn flush_chain(&mut self, table: &str, chain: &str) {
+        let mut message = Message::new("flush chain", DEL_RULE, 0);
+        message.text(RULE_TABLE, table);
+        message.text(RULE_CHAIN, chain);
+        self.messages.push(message);
+    }
+
     pub(crate) fn add_rule(&mut self, table: &str, chain: &str, expressions: &[Expression<'_>]) {
         let mut message = Message::new("add rule", NEW_RULE, NLM_F_CREATE | NLM_F_APPEND);
         message.text(RULE_TABLE, table);
@@ -327,13 +335,22 @@ pub(crate) enum Expression<'a> {
         register: u32,
         value: &'a [u8],
     },
-    /// Goes on only if the register does not hold this.
-    Differs {
+    /// Loads the name of the device where the packet came in, 16 bytes.
+    InterfaceName {
+        register: u32,
+    },
+    /// Goes on only if the register holds this or more, as bytes compare.
+    AtLeast {
         register: u32,
         value: &'a [u8],
     },
-    /// Goes on only if the register holds this big-endian number or a larger one.
-    AtLeast {
+    /// Goes on only if the register holds this or less.
+    AtMost {
+        register: u32,
+        value: &'a [u8],
+    },
+    /// Goes on only if the register does not hold this.
+    Differs {
         register: u32,
         value: &'a [u8],
     },
@@ -346,6 +363,8 @@ pub(crate) enum Expression<'a> {
     Drop,
     /// Looks no further; the host has it.
     Accept,
+    /// Back to the chain that led here.
+    Return,
     /// Goes on in another chain, and then here.
     Jump(&'a str),
     /// Goes on in another chain, and then where this one was called from.
@@ -400,8 +419,10 @@ impl Expression<'_> {
                 });
             }),
             Self::Equal { register, value } => compare(element, 0, register, value),
-            Self::Differs { register, value } => compare(element, 1, register, value),
+            Self::InterfaceName { register } => meta(element, META_IIFNAME, register),
+            Self::AtMost { register, value } => compare(element, 3, register, value),
             Self::AtLeast { register, value } => compare(element, 5, register, value),
+            Self::Differs { register, value } => compare(element, 1, register, value),
             Self::Lookup { set, register } => element.expression("lookup", |lookup| {
                 lookup.text(1, set);
                 lookup.number(2, FIRST_REGISTER + register);
@@ -410,6 +431,7 @@ impl Expression<'_> {
             Self::Counter => element.expression("counter", |_| {}),
             Self::Drop => verdict(element, 0, None),
             Self::Accept => verdict(element, 1, None),
+            Self::Return => verdict(element, -5, None),
             Self::Jump(chain) => verdict(element, -3, Some(chain)),
             Self::Goto(chain) => verdict(element, -4, Some(chain)),
         }
@@ -565,6 +587,7 @@ const NEW_CHAIN: u16 = 3;
 const GET_CHAIN: u16 = 4;
 const DEL_CHAIN: u16 = 5;
 const NEW_RULE: u16 = 6;
+const DEL_RULE: u16 = 8;
 const GET_RULE: u16 = 7;
 const NEW_SET: u16 = 9;
 const NEW_ELEMENT: u16 = 12;
@@ -605,6 +628,7 @@ const EXPRESSION_DATA: u16 = 2;
 const LINK: u32 = 0;
 const NETWORK: u32 = 1;
 const TRANSPORT: u32 = 2;
+const META_IIFNAME: u32 = 6;
 const META_L4PROTO: u32 = 16;
 const META_PKTTYPE: u32 = 19;
 const FIB_ADDRESS_TYPE: u32 = 3;

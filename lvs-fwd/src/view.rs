@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use ahash::RandomState;
 
+use crate::marks::MarkTable;
 use crate::route::{NeighbourTable, RouteTable};
 
 /// One immutable picture: what is claimed, where addresses lead, which ports exist.
@@ -156,6 +157,8 @@ pub struct ClaimSet {
     any_local_server_port: bool,
     any_service_port: bool,
     any_server_port: bool,
+    marks: Arc<MarkTable>,
+    marks_before: Arc<MarkTable>,
 }
 
 impl ClaimSet {
@@ -173,7 +176,43 @@ impl ClaimSet {
             any_local_server_port: false,
             any_service_port: false,
             any_server_port: false,
+            marks: Arc::default(),
+            marks_before: Arc::default(),
         }
+    }
+
+    /// Claims packets with marks by these rules, and by no others.
+    pub fn set_marks(&mut self, marks: MarkTable) {
+        self.marks = Arc::new(marks);
+        self.marks_before = Arc::default();
+    }
+
+    /// The rules of marks.
+    #[inline]
+    pub fn marks(&self) -> &MarkTable {
+        &self.marks
+    }
+
+    /// Claims what another set claims, too: what is right for the host while the one gives way to the other. Marks are
+    /// found by this set's rules alone.
+    #[must_use]
+    pub fn joined(&self, other: &Self) -> Self {
+        let mut joined = self.clone();
+        for service in other.services() {
+            joined.insert_service(service);
+        }
+        for server in other.servers() {
+            joined.insert_server(server);
+        }
+        if other.marks != joined.marks {
+            joined.marks_before = Arc::clone(&other.marks);
+        }
+        joined
+    }
+
+    /// The rules of marks, and those that go.
+    pub(crate) fn mark_tables(&self) -> [&Arc<MarkTable>; 2] {
+        [&self.marks, &self.marks_before]
     }
 
     /// Claims packets to this virtual service; port 0 claims every port of the address. `false` if it was
@@ -306,7 +345,10 @@ impl ClaimSet {
 
     /// Whether nothing is claimed.
     pub fn is_empty(&self) -> bool {
-        self.services.is_empty() && self.servers.is_empty() && self.local_servers.is_empty()
+        self.services.is_empty()
+            && self.servers.is_empty()
+            && self.local_servers.is_empty()
+            && self.marks.is_empty()
     }
 }
 
@@ -322,6 +364,7 @@ impl PartialEq for ClaimSet {
             && self.servers() == other.servers()
             && self.locals == other.locals
             && self.local_servers() == other.local_servers()
+            && self.mark_tables() == other.mark_tables()
     }
 }
 

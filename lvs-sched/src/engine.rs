@@ -47,6 +47,8 @@ impl<T: AsRef<[u8]>> Payloads for Vec<T> {
 /// The engines that are built in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum EngineKind {
     /// `sip`: SIP over UDP by the Call-ID.
     Sip,

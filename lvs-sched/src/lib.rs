@@ -77,7 +77,7 @@
 //! | caches: a destination shall keep its server | `lblc`; `lblcr` spreads hot ones; `dh` without memory | destination | O(log n), lock |
 //! | one server works, others wait | `fo` | largest weight | O(log n), lock |
 //! | fill one server, then the next | `ovf` | active against weight | O(log n), lock |
-//! | random, with an eye on load | `twos` | better of two draws | O(n), lock |
+//! | random, with an eye on load | `twos` | better of two draws | O(log n), lock |
 //!
 //! No scheduler chooses a server of weight 0, an unhealthy or an overloaded one; with nobody left
 //! the answer is "no server". The hashes `sh`, `mh` and `dh` do not look for another server unless
@@ -91,6 +91,9 @@
 //! They are those of the kernel's IPVS, ties and oddities included: servers are scanned newest
 //! first, a cost is `active × 256 + inactive`, the overload flag is latched, templates ignore
 //! weight and overload. What differs is documented where it does.
+//!
+//! [`Worker::explain`] tells what a packet would meet and why, without doing it; no scheduler's turn
+//! passes by asking.
 //!
 //! # Time and randomness
 //!
@@ -148,16 +151,17 @@ pub use local::{LocalEnd, LocalError, LocalInfo};
 pub use packet::{
     Direction, DropReason, Family, ForwardMethod, Packet, Protocol, SctpEvent, TcpFlags, Verdict,
 };
+pub use path::{Explanation, PassedOver, Reason};
 pub use persist::{TemplateInfo, TemplateTarget};
 pub use pick::{ConnectError, Flow, Picker};
 pub use real_server::{InvalidWeight, RealServer, ServerConfig, Weight};
 pub use scheduler::{
     DestinationHash, Failover, InvalidSlots, LeastConnection, LocalityLeastConnection, Maglev,
-    MaglevHash, NeverQueue, Overflow, ParseSchedulerError, ReplicatedLocality, Request, RoundRobin,
-    Scheduler, SchedulerKind, Seeds, Servers, SharedPick, ShortestExpectedDelay, SourceHash,
-    Superseded, TwoChoices, WeightedLeastConnection, WeightedRoundRobin,
+    MaglevHash, NeverQueue, Overflow, ParseSchedulerError, Peek, ReplicatedLocality, Request,
+    RoundRobin, Scheduler, SchedulerKind, Seeds, Servers, SharedPick, ShortestExpectedDelay,
+    SourceHash, Superseded, TwoChoices, WeightedLeastConnection, WeightedRoundRobin,
 };
-pub use service::{ServerError, ServiceError, VirtualService};
+pub use service::{ServerError, ServiceError, Unforeseen, VirtualService};
 pub use stats::{Rates, Stats};
 pub use sync::{ConnectionEvent, ImportError, ImportedConnection};
 pub use tunables::{Defence, DirectorConfig, SyncTunables, Tunables};

@@ -103,9 +103,12 @@ impl Locals {
     /// The addresses to try for a new connection, in their order. With `skips`, which services have whose scheduler
     /// takes servers in turn too, one turn in twenty goes one address further, so that servers and addresses do not
     /// walk in step.
-    fn candidates(&self, skips: bool) -> impl Iterator<Item = Arc<LocalAddress>> {
+    fn candidates(&self, skips: bool) -> impl Iterator<Item = Arc<LocalAddress>> + use<> {
+        self.at_turn(self.turn.fetch_add(1, Relaxed), skips)
+    }
+
+    fn at_turn(&self, turn: u32, skips: bool) -> impl Iterator<Item = Arc<LocalAddress>> + use<> {
         let addresses = self.addresses.load_full();
-        let turn = self.turn.fetch_add(1, Relaxed);
         let extra = if skips { turn / SKIP_EVERY } else { 0 };
         let start = turn.wrapping_add(extra) as usize;
         let len = addresses.len();
@@ -209,6 +212,26 @@ impl LocalPorts {
         None
     }
 
+    /// What [`take`](Self::take) would find, without taking it.
+    pub(crate) fn peek(
+        &self,
+        locals: &Locals,
+        skips: bool,
+        server: SocketAddr,
+    ) -> Option<SocketAddr> {
+        let mut candidates = locals
+            .at_turn(locals.turn.load(Relaxed), skips)
+            .filter(|address| address.addr.is_ipv4() == server.is_ipv4());
+        candidates.find_map(|address| {
+            let key = (address.addr, server);
+            let port = match self.pools.get(&key) {
+                Some(pool) => pool.peek(self.share),
+                None => Pool::new(self.start(key)).peek(self.share),
+            };
+            port.map(|port| SocketAddr::new(address.addr, port))
+        })
+    }
+
     /// This very port, for a connection that came with it. `None` if it is in use or another worker's.
     pub(crate) fn take_this(
         &mut self,
@@ -255,11 +278,16 @@ impl LocalPorts {
             self.pools.retain(|_, pool| !pool.is_idle(now));
             self.crowded = (self.pools.len() * 2).max(MIN_CROWD);
         }
-        let start = self.pools.hasher().hash_one((local, server));
-        let count = u64::from(self.share.count.max(1));
+        let start = self.start((local, server));
         self.pools
             .entry((local, server))
-            .or_insert_with(|| Pool::new((start % count) as u32))
+            .or_insert_with(|| Pool::new(start))
+    }
+
+    /// Where a pool begins.
+    fn start(&self, key: (IpAddr, SocketAddr)) -> u32 {
+        let count = u64::from(self.share.count.max(1));
+        (self.pools.hasher().hash_one(key) % count) as u32
     }
 }
 
@@ -321,6 +349,19 @@ impl Pool {
             }
         }
         None
+    }
+
+    /// What [`take`](Self::take) would answer.
+    fn peek(&self, share: Share) -> Option<u16> {
+        let places = (self.begun..share.count).map(|begun| (self.start + begun) % share.count);
+        let fresh = places.map(|place| (place, share.port(place)));
+        let returned = self
+            .returned
+            .iter()
+            .map_while(|port| Some((share.place(*port)?, *port)));
+        let mut all = fresh.chain(returned);
+        all.find(|(place, _)| !self.is_used(*place))
+            .map(|(_, port)| port)
     }
 
     fn give(&mut self, now: Nanos, place: u32, port: u16) {

@@ -1,5 +1,6 @@
 //! The way of a packet through connections, services and schedulers.
 
+mod explain;
 mod opening;
 
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use crate::{
     ConnectionEvent, ConnectionInfo, Direction, Director, DropReason, Family, ForwardMethod,
     LocalEnd, Packet, Payloads, Protocol, SctpEvent, TcpFlags, Verdict, VirtualService,
 };
+pub use explain::{Explanation, PassedOver, Reason};
 use opening::Opening;
 
 /// Everything that one packet needs besides the table of its family.
@@ -302,20 +304,25 @@ impl PacketPath<'_> {
         {
             return verdict;
         }
+        if self.refuses_unknown_reply() {
+            return Verdict::Reject;
+        }
+        Verdict::NotOurs
+    }
+
+    /// Whether a real server is told that nobody waits for its packet.
+    fn refuses_unknown_reply(&self) -> bool {
+        let packet = self.packet;
         let may_be_told = !(packet.protocol == Protocol::Tcp
             && packet.tcp_flags.contains(TcpFlags::RST)
             || packet.sctp == Some(SctpEvent::Abort));
-        if self.snapshot.tunables.nat_icmp_send
+        self.snapshot.tunables.nat_icmp_send
             && may_be_told
             && self
                 .ends
                 .director
                 .nat_server(packet.protocol, packet.source)
                 .is_some()
-        {
-            return Verdict::Reject;
-        }
-        Verdict::NotOurs
     }
 }
 

@@ -12,7 +12,7 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::local::Locals;
 use crate::pick::Shared;
 use crate::real_server::Class;
-use crate::scheduler::{Servers, Superseded};
+use crate::scheduler::{Peek, Servers, Superseded};
 use crate::stats::{Meter, Rates, Stats};
 use crate::{
     ConnectError, Drain, Family, Flow, Lease, LocalInfo, Picker, RealServer, Request, Scheduler,
@@ -295,6 +295,29 @@ impl VirtualService {
         self.lock_to_pick().pick(request).cloned()
     }
 
+    /// Which server [`schedule`](Self::schedule) would choose now, without taking the turn: no later pick
+    /// differs because of it.
+    ///
+    /// # Errors
+    /// [`Unforeseen`] with a scheduler of the program's own that does not [`peek`](Scheduler::peek).
+    pub fn peek(&self, request: &Request) -> Result<Option<Arc<RealServer>>, Unforeseen> {
+        let mut state = self.state.lock();
+        let State {
+            servers,
+            scheduler,
+            shared,
+            ..
+        } = &mut *state;
+        let answer = match shared {
+            Some(shared) => shared.peek(request),
+            None => scheduler.peek(servers, request),
+        };
+        match answer {
+            Peek::Known(index) => Ok(index.and_then(|index| servers.get(index).cloned())),
+            Peek::Unknown => Err(Unforeseen),
+        }
+    }
+
     /// Chooses a server for a connection and counts it as active until the lease is dropped.
     ///
     /// Persistence needs a clock and belongs to the director: here it has no effect.
@@ -530,6 +553,18 @@ impl State {
         server
     }
 }
+
+/// The scheduler can't tell its next pick before it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unforeseen;
+
+impl fmt::Display for Unforeseen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the scheduler can't tell its next pick")
+    }
+}
+
+impl std::error::Error for Unforeseen {}
 
 /// Why an operation on a service failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

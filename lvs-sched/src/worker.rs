@@ -21,8 +21,9 @@ use crate::stats::WorkerCounters;
 use crate::sync::Feed;
 use crate::time::{NEVER, Nanos, nanos};
 use crate::{
-    ConnectionEvent, Direction, Director, ForwardMethod, ImportError, ImportedConnection, LocalEnd,
-    Packet, Payloads, Protocol, TcpFlags, Verdict, VirtualService,
+    ConnectionEvent, Direction, Director, Explanation, ForwardMethod, ImportError,
+    ImportedConnection, LocalEnd, Packet, Payloads, Protocol, Reason, TcpFlags, Verdict,
+    VirtualService,
 };
 
 /// The connection table of one data-path thread.
@@ -170,6 +171,22 @@ impl Worker {
         verdicts: &mut Vec<Verdict>,
     ) {
         self.batch(now, packets, Some(payloads), verdicts);
+    }
+
+    /// What [`handle_packet`](Self::handle_packet) would answer now, and why, without doing it: nothing
+    /// is counted, bound or begun, and no scheduler's turn passes. Connections whose time has come are
+    /// ended first, as by any call.
+    pub fn explain(&mut self, now: Instant, packet: &Packet) -> Explanation {
+        self.explain_path(now, packet, None)
+    }
+
+    /// [`explain`](Self::explain) for [`handle_packet_with`](Self::handle_packet_with).
+    pub fn explain_with(&mut self, now: Instant, packet: &Packet, payload: &[u8]) -> Explanation {
+        let payload = Payload {
+            of: &[payload],
+            index: 0,
+        };
+        self.explain_path(now, packet, Some(payload))
     }
 
     /// What to do with an ICMP error, by the header that it quotes: `quoted` has the addresses and
@@ -434,6 +451,21 @@ impl Worker {
         self.counted(verdict)
     }
 
+    fn explain_path(
+        &mut self,
+        now: Instant,
+        packet: &Packet,
+        payload: Option<Payload<'_>>,
+    ) -> Explanation {
+        let now = self.advance(now);
+        let prepared = self.prepare(packet);
+        self.on_path(now, packet, payload, |path, tables| match &prepared {
+            Prepared::V4(key, hash) => path.explain(tables.0, key, *hash),
+            Prepared::V6(key, hash) => path.explain(tables.1, key, *hash),
+            Prepared::Neither => Explanation::new(Reason::MixedFamilies, Verdict::NotOurs),
+        })
+    }
+
     fn handle_quoted(&mut self, now: Instant, quoted: &Packet, about_tunnel: bool) -> Verdict {
         let now = self.advance(now);
         // Inbound is about a server's packet, so the client is its destination; the others are about
@@ -461,13 +493,13 @@ impl Worker {
         self.counted(verdict)
     }
 
-    fn on_path(
+    fn on_path<T>(
         &mut self,
         now: Nanos,
         packet: &Packet,
         payload: Option<Payload<'_>>,
-        walk: impl FnOnce(&mut PacketPath<'_>, (&mut Table<V4>, &mut Table<V6>)) -> Verdict,
-    ) -> Verdict {
+        walk: impl FnOnce(&mut PacketPath<'_>, (&mut Table<V4>, &mut Table<V6>)) -> T,
+    ) -> T {
         let has_room = self.len() < self.director.max_connections;
         let mut path = PacketPath {
             snapshot: self.snapshot.load(),

@@ -1,6 +1,6 @@
 //! When the addresses are announced, and at what pace.
 
-use crate::config::InterfaceName;
+use crate::config::{InterfaceName, VirtualAddress};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -32,6 +32,11 @@ impl Schedule {
         }
         let at = self.later.partition_point(|(other, _)| *other <= due);
         self.later.insert(at, (due, rounds));
+    }
+
+    /// Forgets bursts that were to come later, but for refreshing.
+    pub(crate) fn forget_later(&mut self) {
+        self.later.clear();
     }
 
     /// Bursts every `period` from `first` on.
@@ -169,6 +174,21 @@ impl<K: Copy + PartialEq> Pacer<K> {
         self.ready.retain(|(other, _)| *other != key);
         for lane in self.lanes.values_mut() {
             lane.waiting.retain(|(other, ..)| *other != key);
+        }
+    }
+
+    /// Forgets what waits of `key` about addresses that are no longer set.
+    pub fn take_back_addresses(&mut self, key: K, addresses: &[VirtualAddress]) {
+        let gone = |interface: &InterfaceName, address: IpAddr| {
+            addresses
+                .iter()
+                .any(|each| each.address == address && each.interface == *interface)
+        };
+        self.ready
+            .retain(|(other, waiting)| *other != key || !gone(&waiting.interface, waiting.address));
+        for ((interface, _), lane) in &mut self.lanes {
+            lane.waiting
+                .retain(|(other, address, _)| *other != key || !gone(interface, *address));
         }
     }
 

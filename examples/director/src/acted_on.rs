@@ -105,6 +105,8 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "protocol",
             "persistence_timeout",
             "persistence_granularity",
+            "persistence_engine",
+            "ip_family",
             "ops",
             "flag-1",
             "flag-2",

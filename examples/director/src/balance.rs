@@ -1,23 +1,29 @@
 //! The scheduler as the data path's balancer: two vocabularies, translated.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
-use lvs_fwd::balancer::{self, Balancer, PacketInfo, Packets};
+use lvs_fwd::balancer::{self, Balancer, Encapsulation, PacketInfo, Packets};
 use lvs_sched::{self as sched, ForwardMethod, Protocol, TcpFlags};
+
+use crate::tunnels::{self, Tunnels};
 
 /// One worker's half of the scheduler, asked by that worker's engine.
 #[derive(Debug)]
 pub struct SchedBalancer {
     worker: sched::Worker,
+    tunnels: Arc<Tunnels>,
     packets: Vec<sched::Packet>,
     verdicts: Vec<sched::Verdict>,
 }
 
 impl SchedBalancer {
-    /// Over this worker.
-    pub fn new(worker: sched::Worker) -> Self {
+    /// Over this worker, with these tunnels.
+    pub fn new(worker: sched::Worker, tunnels: Arc<Tunnels>) -> Self {
         Self {
             worker,
+            tunnels,
             packets: Vec::new(),
             verdicts: Vec::new(),
         }
@@ -26,6 +32,19 @@ impl SchedBalancer {
     /// The worker, for listings.
     pub fn worker(&self) -> &sched::Worker {
         &self.worker
+    }
+
+    /// What a packet would meet, as [`lvs_sched::Worker::explain`].
+    pub fn explain(
+        &mut self,
+        now: Instant,
+        packet: &sched::Packet,
+        payload: Option<&[u8]>,
+    ) -> sched::Explanation {
+        match payload {
+            Some(payload) => self.worker.explain_with(now, packet, payload),
+            None => self.worker.explain(now, packet),
+        }
     }
 }
 
@@ -41,11 +60,24 @@ impl Balancer for SchedBalancer {
         self.verdicts.clear();
         self.worker
             .handle_batch_with(now, &self.packets, &Payloads(packets), &mut self.verdicts);
-        verdicts.extend(self.verdicts.iter().map(verdict));
+        let present = self.tunnels.present();
+        verdicts.extend(
+            self.verdicts
+                .iter()
+                .zip(packets.iter())
+                .map(|(found, packet)| {
+                    verdict(found, |server| {
+                        tunnels::encapsulation(&present, packet, false, server)
+                    })
+                }),
+        );
     }
 
     fn decide_error(&mut self, now: Instant, quoted: &PacketInfo) -> balancer::Verdict {
-        verdict(&self.worker.handle_icmp(now, &packet(quoted)))
+        let found = self.worker.handle_icmp(now, &packet(quoted));
+        verdict(&found, |server| {
+            tunnels::encapsulation(&self.tunnels.present(), quoted, true, server)
+        })
     }
 
     fn handle_timeout(&mut self, now: Instant) {
@@ -83,22 +115,23 @@ fn packet(info: &PacketInfo) -> sched::Packet {
     }
 }
 
-fn verdict(verdict: &sched::Verdict) -> balancer::Verdict {
+fn verdict(
+    verdict: &sched::Verdict,
+    encapsulation: impl FnOnce(SocketAddr) -> Encapsulation,
+) -> balancer::Verdict {
     match *verdict {
-        sched::Verdict::Forward { method, server } => match method {
-            ForwardMethod::Nat => balancer::Verdict::Forward(balancer::Method::Nat { rip: server }),
-            ForwardMethod::DirectRoute | ForwardMethod::Local => {
-                balancer::Verdict::Forward(balancer::Method::DirectRoute { rip: server.ip() })
+        // The host routes it to where it was sent.
+        sched::Verdict::Forward {
+            method: ForwardMethod::Bypass,
+            ..
+        } => balancer::Verdict::NotOurs,
+        sched::Verdict::Forward { method, server } => {
+            match self::method(method, server, encapsulation) {
+                Some(method) => balancer::Verdict::Forward(method),
+                // The plan gives no server this method.
+                None => balancer::Verdict::Drop(METHOD_NOT_BUILT),
             }
-            ForwardMethod::Tunnel => balancer::Verdict::Forward(balancer::Method::Tunnel {
-                rip: server.ip(),
-                encapsulation: balancer::Encapsulation::Ipip,
-            }),
-            // The host routes it to where it was sent.
-            ForwardMethod::Bypass => balancer::Verdict::NotOurs,
-            // The plan gives no server this method.
-            ForwardMethod::FullNat => balancer::Verdict::Drop(METHOD_NOT_BUILT),
-        },
+        }
         sched::Verdict::Reply { method, vip } => match method {
             ForwardMethod::Nat => balancer::Verdict::Reply { source: vip },
             // The reply has the service's address already.
@@ -111,6 +144,25 @@ fn verdict(verdict: &sched::Verdict) -> balancer::Verdict {
         sched::Verdict::NotOurs => balancer::Verdict::NotOurs,
         sched::Verdict::Drop(reason) => balancer::Verdict::Drop(reason as u8),
         sched::Verdict::Reject => balancer::Verdict::Reject,
+    }
+}
+
+/// How the data path sends to a server; `None` if it can't.
+pub fn method(
+    method: ForwardMethod,
+    server: SocketAddr,
+    encapsulation: impl FnOnce(SocketAddr) -> Encapsulation,
+) -> Option<balancer::Method> {
+    match method {
+        ForwardMethod::Nat => Some(balancer::Method::Nat { rip: server }),
+        ForwardMethod::DirectRoute | ForwardMethod::Local => {
+            Some(balancer::Method::DirectRoute { rip: server.ip() })
+        }
+        ForwardMethod::Tunnel => Some(balancer::Method::Tunnel {
+            rip: server.ip(),
+            encapsulation: encapsulation(server),
+        }),
+        ForwardMethod::Bypass | ForwardMethod::FullNat => None,
     }
 }
 

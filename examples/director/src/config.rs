@@ -14,6 +14,7 @@ use lvs_fwd::netlink::Netlink;
 use serde::Serialize;
 use tracing::{error, info, warn};
 
+use crate::beside::{Beside, FileFault};
 use crate::disk::Disk;
 
 /// A configuration file as read.
@@ -180,14 +181,18 @@ pub fn check(
     for interface in &missing {
         writeln!(out, "{}\n", interface.text(&file.sources))?;
     }
-    let status = status(&file, &missing);
+    let beside = Beside::read(path).err().unwrap_or_default();
+    for fault in &beside {
+        writeln!(out, "error: {fault}\n")?;
+    }
+    let status = status(&file, missing.len() + beside.len());
     let count = |severity| {
         let all = file.loaded.diagnostics.iter();
         all.filter(|diagnostic| diagnostic.severity() == severity)
             .count()
     };
     let (errors, warnings) = (
-        count(Severity::Error) + missing.len(),
+        count(Severity::Error) + missing.len() + beside.len(),
         count(Severity::Warning),
     );
     if status == 0 {
@@ -225,7 +230,30 @@ pub fn check_json(path: &Path, config_id: Option<&str>, out: &mut impl Write) ->
     for interface in &missing {
         writeln!(out, "{}", interface.finding(&file.sources).to_json())?;
     }
-    Ok(status(&file, &missing))
+    let beside = Beside::read(path).err().unwrap_or_default();
+    for fault in &beside {
+        writeln!(out, "{}", beside_finding(fault).to_json())?;
+    }
+    Ok(status(&file, missing.len() + beside.len()))
+}
+
+/// A fault of a file beside the configuration.
+fn beside_finding(fault: &FileFault) -> Finding<'_> {
+    let place = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    Finding {
+        code: "file-beside",
+        class: "bad-file-beside",
+        file: fault.file().to_str().unwrap_or_default(),
+        line: place(fault.fault().line),
+        column: place(fault.fault().column),
+        end: End {
+            line: place(fault.fault().line),
+            column: place(fault.fault().column),
+        },
+        message: fault.fault().message.clone(),
+        hint: fault.fault().hint.clone(),
+        ..Finding::default()
+    }
 }
 
 /// Writes findings for a person, each with its lines; in colour on a terminal.
@@ -272,11 +300,11 @@ pub struct ReadError {
     source: FileError,
 }
 
-/// The status of the text, and of interfaces that are missing.
-fn status(file: &ConfigFile, missing: &[MissingInterface]) -> u8 {
+/// The status of the text, and of complaints about the surroundings.
+fn status(file: &ConfigFile, complaints: usize) -> u8 {
     let status = file.loaded.exit_status();
     // keepalived stops at a missing argument, before it looks at interfaces.
-    if missing.is_empty() || status == STATUS_STOPPED {
+    if complaints == 0 || status == STATUS_STOPPED {
         status
     } else {
         status.max(STATUS_COMPLAINT)

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use lvs_health::{Change, Event, Monitor, Pool, ServerId};
-use lvs_sched::{Director, ServerConfig, ServerError, ServiceError, ServiceKey, Weight};
+use lvs_sched::{
+    Director, EngineKind, ServerConfig, ServerError, ServiceError, ServiceKey, Weight,
+};
 use tracing::{debug, info, warn};
 
 use crate::plan::{Plan, PlannedPool, PlannedServer, PlannedService};
@@ -130,7 +132,11 @@ impl Pools {
             if before.contains(planned) {
                 continue;
             }
-            let PlannedService { key, config } = planned;
+            let PlannedService {
+                key,
+                config,
+                engine,
+            } = planned;
             let outcome = match self.scheduler.edit_service(key, *config) {
                 Ok(()) => Ok("changed"),
                 Err(ServiceError::NotFound) => {
@@ -139,6 +145,10 @@ impl Pools {
                 }
                 Err(error) => Err(error),
             };
+            let outcome = outcome.and_then(|what| {
+                let engine = engine.map(EngineKind::build);
+                self.scheduler.set_engine(key, engine).map(|()| what)
+            });
             match outcome {
                 Ok(what) => info!(
                     "virtual service {key} {what}, scheduler {}",

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 mod client;
 mod edit;
@@ -92,7 +92,11 @@ impl Request {
             "status" => Operation::Status,
             "restore" => Operation::Restore(read(line)?),
             name if Edit::NAMES.contains(&name) => Operation::Edit(read(line)?),
-            _ => Operation::Unknown { op },
+            _ => {
+                let mut arguments: Map<String, Value> = read(line)?;
+                arguments.retain(|name, _| name != "op" && name != "version");
+                Operation::Other { op, arguments }
+            }
         };
         Ok(Self { version, op })
     }
@@ -130,11 +134,14 @@ pub enum Operation {
     /// One change of the table, by its own name; answered by `null` when it has been carried out.
     #[serde(untagged)]
     Edit(Edit),
-    /// An operation of another version.
+    /// An operation that is not of this protocol: of the director's own commands, or of another version.
     #[serde(untagged)]
-    Unknown {
+    Other {
         /// Its name.
         op: String,
+        /// What stands beside the name.
+        #[serde(flatten)]
+        arguments: Map<String, Value>,
     },
 }
 
@@ -599,6 +606,50 @@ pub struct StatusInfo {
     pub services: u64,
     /// Entries of the connection tables.
     pub connections: u64,
+    /// What each data-path thread has counted since the start.
+    pub counters: Vec<WorkerCounters>,
+    /// Packets that were taken from the host since the start, where the kernel tells.
+    pub claimed: Vec<Counter>,
+}
+
+/// What a data-path thread has counted. Each list has all that can be counted, the largest first.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WorkerCounters {
+    /// Its number, from 0.
+    pub worker: u32,
+    /// Entries of its connection table.
+    pub connections: u64,
+    /// Packets that were dropped, by reason.
+    pub dropped: Vec<Counter>,
+    /// Frames that were left to the host, by reason.
+    pub left: Vec<Counter>,
+    /// What else happened to packets.
+    pub events: Vec<Counter>,
+    /// What happened at each device; up to a second old.
+    pub devices: Vec<DeviceCounters>,
+}
+
+/// What a data-path thread has counted at one device.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeviceCounters {
+    /// Name of the interface, or `the host`.
+    pub device: String,
+    /// What happened there, the largest first.
+    pub counters: Vec<Counter>,
+}
+
+/// How often something happened.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counter {
+    /// A name for programs, in kebab case.
+    pub name: String,
+    /// What it means, in words.
+    pub text: String,
+    /// How often.
+    pub count: u64,
 }
 
 fn read<T: DeserializeOwned>(line: &[u8]) -> Result<T, Reply> {
@@ -651,7 +702,12 @@ mod tests {
     #[test]
     fn unknown_fields_are_ignored_and_unknown_operations_kept() {
         let request = Request::parse(br#"{"version":1,"op":"dance","tempo":120}"#).unwrap();
-        assert_eq!(request.op, Operation::Unknown { op: "dance".into() });
+        let Operation::Other { op, arguments } = &request.op else {
+            panic!("not of this protocol");
+        };
+        assert_eq!(op, "dance");
+        assert!(!arguments.contains_key("version"));
+        assert_eq!(Request::parse(&request.to_line()).unwrap(), request);
         assert_eq!(
             text(&Reply::unknown("dance").to_line()),
             "{\"ok\":false,\"error\":{\"kind\":\"unknown-op\",\"message\":\"unknown operation 'dance'\"}}\n"

@@ -54,17 +54,23 @@ pub(super) fn finish(
 /// A finished checksum can be that number too, once in 65,536 packets. Finishing it then gives the very same number, so
 /// nothing is lost; only a packet that was damaged on its way besides would go unnoticed.
 #[inline]
+#[cfg(any(feature = "af-xdp", feature = "pnet"))]
 pub(super) fn checksum_state(bytes: &[u8]) -> ChecksumState {
-    unfinished(bytes).unwrap_or_default()
+    unfinished(bytes, ethernet::HEADER_LEN).unwrap_or_default()
+}
+
+/// The same for an IP packet.
+pub(super) fn checksum_state_ip(bytes: &[u8]) -> ChecksumState {
+    unfinished(bytes, 0).unwrap_or_default()
 }
 
 #[inline]
-fn unfinished(bytes: &[u8]) -> Option<ChecksumState> {
-    let ethertype = u16::from_be_bytes(bytes.get(12..14)?.try_into().ok()?);
-    let network = bytes.get(ethernet::HEADER_LEN..)?;
-    let (source, destination, kind, header_len, length): (IpAddr, IpAddr, _, _, _) = match ethertype
-    {
-        ethernet::IPV4 => {
+fn unfinished(bytes: &[u8], link: usize) -> Option<ChecksumState> {
+    let network = bytes.get(link..)?;
+    let version = network.first()? >> 4;
+    let is_ip = |ethertype: u16| link == 0 || bytes[12..14] == ethertype.to_be_bytes();
+    let (source, destination, kind, header_len, length): (IpAddr, IpAddr, _, _, _) = match version {
+        4 if is_ip(ethernet::IPV4) => {
             let packet = ipv4::Packet::new_checked(network).ok()?;
             if packet.is_fragment() {
                 return None;
@@ -80,7 +86,7 @@ fn unfinished(bytes: &[u8]) -> Option<ChecksumState> {
                 length,
             )
         }
-        ethernet::IPV6 => {
+        6 if is_ip(ethernet::IPV6) => {
             let header: &[u8; 40] = network.first_chunk()?;
             let addr = |at: usize| -> [u8; 16] {
                 let mut octets = [0; 16];
@@ -104,7 +110,7 @@ fn unfinished(bytes: &[u8]) -> Option<ChecksumState> {
     let bare = checksum::fold(checksum::pseudo_header(source, destination, kind, length));
     // Zero is "none" in UDP, and no sum of addresses is.
     (field == bare && field != 0).then_some(ChecksumState::Partial {
-        start: (ethernet::HEADER_LEN + header_len) as u16,
+        start: (link + header_len) as u16,
         offset: offset as u16,
     })
 }

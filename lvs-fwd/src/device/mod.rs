@@ -5,13 +5,22 @@
 //!
 //! * [`ring`] is an AF_PACKET ring, the device that works everywhere Linux runs.
 //! * `xdp` (feature `af-xdp`) is an AF_XDP socket behind a program that takes claimed frames from the driver.
+//! * `pnet` (feature `pnet`) is the portable packet socket of `pnet_datalink`.
+//! * [`raw`] are raw IP sockets, for what the system is to route.
 //! * [`memory`] is a pair of queues for tests and examples.
+//! * [`pcap`] reads frames from a capture and writes what is sent to another one.
+//! * [`trace`] and [`fault`] stand around another device: one logs its frames, the other loses and damages some.
 //! * The TUN device to the host is a `Device` too; its frames are IP packets without a link header.
 
-#[cfg(feature = "af-xdp")]
+pub mod fault;
 mod finish;
 pub mod memory;
+pub mod pcap;
+#[cfg(feature = "pnet")]
+pub mod pnet;
+pub mod raw;
 pub mod ring;
+pub mod trace;
 pub mod virtio;
 #[cfg(feature = "af-xdp")]
 pub mod xdp;
@@ -72,6 +81,40 @@ pub trait Device: Debug + Send {
 
     /// What happened so far.
     fn counters(&mut self) -> DeviceCounters;
+}
+
+impl<D: Device + ?Sized> Device for Box<D> {
+    fn capabilities(&self) -> Capabilities {
+        (**self).capabilities()
+    }
+
+    fn receive(&mut self, frames: &mut Vec<Frame>, limit: usize) -> io::Result<usize> {
+        (**self).receive(frames, limit)
+    }
+
+    fn transmit(&mut self, frame: Frame) {
+        (**self).transmit(frame);
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        (**self).flush()
+    }
+
+    fn pending(&self) -> usize {
+        (**self).pending()
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        (**self).descriptor()
+    }
+
+    fn set_steering(&mut self, vips: &[IpAddr]) -> io::Result<()> {
+        (**self).set_steering(vips)
+    }
+
+    fn counters(&mut self) -> DeviceCounters {
+        (**self).counters()
+    }
 }
 
 /// What a device can do.

@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use crate::route::{Hop, NextHop, RouteKind};
+use crate::route::{Hop, NeighbourState};
 use crate::stats::DropReason;
 use crate::steer;
 use crate::view::{Port, PortId, View};
+use crate::why::{Way, way};
 
 /// Where an address leads under one view.
 #[derive(Debug, Clone, Copy)]
@@ -101,43 +102,29 @@ fn place(addr: &IpAddr) -> usize {
 }
 
 fn look_up(view: &View, addr: IpAddr) -> Path {
-    if view.local.contains(&addr) {
-        return Path::Local;
-    }
-    let Some(route) = view.routes.lookup(&addr) else {
-        return Path::Drop(DropReason::NoRoute);
-    };
-    match route.kind {
-        RouteKind::Unicast => {}
-        RouteKind::Local => return Path::Local,
-        RouteKind::Blackhole | RouteKind::Broadcast => return Path::Drop(DropReason::Blackhole),
-        RouteKind::Unreachable => return Path::Drop(DropReason::NoRoute),
-        RouteKind::Prohibit => return Path::Drop(DropReason::Prohibited),
-    }
-    let Some(port) = view.port_of_interface(route.ifindex) else {
-        return Path::Drop(DropReason::NoPort);
-    };
-    let hop = Hop {
-        ifindex: route.ifindex,
-        addr: match route.next_hop {
-            NextHop::OnLink => addr,
-            NextHop::Gateway(gateway) => gateway,
-        },
-    };
-    let mtu = route.mtu.map_or(port.mtu, |mtu| mtu.min(port.mtu));
-    match view.neighbours.lookup(&hop) {
-        Some(neighbour) if neighbour.state.is_usable() => Path::Send {
-            port: port.index,
-            mtu,
-            source: port.mac,
-            destination: neighbour.mac,
+    match way(view, addr) {
+        Way::Host => Path::Local,
+        Way::Nowhere { reason, .. } => Path::Drop(reason),
+        Way::Out {
+            port,
             hop,
-            stale: neighbour.state == crate::route::NeighbourState::Stale,
-        },
-        _ => Path::Resolve {
-            port: port.index,
+            neighbour,
             mtu,
-            hop,
+            ..
+        } => match neighbour {
+            Some(neighbour) if neighbour.state.is_usable() => Path::Send {
+                port: port.index,
+                mtu,
+                source: port.mac,
+                destination: neighbour.mac,
+                hop,
+                stale: neighbour.state == NeighbourState::Stale,
+            },
+            _ => Path::Resolve {
+                port: port.index,
+                mtu,
+                hop,
+            },
         },
     }
 }

@@ -6,6 +6,7 @@ mod fragments;
 mod ipv6;
 mod payload;
 mod tunnel;
+mod why;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -58,7 +58,7 @@ impl Map {
             flags,
         };
         Ok(Self {
-            descriptor: new_descriptor(call(MAP_CREATE, &attributes, "BPF_MAP_CREATE")?),
+            descriptor: new_descriptor(call(MAP_CREATE, &attributes)?),
             key,
             value,
         })
@@ -68,14 +68,14 @@ impl Map {
     pub(crate) fn insert(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
         assert!(key.len() == self.key && value.len() == self.value);
         let attributes = self.element(key, value.as_ptr());
-        call(MAP_UPDATE, &attributes, "BPF_MAP_UPDATE_ELEM").map(drop)
+        call(MAP_UPDATE, &attributes).map(drop)
     }
 
     /// Removes an entry; one that is not there is none of the caller's worries.
     pub(crate) fn remove(&self, key: &[u8]) -> io::Result<()> {
         assert!(key.len() == self.key);
         let attributes = self.element(key, std::ptr::null());
-        match call(MAP_DELETE, &attributes, "BPF_MAP_DELETE_ELEM") {
+        match call(MAP_DELETE, &attributes) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             outcome => outcome.map(drop),
         }
@@ -90,7 +90,7 @@ impl Map {
             value: values.as_mut_ptr() as u64,
             ..self.element(&key, std::ptr::null())
         };
-        call(MAP_LOOKUP, &attributes, "BPF_MAP_LOOKUP_ELEM")?;
+        call(MAP_LOOKUP, &attributes)?;
         Ok(values.iter().sum())
     }
 
@@ -129,17 +129,15 @@ pub(crate) fn load_xdp(code: &[Instruction]) -> io::Result<OwnedFd> {
         ifindex: 0,
         attach_kind: ATTACH_XDP,
     };
-    let refused = match call(PROGRAM_LOAD, &attributes(&mut []), "BPF_PROG_LOAD") {
+    let refused = match call(PROGRAM_LOAD, &attributes(&mut [])) {
         Ok(descriptor) => return Ok(new_descriptor(descriptor)),
         Err(error) => error,
     };
-    if refused.kind() == io::ErrorKind::PermissionDenied
-        || refused.raw_os_error() == Some(libc::EPERM)
-    {
+    if refused.raw_os_error() == Some(libc::EPERM) {
         return Err(refused);
     }
     let mut log = vec![0; 1 << 16];
-    let _ = call(PROGRAM_LOAD, &attributes(&mut log), "BPF_PROG_LOAD");
+    let _ = call(PROGRAM_LOAD, &attributes(&mut log));
     let end = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());
     let text = String::from_utf8_lossy(&log[..end]);
     let last: Vec<&str> = text.trim_end().lines().rev().take(6).collect();
@@ -174,7 +172,7 @@ pub(crate) fn attach(
             Attachment::Driver => 1 << 2,
         },
     };
-    call(LINK_CREATE, &attributes, "BPF_LINK_CREATE").map(new_descriptor)
+    call(LINK_CREATE, &attributes).map(new_descriptor)
 }
 
 /// Processors that there may ever be: each has its value in a map.
@@ -185,25 +183,17 @@ fn possible_processors() -> io::Result<usize> {
     Ok(last + 1)
 }
 
-fn call<T>(command: libc::c_int, attributes: &T, name: &'static str) -> io::Result<libc::c_int> {
-    call_at(command, std::ptr::from_ref(attributes), name)
+/// The kernel's answer as it is: callers look at the number.
+fn call<T>(command: libc::c_int, attributes: &T) -> io::Result<libc::c_int> {
+    call_at(command, std::ptr::from_ref(attributes))
 }
 
-fn call_at<T>(
-    command: libc::c_int,
-    attributes: *const T,
-    name: &'static str,
-) -> io::Result<libc::c_int> {
+fn call_at<T>(command: libc::c_int, attributes: *const T) -> io::Result<libc::c_int> {
     // SAFETY: `attributes` is the part of `bpf_attr` that the command is defined with, of the length given; pointers
     // in it lead to memory of the sizes stated in it, which the callers keep alive, and mutable where the kernel writes.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>()) };
     if result < 0 {
-        let error = io::Error::last_os_error();
-        if error.raw_os_error() == Some(libc::EPERM) {
-            // The raw number is what callers look at, and this has no better text.
-            return Err(error);
-        }
-        return Err(io::Error::new(error.kind(), format!("{name}: {error}")));
+        return Err(io::Error::last_os_error());
     }
     Ok(result as libc::c_int)
 }
@@ -298,6 +288,6 @@ pub(crate) fn run(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<u32> {
         _duration: 0,
     };
     // The kernel writes the answer into it.
-    call_at(10, &raw mut attributes, "BPF_PROG_TEST_RUN")?;
+    call_at(10, &raw mut attributes)?;
     Ok(attributes.answer)
 }

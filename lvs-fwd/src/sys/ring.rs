@@ -459,6 +459,17 @@ fn receive_ring(socket: &OwnedFd, options: &RingOptions<'_>) -> io::Result<Memor
     )
 }
 
+/// Keeps what this host sends from a packet socket.
+#[cfg(feature = "pnet")]
+pub(crate) fn ignore_outgoing(socket: &OwnedFd) -> io::Result<()> {
+    set_option(
+        socket,
+        PACKET_IGNORE_OUTGOING,
+        &1i32,
+        "PACKET_IGNORE_OUTGOING",
+    )
+}
+
 fn set_option<T>(socket: &OwnedFd, option: i32, value: &T, name: &'static str) -> io::Result<()> {
     // SAFETY: the pointer and length describe `value`, which outlives the call; callers pass the type that the
     // option is defined with.

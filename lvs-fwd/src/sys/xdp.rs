@@ -260,7 +260,7 @@ impl Queue {
         if available > 0 {
             self.receive.release();
         }
-        if self.filling + REFILL <= self.target {
+        if self.filling + REFILL.min(self.target / 8) <= self.target {
             self.refill();
         }
         available
@@ -395,6 +395,10 @@ impl Drop for Queue {
     fn drop(&mut self) {
         // Closing waits until the kernel's receive side has let go of the socket.
         drop(self.socket.take());
+        if self.is_zero_copy {
+            // But not for the device, which may go on writing for a while: these chunks are lost to the others.
+            return;
+        }
         let lent = self.lent.iter().enumerate().filter(|(_, lent)| **lent);
         self.memory
             .lock()

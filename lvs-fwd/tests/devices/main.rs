@@ -245,12 +245,15 @@ fn frames_may_be_kept(subject: &mut Subject) {
             }
         }
     }
-    // The newest first, from where they came in.
+    // The newest first, from where they came in, back to where they came from. Their checksums stay right.
+    let link = [subject.far, subject.near].concat();
     for frame in &mut kept {
-        if subject.devices[0].capabilities().link_header {
-            let link = [subject.far, subject.near].concat();
-            frame.bytes_mut()[..12].copy_from_slice(&link);
+        let network = subject.link();
+        let bytes = frame.bytes_mut();
+        if network > 0 {
+            bytes[..12].copy_from_slice(&link);
         }
+        bytes[network + 12..network + 20].rotate_left(4);
     }
     kept.reverse();
     subject.send(kept);
@@ -490,6 +493,8 @@ fn view(subject: &Subject) -> View {
         ifindex: 2,
         kind: RouteKind::Unicast,
         metric: 0,
+        source: None,
+        mtu: None,
     });
     let mut neighbours = NeighbourTable::new();
     let hop = Hop {
@@ -512,6 +517,7 @@ fn view(subject: &Subject) -> View {
             mac: subject.near,
             mtu: 1500,
             forwarding: true,
+            forwarding_v6: true,
             addresses: vec![],
         }]),
         ..View::default()

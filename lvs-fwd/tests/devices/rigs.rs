@@ -1,13 +1,17 @@
 //! Every device with the other end of its cable.
 
 use std::error::Error;
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 
 use lvs_fwd::device::Device;
+use lvs_fwd::device::fault::{Fault, Faults};
 use lvs_fwd::device::memory::{Memory, Peer};
+use lvs_fwd::device::raw::Raw;
 use lvs_fwd::device::ring::{Fanout, Ring, RingConfig};
+use lvs_fwd::device::trace::Trace;
 use lvs_fwd::frame::Frame;
-use lvs_fwd::netlink::Netlink;
+use lvs_fwd::netlink::{Address, KernelRoute, Netlink};
+use lvs_fwd::route::{NextHop, Prefix};
 use lvs_fwd::tun::Tun;
 use lvs_fwd::view::{ClaimSet, Endpoint};
 
@@ -45,10 +49,15 @@ pub(crate) const SERVICE_PORT: u16 = 53;
 pub(crate) fn all() -> Vec<Rig> {
     vec![
         ("memory", memory),
+        ("traced_memory", traced),
+        ("faultless_memory", faultless),
         ("ring", ring),
         ("tun", tun),
+        ("raw", raw),
         #[cfg(feature = "af-xdp")]
         ("xdp", xdp),
+        #[cfg(feature = "pnet")]
+        ("pnet", pnet),
     ]
 }
 
@@ -80,6 +89,24 @@ fn memory(workers: u32) -> Outcome {
         ifindex: None,
         _held: Box::new(()),
     })
+}
+
+fn traced(workers: u32) -> Outcome {
+    let mut subject = memory(workers)?;
+    subject.devices = std::mem::take(&mut subject.devices)
+        .into_iter()
+        .map(|device| Box::new(Trace::new(device, |line| drop(line.to_string()))) as _)
+        .collect();
+    Ok(subject)
+}
+
+fn faultless(workers: u32) -> Outcome {
+    let mut subject = memory(workers)?;
+    subject.devices = std::mem::take(&mut subject.devices)
+        .into_iter()
+        .map(|device| Box::new(Fault::new(device, Faults::default(), || 0)) as _)
+        .collect();
+    Ok(subject)
 }
 
 impl Wire for Vec<Peer> {
@@ -144,6 +171,67 @@ fn tun(workers: u32) -> Outcome {
         near: [0; 6],
         far: [0; 6],
         ifindex: Some(ifindex),
+        _held: Box::new(()),
+    })
+}
+
+/// The host sends by the TUN device what raw sockets give it, and has from there what they see.
+fn raw(workers: u32) -> Outcome {
+    if workers > 1 {
+        return Err("it is no port".into());
+    }
+    let tun = Tun::open()?;
+    let ifindex = tun.ifindex();
+    let mut netlink = Netlink::open()?;
+    netlink.add_address(&Address::new(ifindex, VIP.into(), 32))?;
+    let clients = Prefix::new([203, 0, 113, 0].into(), 24);
+    netlink.add_route(&KernelRoute::new(clients, NextHop::OnLink, ifindex))?;
+    // So that the host does not answer.
+    let listener = UdpSocket::bind((IpAddr::from(VIP), SERVICE_PORT))?;
+    Ok(Subject {
+        devices: vec![Box::new(Raw::open(Some(17))?)],
+        wire: Box::new(tun),
+        near: [0; 6],
+        far: [0; 6],
+        // That another interface is gone is nothing to them.
+        ifindex: None,
+        _held: Box::new(listener),
+    })
+}
+
+impl Wire for Tun {
+    fn send(&mut self, frame: Frame) {
+        self.transmit(frame);
+        self.flush().unwrap();
+    }
+
+    fn receive(&mut self) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        let _ = Device::receive(self, &mut frames, 1024);
+        frames
+    }
+}
+
+#[cfg(feature = "pnet")]
+fn pnet(workers: u32) -> Outcome {
+    use lvs_fwd::device::pnet::{Pnet, PnetConfig};
+
+    let (near, far) = veth("near", "far")?;
+    let config = PnetConfig {
+        ifindex: near.ifindex,
+        name: "near".to_owned(),
+        mac: near.mac,
+        mtu: 1500,
+        group: (workers > 1).then_some(79),
+        queue: 1024,
+    };
+    let devices: std::io::Result<Vec<_>> = (0..workers).map(|_| Pnet::open(&config)).collect();
+    Ok(Subject {
+        devices: devices?.into_iter().map(|it| Box::new(it) as _).collect(),
+        wire: Box::new(Ring::open(&RingConfig::new(far.ifindex))?),
+        near: near.mac,
+        far: far.mac,
+        ifindex: Some(near.ifindex),
         _held: Box::new(()),
     })
 }

@@ -19,9 +19,12 @@ pub(crate) fn enter_namespace() -> std::io::Result<()> {
     #[allow(deprecated)]
     let unshare = rustix::thread::unshare;
     match unshare(UnshareFlags::NEWNET) {
-        Err(rustix::io::Errno::PERM) => Ok(unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNET)?),
-        outcome => Ok(outcome?),
+        Err(rustix::io::Errno::PERM) => unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNET)?,
+        outcome => outcome?,
     }
+    // The kernel has nothing of its own to say on the links then.
+    let _ = std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+    Ok(())
 }
 
 /// A cable.

@@ -15,7 +15,7 @@ use crate::real_server::Class;
 use crate::time::nanos;
 use crate::{
     Direction, DropReason, ForwardMethod, Persistence, Protocol, RealServer, Request,
-    SchedulerKind, SctpEvent, ServiceKey, TcpFlags, Verdict, VirtualService,
+    SchedulerKind, SctpEvent, ServiceConfig, ServiceKey, TcpFlags, Verdict, VirtualService,
 };
 
 /// Where a new connection goes; it is bound and counted there.
@@ -37,7 +37,7 @@ pub(super) struct Opening {
 
 impl PacketPath<'_> {
     /// Whether the packet may open a connection where there is none.
-    fn may_open(&self) -> Result<(), Verdict> {
+    pub(super) fn may_open(&self) -> Result<(), Verdict> {
         let tunables = &self.snapshot.tunables;
         let (ends, sloppy) = match self.packet.protocol {
             Protocol::Udp => return Ok(()),
@@ -84,17 +84,7 @@ impl PacketPath<'_> {
         }
         let config = service.config();
         let mut one_packet = config.one_packet && self.packet.protocol == Protocol::Udp;
-        // Schedulers that look at the destination see a quoted header's own, which is the client.
-        let seen = if opening.quoted { client } else { target };
-        let tunables = &self.snapshot.tunables;
-        let request = Request::new(client, seen)
-            .with_flags(config.flags)
-            .at(self.ends.director.epoch.instant(self.now))
-            .with_cache_life(if config.scheduler == SchedulerKind::ReplicatedLocality {
-                tunables.lblcr_expiration
-            } else {
-                tunables.lblc_expiration
-            });
+        let request = self.request(&config, opening);
         let choice = match &config.persistence {
             Some(persistence) => self.choose_persistent(service, persistence, &request, opening),
             None => self.choose(service, &request, opening),
@@ -157,6 +147,22 @@ impl PacketPath<'_> {
         })
     }
 
+    /// What the scheduler is asked.
+    pub(super) fn request(&self, config: &ServiceConfig, opening: Opening) -> Request {
+        let Opening { client, target, .. } = opening;
+        // Schedulers that look at the destination see a quoted header's own, which is the client.
+        let seen = if opening.quoted { client } else { target };
+        let tunables = &self.snapshot.tunables;
+        Request::new(client, seen)
+            .with_flags(config.flags)
+            .at(self.ends.director.epoch.instant(self.now))
+            .with_cache_life(if config.scheduler == SchedulerKind::ReplicatedLocality {
+                tunables.lblcr_expiration
+            } else {
+                tunables.lblc_expiration
+            })
+    }
+
     /// By the scheduler. `Err(None)` is "no destination".
     fn choose(
         &self,
@@ -164,21 +170,16 @@ impl PacketPath<'_> {
         request: &Request,
         opening: Opening,
     ) -> Result<Choice, Option<Verdict>> {
-        let is_mark = matches!(service.key(), Some(ServiceKey::Mark { .. }));
-        if !is_mark && opening.target.port() != service_port(service) {
+        if !is_at_own_port(service, opening) {
             return Err(None);
         }
         let server = service
             .schedule_and_bind(request, Class::Inactive)
             .ok_or(None)?;
-        let port = match server.addr().port() {
-            0 => opening.target.port(),
-            port => port,
-        };
         Ok(Choice {
+            port: port_of(&server, opening),
             server,
             template: None,
-            port,
         })
     }
 
@@ -191,37 +192,9 @@ impl PacketPath<'_> {
         request: &Request,
         opening: Opening,
     ) -> Result<Choice, Option<Verdict>> {
-        let target = opening.target;
-        let at_service_port = target.port() == service_port(service);
-        let shows_port = at_service_port && target.port() != FTP;
-        let (protocol, shown) = match service.key() {
-            Some(ServiceKey::Mark { mark, .. }) if !at_service_port => {
-                (None, TemplateTarget::Mark(mark))
-            }
-            _ => {
-                let port = if shows_port { target.port() } else { 0 };
-                (
-                    Some(self.packet.protocol),
-                    TemplateTarget::Address(SocketAddr::new(target.ip(), port)),
-                )
-            }
-        };
-        let engine = self
-            .engine_data(service)
+        let want = self
+            .want(service, persistence, opening)
             .ok_or(Some(Verdict::Drop(DropReason::Engine)))?;
-        let want = Want {
-            key: TemplateKey {
-                protocol,
-                client: persistence.granularity.apply(opening.client.ip()),
-                target: shown,
-                engine,
-            },
-            service,
-            server: None,
-            timeout: nanos(persistence.timeout),
-            server_port: shows_port,
-            expire_quiescent: self.snapshot.tunables.expire_quiescent_template,
-        };
         let schedule = || service.schedule_and_bind(request, Class::Inactive);
         let grant = self
             .ends
@@ -237,21 +210,57 @@ impl PacketPath<'_> {
             server.bind(Class::Inactive);
             server.counters().count_connection();
         }
-        let port = match server.addr().port() {
-            port if at_service_port && port != 0 => port,
-            _ => target.port(),
-        };
         Ok(Choice {
+            port: persistent_port_of(&server, service, opening),
             server,
             template: Some(grant.template),
-            port,
+        })
+    }
+
+    /// The template for a connection; `None` if the service's engine finds nothing in the packet.
+    pub(super) fn want<'s>(
+        &self,
+        service: &'s Arc<VirtualService>,
+        persistence: &Persistence,
+        opening: Opening,
+    ) -> Option<Want<'s>> {
+        let target = opening.target;
+        let at_service_port = target.port() == service_port(service);
+        let shows_port = at_service_port && target.port() != FTP;
+        let (protocol, shown) = match service.key() {
+            Some(ServiceKey::Mark { mark, .. }) if !at_service_port => {
+                (None, TemplateTarget::Mark(mark))
+            }
+            _ => {
+                let port = if shows_port { target.port() } else { 0 };
+                (
+                    Some(self.packet.protocol),
+                    TemplateTarget::Address(SocketAddr::new(target.ip(), port)),
+                )
+            }
+        };
+        Some(Want {
+            key: TemplateKey {
+                protocol,
+                client: persistence.granularity.apply(opening.client.ip()),
+                target: shown,
+                engine: self.engine_data(service)?,
+            },
+            service,
+            server: None,
+            timeout: nanos(persistence.timeout),
+            server_port: shows_port,
+            expire_quiescent: self.snapshot.tunables.expire_quiescent_template,
         })
     }
 
     /// What the service's engine says of the packet: `Some(None)` without an engine, `None` if it
     /// finds nothing.
     #[expect(clippy::type_complexity, reason = "a template key's part")]
-    fn engine_data(&self, service: &VirtualService) -> Option<Option<(&'static str, Arc<[u8]>)>> {
+    pub(super) fn engine_data(
+        &self,
+        service: &VirtualService,
+    ) -> Option<Option<(&'static str, Arc<[u8]>)>> {
         let Some(engine) = self.snapshot.engine(service) else {
             return Some(None);
         };
@@ -289,12 +298,7 @@ impl PacketPath<'_> {
         opening: Opening,
         one_packet: bool,
     ) -> Result<NewEntry<A>, Verdict> {
-        let is_mark = matches!(service.key(), Some(ServiceKey::Mark { .. }));
-        if is_mark
-            && !opening.quoted
-            && self.snapshot.tunables.cache_bypass
-            && self.snapshot.may_bypass_to(opening.target.ip())
-        {
+        if self.bypasses(service, opening) {
             if one_packet {
                 return Err(Verdict::Forward {
                     method: ForwardMethod::Bypass,
@@ -322,15 +326,15 @@ impl PacketPath<'_> {
                 deadline: self.now + NEW_CONNECTION,
             });
         }
-        Err(
-            if service_port(service) == FTP && opening.target.port() != FTP {
-                Verdict::NotOurs
-            } else if opening.quoted {
-                Verdict::Drop(DropReason::NoServer)
-            } else {
-                Verdict::Reject
-            },
-        )
+        Err(answer_without_server(service, opening))
+    }
+
+    /// Whether a packet that finds no server goes on to where it was sent.
+    pub(super) fn bypasses(&self, service: &VirtualService, opening: Opening) -> bool {
+        is_mark(service)
+            && !opening.quoted
+            && self.snapshot.tunables.cache_bypass
+            && self.snapshot.may_bypass_to(opening.target.ip())
     }
 
     /// A call that a real server starts: a connection as if the other end had opened it.
@@ -435,5 +439,46 @@ impl PacketPath<'_> {
     }
 }
 
+/// Without persistence an address service serves nothing but its own port.
+pub(super) fn is_at_own_port(service: &VirtualService, opening: Opening) -> bool {
+    is_mark(service) || opening.target.port() == service_port(service)
+}
+
+/// The server's port for a connection without persistence.
+pub(super) fn port_of(server: &RealServer, opening: Opening) -> u16 {
+    match server.addr().port() {
+        0 => opening.target.port(),
+        port => port,
+    }
+}
+
+/// The server's port for a connection with a template.
+pub(super) fn persistent_port_of(
+    server: &RealServer,
+    service: &VirtualService,
+    opening: Opening,
+) -> u16 {
+    let at_service_port = opening.target.port() == service_port(service);
+    match server.addr().port() {
+        port if at_service_port && port != 0 => port,
+        _ => opening.target.port(),
+    }
+}
+
+pub(super) fn answer_without_server(service: &VirtualService, opening: Opening) -> Verdict {
+    if service_port(service) == FTP && opening.target.port() != FTP {
+        Verdict::NotOurs
+    } else if opening.quoted {
+        Verdict::Drop(DropReason::NoServer)
+    } else {
+        Verdict::Reject
+    }
+}
+
+fn is_mark(service: &VirtualService) -> bool {
+    matches!(service.key(), Some(ServiceKey::Mark { .. }))
+}
+
 /// Schedulers that take servers in turn, as local addresses are taken.
-const SKIPPING: [SchedulerKind; 2] = [SchedulerKind::RoundRobin, SchedulerKind::WeightedRoundRobin];
+pub(super) const SKIPPING: [SchedulerKind; 2] =
+    [SchedulerKind::RoundRobin, SchedulerKind::WeightedRoundRobin];

@@ -74,7 +74,9 @@ impl Run {
         match operation % 24 {
             0..=7 => {
                 let (packet, worker) = packet(bytes);
-                let _ = self.workers[worker].handle_packet(self.now, &packet);
+                let foreseen = self.foresee(worker, |worker, now| worker.explain(now, &packet));
+                let verdict = self.workers[worker].handle_packet(self.now, &packet);
+                assert_eq!(foreseen.verdict, Some(verdict), "{foreseen:?}");
             }
             8 => {
                 let (packet, worker) = packet(bytes);
@@ -83,7 +85,11 @@ impl Run {
                     b"X\r\ni: c\r\n\r\n",
                     b"X\r\ni: ",
                 ]);
-                let _ = self.workers[worker].handle_packet_with(self.now, &packet, payload);
+                let foreseen = self.foresee(worker, |worker, now| {
+                    worker.explain_with(now, &packet, payload)
+                });
+                let verdict = self.workers[worker].handle_packet_with(self.now, &packet, payload);
+                assert_eq!(foreseen.verdict, Some(verdict), "{foreseen:?}");
             }
             9 => {
                 let (mut quoted, worker) = packet(bytes);
@@ -216,6 +222,53 @@ impl Run {
                 }
             }
         }
+    }
+
+    /// Explains a packet, twice: the second time everything is as before.
+    fn foresee(
+        &mut self,
+        worker: usize,
+        explain: impl Fn(&mut Worker, Instant) -> Explanation,
+    ) -> Explanation {
+        // What has ended by now ends with any call.
+        self.workers[worker].handle_timeout(self.now);
+        let before = self.picture();
+        let first = explain(&mut self.workers[worker], self.now);
+        assert_eq!(before, self.picture(), "an explanation changes nothing");
+        assert_eq!(first, explain(&mut self.workers[worker], self.now));
+        first
+    }
+
+    /// All that shows from outside.
+    fn picture(&self) -> impl PartialEq + std::fmt::Debug + use<> {
+        let connections: Vec<Vec<ConnectionInfo>> = self
+            .workers
+            .iter()
+            .map(|worker| worker.connections().collect())
+            .collect();
+        let servers: Vec<_> = self
+            .servers
+            .iter()
+            .map(|server| {
+                let counts = (server.active(), server.inactive(), server.persistent());
+                (
+                    server.addr(),
+                    counts,
+                    server.is_overloaded(),
+                    server.stats(),
+                )
+            })
+            .collect();
+        let dropped = DropReason::ALL.map(|reason| self.director.dropped(reason));
+        let mut templates = self.director.templates();
+        templates.sort_by_key(|template| format!("{template:?}"));
+        (
+            connections,
+            servers,
+            dropped,
+            templates,
+            self.director.stats(),
+        )
     }
 
     fn check(&self) {

@@ -8,8 +8,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// A virtual router: who it is, what it moves, how it behaves. [`Config::new`] has keepalived's defaults where a peer could
-/// tell; `docs` of each field say so where this crate's default differs.
+/// A virtual router: who it is, what it moves, how it behaves. [`Config::new`] has keepalived's defaults; where one differs its field
+/// says so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {

@@ -38,6 +38,8 @@ impl VirtualRouter {
                 backup.cause = Cause::Resignation(advert.source);
                 backup.listened = true;
             }
+            self.active
+                .take_if(|(followed, _)| followed.address == advert.source);
             return Ok(Heard::Resignation);
         }
         let peer = Peer {
@@ -45,6 +47,7 @@ impl VirtualRouter {
             priority: advert.priority,
         };
         self.raise_lowered_owner(now, peer);
+        let secondary = self.follows_better_than(peer, arrived);
         let lower = advert.priority < self.effective_priority();
         let follow = !lower || !self.preempts() || self.delays_preemption(arrived);
         let Machine::Backup(backup) = &mut self.machine else {
@@ -60,7 +63,15 @@ impl VirtualRouter {
         backup.wants_active = false;
         backup.listened = false;
         backup.cause = Cause::Silence(arrived);
+        let before = backup.deadline;
         self.ignored = None;
+        if secondary {
+            let deadline = before.max(arrived + self.active_down_time());
+            if let Machine::Backup(backup) = &mut self.machine {
+                backup.deadline = deadline;
+            }
+            return Ok(Heard::Followed);
+        }
         self.learn(advert.source, advert.interval);
         let deadline = arrived + self.active_down_time();
         if let Machine::Backup(backup) = &mut self.machine {
@@ -68,6 +79,17 @@ impl VirtualRouter {
         }
         self.follow(peer, arrived);
         Ok(Heard::Followed)
+    }
+
+    /// Does it follow a better router than this one, and not too long ago? Then this one will yield soon, and its interval is not
+    /// the one to wait by: Backups that learned the short interval of each loser in turn would take over one after the other, for
+    /// ever.
+    fn follows_better_than(&self, peer: Peer, arrived: Instant) -> bool {
+        self.active.is_some_and(|(followed, heard)| {
+            followed.address != peer.address
+                && (followed.priority, followed.address) > (peer.priority, peer.address)
+                && heard + self.active_down_time() > arrived
+        })
     }
 
     /// Is a preemption delay configured and not over yet? The first lower advertisement starts it.
@@ -144,7 +166,7 @@ impl VirtualRouter {
             Ordering::Greater => {
                 self.sequence.exhausted = false;
                 if self.config.answer_higher {
-                    self.send_advert(now);
+                    self.send_farewell(advert.interval);
                 }
                 self.forget_interval();
                 self.learn(advert.source, advert.interval);
@@ -156,7 +178,7 @@ impl VirtualRouter {
     }
 
     /// Is the other better than we are? Addresses count as numbers; where they cannot be compared nobody is better.
-    fn rank(&self, peer: Peer) -> Ordering {
+    pub(super) fn rank(&self, peer: Peer) -> Ordering {
         peer.priority.cmp(&self.effective_priority()).then_with(|| {
             match (peer.address, self.source) {
                 (IpAddr::V4(theirs), Some(IpAddr::V4(ours))) => theirs.cmp(&ours),

@@ -129,8 +129,8 @@ impl VirtualRouter {
     }
 
     /// Ends: an Active router leaves with priority 0 and removes everything. To be started again it may be.
-    pub fn shutdown(&mut self, now: Instant) {
-        self.finish(now, Reason::ShutDown);
+    pub fn shutdown(&mut self, _now: Instant) {
+        self.finish(Reason::ShutDown);
     }
 
     /// A datagram of the socket. Returns what it did, or why it did nothing.
@@ -204,14 +204,14 @@ impl VirtualRouter {
     }
 
     /// Something else is broken.
-    pub fn raise_fault(&mut self, now: Instant, fault: Fault) {
+    pub fn raise_fault(&mut self, _now: Instant, fault: Fault) {
         if !self.faults.insert(fault.clone()) {
             return;
         }
         match self.machine {
             Machine::Initialize | Machine::Fault => {}
             Machine::Waiting | Machine::Backup(_) | Machine::Active(_) => {
-                self.enter_fault(now, fault);
+                self.enter_fault(fault);
             }
         }
     }

@@ -4,11 +4,12 @@ use super::VirtualRouter;
 use crate::config::{Authentication, Interval, Reach, Version};
 use crate::datagram::Datagram;
 use crate::discard::Discard;
-use crate::event::Event;
+use crate::event::{Event, Peer};
 use crate::state::{Machine, State};
 use crate::wire::{
     self, AdvertPacket, AhPacket, ChecksumForm, Endpoints, IcvScope, Ipv4Packet, auth_type,
 };
+use std::cmp::Ordering;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -145,7 +146,7 @@ impl VirtualRouter {
                     source: ip.source(),
                     destination: ip.destination(),
                 };
-                let message = self.measure(ends, message)?;
+                let message = measure(ends, message)?;
                 Ok(Cut {
                     ends,
                     ttl: Some(ip.ttl()),
@@ -163,7 +164,7 @@ impl VirtualRouter {
                     source,
                     destination,
                 };
-                let message = self.measure(ends, payload)?;
+                let message = measure(ends, payload)?;
                 Ok(Cut {
                     ends,
                     ttl: hop_limit,
@@ -171,18 +172,6 @@ impl VirtualRouter {
                     ah: None,
                 })
             }
-        }
-    }
-
-    /// The message must be as long as it says itself.
-    #[expect(clippy::unused_self, reason = "reads like the other checks")]
-    fn measure<'a>(&self, ends: Endpoints, message: &'a [u8]) -> Result<AdvertPacket<'a>, Discard> {
-        let packet = AdvertPacket::new(message).map_err(|_| Discard::TooShort)?;
-        let (need, have) = (packet.expected_len(ends.family()), message.len());
-        if need == have {
-            Ok(packet)
-        } else {
-            Err(Discard::Length { need, have })
         }
     }
 
@@ -223,13 +212,25 @@ impl VirtualRouter {
                     return Err(Discard::Spi);
                 }
                 let (got, last) = (ah.sequence(), self.sequence.last);
-                if got <= last {
+                let rival = Peer {
+                    address: cut.ends.source(),
+                    priority: cut.message.priority(),
+                };
+                if got < last || (got == last && !self.keeps_step_with(rival)) {
                     return Err(Discard::Replayed { got, last });
                 }
                 self.sequence.last = got;
                 Ok(Some(got))
             }
         }
+    }
+
+    /// Two Active routers that began at the same moment count alike, and would refuse each other for ever. The better one hears
+    /// the other out, and answers with a number ahead of both.
+    fn keeps_step_with(&self, rival: Peer) -> bool {
+        matches!(self.machine, Machine::Active(_))
+            && rival.priority != 0
+            && self.rank(rival) == Ordering::Less
     }
 
     /// Counts and reports an address list that is not ours; order does not matter. Nothing is refused for it: two Active routers that
@@ -278,6 +279,17 @@ impl VirtualRouter {
             Some(ttl) if !(least..=most).contains(&ttl) => Err(Discard::PeerTtl(ttl)),
             _ => Ok(()),
         }
+    }
+}
+
+/// The message must be as long as it says itself.
+fn measure(ends: Endpoints, message: &[u8]) -> Result<AdvertPacket<'_>, Discard> {
+    let packet = AdvertPacket::new(message).map_err(|_| Discard::TooShort)?;
+    let (need, have) = (packet.expected_len(ends.family()), message.len());
+    if need == have {
+        Ok(packet)
+    } else {
+        Err(Discard::Length { need, have })
     }
 }
 

@@ -1,7 +1,7 @@
 //! What goes out: advertisements, each written when the shell is ready to send it.
 
 use super::VirtualRouter;
-use crate::config::{Authentication, ChecksumSend, Family, Reach, Version};
+use crate::config::{Authentication, ChecksumSend, Family, Interval, Reach, Version};
 use crate::state::{Machine, Rival};
 use crate::wire::{
     self, AdvertRepr, AhPacket, AhRepr, ChecksumForm, Endpoints, Format, IcvScope, Ipv4Repr,
@@ -127,6 +127,10 @@ impl Outgoing {
 impl VirtualRouter {
     /// Queues one advertisement: a multicast one, or a copy for each peer.
     pub(super) fn queue_advert(&mut self, priority: u8) {
+        self.queue_advert_every(priority, self.config.interval);
+    }
+
+    fn queue_advert_every(&mut self, priority: u8, interval: Interval) {
         let Some(source) = self.source else {
             return;
         };
@@ -137,7 +141,7 @@ impl VirtualRouter {
         };
         let format = match self.config.version {
             Version::V2 => Format::V2 {
-                interval_secs: self.config.interval.whole_secs().unwrap_or(1),
+                interval_secs: interval.whole_secs().unwrap_or(1),
                 auth_type: self.config.authentication.auth_type(),
                 auth_data: match self.config.authentication {
                     Authentication::Password(password) => password,
@@ -145,7 +149,7 @@ impl VirtualRouter {
                 },
             },
             Version::V3 => Format::V3 {
-                max_advert_interval: self.config.interval.centis(),
+                max_advert_interval: interval.centis(),
             },
         };
         let repr = AdvertRepr {
@@ -214,6 +218,13 @@ impl VirtualRouter {
                 };
             }
         }
+    }
+
+    /// The last advertisement before a better router is yielded to, so that it learns of the split. Whoever else hears it shall
+    /// wait by the better one's interval.
+    pub(super) fn send_farewell(&mut self, interval: Option<Interval>) {
+        let interval = interval.unwrap_or(self.config.interval);
+        self.queue_advert_every(self.effective_priority(), interval);
     }
 
     /// Priority 0: this router leaves.

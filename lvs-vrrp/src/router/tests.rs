@@ -1030,3 +1030,91 @@ fn inconsistent_configurations_are_refused() {
     assert_eq!(Authentication::pad(b"ninebytes"), None);
     assert_eq!(InterfaceName::from("e0").as_str(), "e0");
 }
+
+// ---- What the simulation found
+
+#[test]
+fn a_loser_s_short_interval_is_not_the_one_to_wait_by() {
+    let mut lab = Lab::backup(v3(50, 100));
+    let every = |centis| Format::V3 {
+        max_advert_interval: centis,
+    };
+    let best = lab.frame(200, HIGHER, every(100));
+    lab.receive(&best, lab.now).unwrap();
+    lab.sleep(ms(500));
+    // Another one became Active for a moment, lost, and is silent.
+    let loser = lab.frame(100, LOWER, every(1));
+    assert_eq!(lab.receive(&loser, lab.now), Ok(Heard::Followed));
+    assert!(lab.left() > ms(3000));
+    assert_eq!(
+        lab.router.active_router().map(|(peer, _)| peer.priority),
+        Some(200)
+    );
+    // When the best one really is gone, the other is followed in every respect.
+    lab.sleep(ms(3500));
+    lab.receive(&loser, lab.now).unwrap();
+    assert!(lab.left() < ms(50));
+}
+
+#[test]
+fn the_last_advertisement_before_yielding_has_the_better_one_s_interval() {
+    let mut lab = Lab::active(v3(100, 1));
+    let better = lab.frame(
+        200,
+        HIGHER,
+        Format::V3 {
+            max_advert_interval: 300,
+        },
+    );
+    lab.receive(&better, lab.now).unwrap();
+    let last = lab.sent.last().unwrap();
+    assert_eq!((last.priority, last.interval), (100, 300));
+}
+
+#[test]
+fn two_routers_with_an_authentication_header_that_count_alike_come_apart() {
+    let config = |priority| Config {
+        authentication: Authentication::Header(*b"k3yAH\0\0\0"),
+        ..config(priority)
+    };
+    let mut one = VirtualRouter::new(config(100)).unwrap();
+    let mut other = VirtualRouter::new(config(100)).unwrap();
+    let start = Instant::now();
+    one.handle_source(start, Some(LOWER.into()));
+    other.handle_source(start, Some(HIGHER.into()));
+    let now = start + us(3_609_375);
+    for router in [&mut one, &mut other] {
+        router.start(start);
+        router.handle_timeout(now);
+        assert_eq!(router.state(), State::Active);
+    }
+    // Each has sent number 1 and hears number 1.
+    let exchange = |from: &mut VirtualRouter, to: &mut VirtualRouter| {
+        let mut buffer = Vec::new();
+        let mut last = None;
+        while from.poll_transmit(&mut buffer).is_some() {
+            let received = Received {
+                arrived: now,
+                datagram: Datagram::V4(&buffer),
+            };
+            last = Some(to.handle_packet(now, &received));
+        }
+        last
+    };
+    let refused = exchange(&mut other, &mut one);
+    assert_eq!(refused, Some(Err(Discard::Replayed { got: 1, last: 1 })));
+    assert_eq!(exchange(&mut one, &mut other), Some(Ok(Heard::Lost)));
+    assert_eq!(exchange(&mut other, &mut one), Some(Ok(Heard::Won)));
+    assert_eq!((one.state(), other.state()), (State::Backup, State::Active));
+}
+
+#[test]
+fn who_resigned_is_not_followed_any_more() {
+    let mut lab = Lab::backup(config(100));
+    lab.hear(150, HIGHER).unwrap();
+    lab.hear(0, HIGHER).unwrap();
+    assert_eq!(lab.router.active_router(), None);
+    assert_eq!(lab.left(), us(609_375));
+    assert_eq!(lab.hear(120, LOWER), Ok(Heard::Followed));
+    assert_eq!(lab.left(), us(3_609_375));
+}

@@ -16,7 +16,7 @@ impl VirtualRouter {
     pub(super) fn settle(&mut self, now: Instant, reason: Reason) {
         if let Some(fault) = self.faults.first().cloned() {
             if matches!(self.machine, Machine::Waiting) {
-                self.enter_fault(now, fault);
+                self.enter_fault(fault);
             }
             return;
         }
@@ -238,7 +238,7 @@ impl VirtualRouter {
     }
 
     /// From anywhere to Fault.
-    pub(super) fn enter_fault(&mut self, now: Instant, fault: Fault) {
+    pub(super) fn enter_fault(&mut self, fault: Fault) {
         let from = self.state();
         if let Machine::Active(_) = self.machine {
             self.send_resignation();
@@ -248,7 +248,6 @@ impl VirtualRouter {
             }
             self.leave_active();
         }
-        let _ = now;
         self.machine = Machine::Fault;
         self.changed(from, Reason::Fault(fault));
     }
@@ -303,7 +302,7 @@ impl VirtualRouter {
     }
 
     /// Ends, whatever it was.
-    pub(crate) fn finish(&mut self, _now: Instant, reason: Reason) {
+    pub(crate) fn finish(&mut self, reason: Reason) {
         let from = self.state();
         if let Machine::Active(_) = self.machine {
             self.send_resignation();
@@ -435,6 +434,7 @@ impl VirtualRouter {
             active.announcements.begin(settings.repeat.max(1));
         }
         if added && !settings.delay.is_zero() {
+            active.announcements.forget_later();
             active
                 .announcements
                 .begin_at(now + settings.delay, settings.repeat.max(1));

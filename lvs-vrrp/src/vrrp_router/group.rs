@@ -156,6 +156,22 @@ impl VrrpRouter {
         }
     }
 
+    /// A reload may bring together members that are Active and such that are not. The Active ones step down, and whoever is
+    /// Active for the others may have all.
+    pub(super) fn unite(&mut self, now: Instant, group: GroupId) {
+        let members = self.groups[group.0].members.clone();
+        let active: Vec<_> = members
+            .iter()
+            .filter(|id| self.slots[*id].router.state() == State::Active)
+            .copied()
+            .collect();
+        if active.len() < members.len() {
+            for id in active {
+                self.with_follower(now, id, |router| router.step_down(now, Reason::Group));
+            }
+        }
+    }
+
     /// Computes the group's state anew, and tells of a change.
     pub(super) fn settle_group(&mut self, id: GroupId) {
         let members = &self.groups[id.0].members;

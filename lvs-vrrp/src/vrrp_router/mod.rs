@@ -421,9 +421,13 @@ impl VrrpRouter {
             match command {
                 Command::Announce(announcement) => self.pacer.push(now, id, announcement),
                 command => {
-                    // Everything is taken away: so is what was to be said of it.
-                    if command == Command::RemoveRoutes {
-                        self.pacer.take_back(id);
+                    // What is taken away is not spoken of any more.
+                    match &command {
+                        Command::RemoveRoutes => self.pacer.take_back(id),
+                        Command::RemoveAddresses(addresses) => {
+                            self.pacer.take_back_addresses(id, addresses);
+                        }
+                        _ => {}
                     }
                     self.tasks.push_back(Task::Router {
                         router: id,
@@ -454,7 +458,7 @@ impl VrrpRouter {
 
     /// Ends a router that is no longer configured.
     fn dismiss(&mut self, now: Instant, id: RouterId) {
-        self.with_follower(now, id, |router| router.finish(now, Reason::Removed));
+        self.with_follower(now, id, |router| router.finish(Reason::Removed));
         if self.sending.contains(&id) {
             if let Some(slot) = self.slots.get_mut(&id) {
                 slot.leaving = true;

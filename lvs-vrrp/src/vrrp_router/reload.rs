@@ -92,9 +92,10 @@ impl VrrpRouter {
                 });
             }
         }
-        for group in 0..self.groups.len() {
-            self.share_faults(now, GroupId(group));
-            self.settle_group(GroupId(group));
+        for group in (0..self.groups.len()).map(GroupId) {
+            self.share_faults(now, group);
+            self.unite(now, group);
+            self.settle_group(group);
         }
         Ok(())
     }

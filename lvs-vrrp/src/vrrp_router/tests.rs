@@ -346,6 +346,23 @@ fn an_address_taken_away_for_good_moves_the_whole_group() {
     assert_eq!(lab.states(), [State::Active, State::Active]);
 }
 
+#[test]
+fn a_reload_that_makes_a_group_of_unlike_members_unites_them() {
+    let mut lab = Lab::started(setup(&[(1, 255), (2, 100)]));
+    assert_eq!(lab.states(), [State::Active, State::Backup]);
+    lab.clear();
+    let united = Setup {
+        groups: vec![group(&[1, 2])],
+        ..setup(&[(1, 255), (2, 100)])
+    };
+    lab.all.reload(lab.now, united).unwrap();
+    lab.drain();
+    assert_eq!(lab.states(), [State::Backup, State::Backup]);
+    assert_eq!(lab.sent, [(1, 0)]);
+    lab.sleep(ms(3610));
+    assert_eq!(lab.states(), [State::Active, State::Active]);
+}
+
 // ---- Tracking
 
 #[test]
@@ -526,6 +543,30 @@ fn announcements_keep_the_interface_s_pace_and_end_with_the_state() {
     lab.link("e1", false);
     lab.sleep(ms(2000));
     assert_eq!(announced(&lab), 0);
+}
+
+#[test]
+fn what_a_reload_takes_away_is_not_announced_any_more() {
+    let with = |lasts: &[u8]| {
+        let mut paced = setup(&[(1, 255)]);
+        paced.pacing.arp = ms(100);
+        let vips = lasts.iter().map(|last| VirtualAddress {
+            address: Ipv4Addr::new(198, 51, 100, *last).into(),
+            interface: "e1".into(),
+        });
+        paced.virtual_routers[0].config.addresses = vips.collect();
+        paced
+    };
+    let mut lab = Lab::started(with(&[201, 202]));
+    lab.all.reload(lab.now, with(&[201])).unwrap();
+    lab.drain();
+    lab.clear();
+    lab.sleep(ms(4000));
+    let gone = IpAddr::from([198, 51, 100, 202]);
+    let spoken = lab.tasks.iter().any(|task| {
+        matches!(task, Task::Router { command: Command::Announce(announcement), .. } if announcement.address == gone)
+    });
+    assert!(!spoken && !lab.tasks.is_empty());
 }
 
 // ---- Reload

@@ -100,6 +100,8 @@ impl XdpClaim {
     /// What the kernel reports.
     pub fn counters(&self) -> io::Result<ClaimCounters> {
         Ok(ClaimCounters {
+            // The program does not look for marks.
+            marked: 0,
             to_services: self.counters.total(0)?,
             from_servers: self.counters.total(1)?,
             errors: self.counters.total(2)? + self.counters.total(3)?,

@@ -26,6 +26,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::event::epoll;
 
@@ -143,7 +144,7 @@ pub fn open(
         let Some(PacketMemory(memory)) = memories.get(worker) else {
             break;
         };
-        match Queue::open(config.ifindex, number, memory, config.slots) {
+        match open_queue(config.ifindex, number, memory, config.slots) {
             Ok(queue) => {
                 let descriptor = std::os::fd::AsRawFd::as_raw_fd(&queue.as_fd());
                 sockets
@@ -425,6 +426,22 @@ fn put(queue: &mut Queue, frame: Frame) -> Result<(), Frame> {
     Ok(())
 }
 
+/// Opens a queue. The kernel is not done with a socket that was there before when that is closed, but some time after.
+fn open_queue(
+    ifindex: u32,
+    number: u32,
+    memory: &Arc<Memory>,
+    slots: u32,
+) -> Result<Queue, (&'static str, io::Error)> {
+    for _ in 0..BUSY_TRIES {
+        match Queue::open(ifindex, number, memory, slots) {
+            Err((_, error)) if is_errno(&error, &[libc::EBUSY]) => std::thread::sleep(BUSY_PAUSE),
+            outcome => return outcome,
+        }
+    }
+    Queue::open(ifindex, number, memory, slots)
+}
+
 /// In the driver if that can be, else behind it.
 fn attach(program: BorrowedFd<'_>, ifindex: u32) -> Result<(OwnedFd, Attachment), XdpError> {
     let first = match bpf::attach(program, ifindex, Attachment::Driver) {
@@ -445,11 +462,9 @@ fn attach(program: BorrowedFd<'_>, ifindex: u32) -> Result<(OwnedFd, Attachment)
 }
 
 fn is_errno(error: &io::Error, any: &[i32]) -> bool {
-    // The call's name stands around the number.
-    any.iter().any(|&number| {
-        error.raw_os_error() == Some(number)
-            || error.kind() == io::Error::from_raw_os_error(number).kind()
-    })
+    error
+        .raw_os_error()
+        .is_some_and(|number| any.contains(&number))
 }
 
 /// Why AF_XDP can't be used.
@@ -507,6 +522,9 @@ const LINK_ROOM: usize = 22;
 /// Bytes of a chunk, the smaller the better.
 const CHUNKS: [usize; 2] = [2048, 4096];
 const MAX_QUEUES: u32 = 256;
+/// How long a queue may be busy.
+const BUSY_TRIES: u32 = 50;
+const BUSY_PAUSE: Duration = Duration::from_millis(4);
 /// After how many looks in vain the socket is asked for an error.
 const VAIN_LOOKS: u32 = 16;
 
