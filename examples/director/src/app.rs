@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use lvs_conf::diff::{Change, diff};
 use lvs_fwd::marks::MarkRule;
 use lvs_fwd::view::{ClaimSet, TunnelOptions};
-use lvs_sched::{Defence, Director, DirectorConfig, Family, ServiceKey, Timeouts};
+use lvs_sched::{Defence, Director, DirectorConfig, DropReason, Family, ServiceKey, Timeouts};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -194,7 +194,15 @@ impl App {
                 Happening::Question(question) => self.answer(question).await,
                 Happening::SystemChange => self.handle_system_change(),
                 Happening::ResolveRequest => self.data_path.handle_resolve_requests(),
-                Happening::Dump => self.data_path.log_counters(),
+                Happening::Dump => {
+                    self.data_path.log_counters();
+                    let refused = self.scheduler.dropped(DropReason::NoLocalPort);
+                    if refused > 0 {
+                        info!(
+                            "connections refused because no local address had a free port: {refused}"
+                        );
+                    }
+                }
                 Happening::WorkerEnded(number) => return Err(RunError::Worker(number)),
                 Happening::Deadline => {
                     // What a probe has to say came in time if it came before this: let the probes and their reports go

@@ -1,4 +1,4 @@
-//! What has to be taken from the host: packets to services, and replies of NAT servers.
+//! What has to be taken from the host: packets to services, and replies of NAT and FULLNAT servers.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -23,6 +23,9 @@ pub fn present(scheduler: &Director, plan: &Plan, marks: &[MarkRule]) -> ClaimSe
         };
         for server in service.servers() {
             add_server(&mut claims, &reach, server.addr(), server.method());
+        }
+        for local in service.local_addresses_in_use() {
+            claims.insert_local(local);
         }
     }
     add_pools(&mut claims, plan, marks, |key| {
@@ -86,15 +89,21 @@ pub fn add_server(
     addr: SocketAddr,
     method: ForwardMethod,
 ) {
-    if method != ForwardMethod::Nat || why_unserved(&reach.key).is_some() {
+    let answers_here = matches!(method, ForwardMethod::Nat | ForwardMethod::FullNat);
+    if !answers_here || why_unserved(&reach.key).is_some() {
         return;
     }
     let mut claim = |protocol, port| {
-        claims.insert_server(Endpoint {
+        let server = Endpoint {
             protocol,
             addr: addr.ip(),
             port,
-        });
+        };
+        if method == ForwardMethod::Nat {
+            claims.insert_server(server);
+        } else {
+            claims.insert_local_server(server);
+        }
     };
     match reach.key {
         ServiceKey::Address {

@@ -304,7 +304,7 @@ impl Core {
                 local: headers.destination,
                 server: headers.source,
             };
-            let delta = self.streams.to_client(sides, segment.as_ref());
+            let delta = self.streams.server_sent(sides, segment.as_ref());
             if headers.protocol == protocol::TCP {
                 let option_len = fullnat::toa_len(destination.ip());
                 fullnat::to_client(frame, headers, delta, option_len);
@@ -315,7 +315,7 @@ impl Core {
             local: source,
             server: destination,
         };
-        let to_server = self.streams.to_server(now, sides, segment.as_ref());
+        let to_server = self.streams.client_sent(now, sides, segment.as_ref());
         if headers.protocol == protocol::TCP {
             fullnat::to_server(frame, headers, to_server.delta);
         }

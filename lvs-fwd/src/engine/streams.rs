@@ -66,7 +66,7 @@ impl Streams {
     }
 
     /// A client's segment.
-    pub(super) fn to_server(
+    pub(super) fn client_sent(
         &mut self,
         now: Instant,
         sides: Sides,
@@ -95,7 +95,7 @@ impl Streams {
     }
 
     /// A server's segment. Returns what is to be taken from its acknowledgement.
-    pub(super) fn to_client(&mut self, sides: Sides, segment: Option<&Segment>) -> u32 {
+    pub(super) fn server_sent(&mut self, sides: Sides, segment: Option<&Segment>) -> u32 {
         let (Some(stream), Some(segment)) = (self.streams.get_mut(&sides), segment) else {
             return 0;
         };
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn a_client_is_introduced_until_it_has_seen_data() {
         let (mut streams, now) = (Streams::new(), Instant::now());
-        let mut send = |segment: Segment| streams.to_server(now, sides(), Some(&segment));
+        let mut send = |segment: Segment| streams.client_sent(now, sides(), Some(&segment));
         let ToServer { delta, introduces } = send(segment(SYN, 1000, 0, 0));
         assert!(!introduces);
         assert_eq!(
@@ -198,8 +198,8 @@ mod tests {
         let anew = send(segment(SYN, 5000, 0, 0)).delta;
         assert_ne!(anew, delta, "no answer yet: another attempt");
         let accept = segment(SYN | ACK, 777, anew.wrapping_add(5001), 0);
-        assert_eq!(streams.to_client(sides(), Some(&accept)), anew);
-        let mut send = |segment: Segment| streams.to_server(now, sides(), Some(&segment));
+        assert_eq!(streams.server_sent(sides(), Some(&accept)), anew);
+        let mut send = |segment: Segment| streams.client_sent(now, sides(), Some(&segment));
         for payload in [0, 100] {
             let sent = send(segment(ACK, 5001, 778, payload));
             assert_eq!(
@@ -236,7 +236,7 @@ mod tests {
         let (mut streams, now) = (Streams::new(), Instant::now());
         let mut initial = |at, sides: Sides, sequence: u32| {
             let syn = segment(SYN, sequence, 0, 0);
-            let delta = streams.to_server(at, sides, Some(&syn)).delta;
+            let delta = streams.client_sent(at, sides, Some(&syn)).delta;
             streams.end(&sides);
             delta.wrapping_add(sequence)
         };
@@ -255,9 +255,9 @@ mod tests {
         let (mut streams, now) = (Streams::new(), Instant::now());
         assert_eq!(streams.end(&sides()), None);
         let syn = segment(SYN, u32::MAX, 0, 0);
-        let delta = streams.to_server(now, sides(), Some(&syn)).delta;
+        let delta = streams.client_sent(now, sides(), Some(&syn)).delta;
         assert_eq!(streams.delta(&sides()), delta);
-        let mut answer = |segment: Segment| streams.to_client(sides(), Some(&segment));
+        let mut answer = |segment: Segment| streams.server_sent(sides(), Some(&segment));
         answer(segment(SYN | ACK, u32::MAX, delta, 0));
         answer(segment(ACK, 0, delta.wrapping_add(10), 100));
         // One from before, and a reset, tell nothing new.
@@ -276,11 +276,11 @@ mod tests {
         let (mut streams, now) = (Streams::new(), Instant::now());
         let data = segment(ACK, 1, 2, 3);
         assert_eq!(
-            streams.to_server(now, sides(), Some(&data)),
+            streams.client_sent(now, sides(), Some(&data)),
             ToServer::default()
         );
-        assert_eq!(streams.to_server(now, sides(), None), ToServer::default());
-        assert_eq!(streams.to_client(sides(), Some(&data)), 0);
+        assert_eq!(streams.client_sent(now, sides(), None), ToServer::default());
+        assert_eq!(streams.server_sent(sides(), Some(&data)), 0);
         assert_eq!(streams.delta(&sides()), 0);
     }
 }

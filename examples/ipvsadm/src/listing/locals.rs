@@ -77,7 +77,8 @@ mod tests {
             lines[0],
             "VIP:VPORT            TOTAL    SNAT_IP              CONFLICTS  CONNS     "
         );
-        assert!(lines[1].ends_with("2                                                      "));
+        assert_eq!(lines[1].len(), lines[0].len());
+        assert!(lines[1].trim_end().ends_with(" 2"));
         assert_eq!(
             lines[2],
             "                              10.0.0.200           3          12        "

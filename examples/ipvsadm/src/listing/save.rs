@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn local_addresses_come_before_the_servers_that_need_them() {
         let mut info = table();
-        info.services.truncate(1);
+        info.services.retain(|service| service.scheduler == "wlc");
         let service = &mut info.services[0];
         service.destinations.truncate(1);
         service.destinations[0].method = Method::FullNat;
