@@ -43,6 +43,9 @@ pub fn present(scheduler: &Director, plan: &Plan, marks: &[MarkRule]) -> ClaimSe
 pub fn add_plan(claims: &mut ClaimSet, plan: &Plan, marks: &[MarkRule]) {
     for service in &plan.services {
         add_service(claims, &service.key);
+        for local in &service.locals {
+            claims.insert_local(*local);
+        }
     }
     add_pools(claims, plan, marks, |_| true);
 }

@@ -25,6 +25,22 @@ pub(super) fn diff(out: &mut Changes, old: &Config, new: &Config) {
         |entry| entry.clone(),
         |(name, entry)| Object::GroupEntry(name, entry),
     );
+    let locals = |config: &Config| -> Vec<(String, crate::model::LocalAddress)> {
+        let groups = config.local_address_groups.iter();
+        groups
+            .flat_map(|group| {
+                let of_group =
+                    |local: &crate::model::LocalAddress| (group.name.clone(), local.clone());
+                group.addresses.iter().map(of_group).collect::<Vec<_>>()
+            })
+            .collect()
+    };
+    out.named(
+        &locals(old),
+        &locals(new),
+        |local| local.clone(),
+        |(name, local)| Object::LocalAddress(name, local),
+    );
     let (removed, kept, added) = matched(&old.virtual_servers, &new.virtual_servers, ServiceId::of);
     for (id, _) in removed {
         out.push(Edit::Remove, Object::Service(id));
@@ -163,6 +179,7 @@ impl VirtualServer {
             persistence_timeout: self.persistence_timeout,
             persistence_granularity: self.persistence_granularity,
             persistence_engine: self.persistence_engine.clone(),
+            local_address_group: self.local_address_group.clone(),
             one_packet: self.one_packet,
             quorum: self.quorum,
             hysteresis: self.hysteresis,
