@@ -135,7 +135,9 @@ impl App {
         let random = RandomState::new();
         let seed = |n: u64| random.hash_one(n);
         let seeds = [seed(0), seed(1), seed(2), seed(3)];
-        let scheduler = Arc::new(Director::new(DirectorConfig::new(seeds)));
+        let mut config = DirectorConfig::new(seeds);
+        config.local_ports = options.local_ports.clone();
+        let scheduler = Arc::new(Director::new(config));
         let tunnels = Arc::new(Tunnels::default());
         let (data_path, failures) = DataPath::start(&options, &scheduler, &tunnels)?;
         let (probes, reports) = Probes::new();
