@@ -120,6 +120,7 @@ fn run_director(device: &str, workers: &str, file: &str) -> io::Result<()> {
         workers: workers.parse().map_err(io::Error::other)?,
         device: choice(device)?,
         ring_slots: NonZeroU32::new(barest::SLOTS).expect("it is not zero"),
+        local_ports: lvs_fwd::view::LOCAL_PORTS,
     };
     director::app::run(options).map_err(io::Error::other)
 }

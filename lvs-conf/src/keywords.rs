@@ -191,7 +191,8 @@ pub struct Keyword {
     pub exception: &'static str,
     /// What the keyword stands for when its optional arguments are absent, if it is as if they had been written.
     pub bare: Option<&'static str>,
-    /// First release that knows the keyword; `old`: before 1.2, `unrel`: after 2.4.3.
+    /// First release that knows the keyword; `old`: before 1.2, `unrel`: after 2.4.3,
+    /// `director`: not keepalived's, but of the director that this crate is made for.
     pub since: &'static str,
     /// Given twice, the first one stays; otherwise the last one does.
     pub first_wins: bool,
@@ -473,7 +474,7 @@ fn is_after(since: &str, release: [u32; 3]) -> bool {
     let mut numbers = since.split('.').map(|part| part.parse::<u32>().ok());
     let since = match since {
         "old" => return false,
-        "unrel" => return true,
+        "unrel" | "director" => return true,
         _ => [(); 3].map(|()| numbers.next().flatten().unwrap_or(0)),
     };
     since > release

@@ -91,6 +91,8 @@ pub struct Config {
     pub sync_groups: Vec<SyncGroup>,
     /// `vrrp_instance` blocks that can run.
     pub instances: Vec<VrrpInstance>,
+    /// `local_address_group` blocks with entries.
+    pub local_address_groups: Vec<LocalAddressGroup>,
     /// `virtual_server_group` blocks with entries.
     pub server_groups: Vec<ServerGroup>,
     /// `virtual_server` blocks with real servers.

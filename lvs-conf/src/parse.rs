@@ -119,7 +119,9 @@ enum Part {
 impl Part {
     fn owns(self, keyword: &Keyword) -> bool {
         let owners: &[Self] = match keyword.canonical() {
-            "SSL" | "virtual_server_group" | "virtual_server" => &[Self::Checker],
+            "SSL" | "local_address_group" | "virtual_server_group" | "virtual_server" => {
+                &[Self::Checker]
+            }
             "track_file" => &[Self::Checker, Self::Vrrp],
             "bfd_instance" => &[Self::Checker, Self::Vrrp, Self::Bfd],
             name if name.starts_with("vrrp_") || name.starts_with("static_") => &[Self::Vrrp],

@@ -9,7 +9,7 @@ use lvs_conf::diff::{
     AddressId, Change, DaemonSetting, Edit, GlobalPart, InstanceId, Object, ServiceId, diff,
 };
 use lvs_conf::model::{
-    Config, GlobalDefs, RealServer, VirtualAddress, VirtualServer, VrrpInstance,
+    Config, GlobalDefs, LocalAddressGroup, RealServer, VirtualAddress, VirtualServer, VrrpInstance,
 };
 use lvs_conf::{NoFiles, Options, SourceMap, load};
 use proptest::prelude::*;
@@ -222,6 +222,26 @@ fn apply(config: &mut Config, goal: &Config, change: &Change) {
                 Edit::Change => panic!("entries have nothing to change"),
             }
         }
+        Object::LocalAddress(name, local) => match how {
+            Edit::Remove => {
+                let groups = config.local_address_groups.iter_mut();
+                for group in groups.filter(|group| group.name == *name) {
+                    group.addresses.retain(|own| own != local);
+                }
+            }
+            Edit::Add => {
+                let groups = &mut config.local_address_groups;
+                if !groups.iter().any(|group| group.name == *name) {
+                    groups.push(LocalAddressGroup {
+                        name: name.clone(),
+                        addresses: Vec::new(),
+                    });
+                }
+                let group = groups.iter_mut().find(|group| group.name == *name);
+                group.expect("see above").addresses.push(local.clone());
+            }
+            Edit::Change => panic!("addresses have nothing to change"),
+        },
         Object::Ssl => config.ssl.clone_from(&goal.ssl),
         Object::Service(id) if how == Edit::Change => {
             let (old, new) = service(config, goal, id);
@@ -445,6 +465,18 @@ fn essence(config: &Config) -> Config {
         group.entries.retain(|entry| seen.insert(entry.to_string()));
         sorted(&mut group.entries);
     }
+    let mut names = BTreeSet::new();
+    config
+        .local_address_groups
+        .retain(|group| !group.addresses.is_empty() && names.insert(group.name.clone()));
+    for group in &mut config.local_address_groups {
+        let mut seen = BTreeSet::new();
+        group
+            .addresses
+            .retain(|local| seen.insert(local.to_string()));
+        sorted(&mut group.addresses);
+    }
+    sorted(&mut config.local_address_groups);
     for server in &mut config.virtual_servers {
         for real in &mut server.real_servers {
             // They are looked at by themselves.

@@ -24,6 +24,12 @@ pub trait Balancer {
         None
     }
 
+    /// The next connection behind a local address ([`Method::FullNat`]) that has ended. Asked until there is none, after each
+    /// question, before the answer is carried out: its address and port may be another connection's by then.
+    fn poll_ended(&mut self) -> Option<Ended> {
+        None
+    }
+
     /// What to do with an ICMP error, by the packet that it quotes: `quoted` has the addresses, ports and protocol as
     /// they stand there, `direction` and `length` are the error's own, flags are 0. An inbound error is about what a
     /// real server sent to a client, an outbound one about what went to a real server.
@@ -54,6 +60,10 @@ impl<B: Balancer + ?Sized> Balancer for Box<B> {
 
     fn poll_edit(&mut self) -> Option<(usize, Edit)> {
         (**self).poll_edit()
+    }
+
+    fn poll_ended(&mut self) -> Option<Ended> {
+        (**self).poll_ended()
     }
 
     fn decide_error(&mut self, now: Instant, quoted: &PacketInfo) -> Verdict {
@@ -200,6 +210,13 @@ pub enum Verdict {
         /// The virtual service.
         source: SocketAddr,
     },
+    /// It is an answer to a local address ([`Method::FullNat`]): give it this sender and this receiver and send it on.
+    ReplyTo {
+        /// The virtual service.
+        source: SocketAddr,
+        /// The client.
+        client: SocketAddr,
+    },
     /// It belongs to no connection and starts none. Never a drop: the host or the router's path gets it.
     NotOurs,
     /// Drop it; the number is the balancer's own reason, counted by itself
@@ -218,6 +235,16 @@ pub enum Method {
         /// The real server.
         rip: SocketAddr,
     },
+    /// Its source becomes the director's own and its destination the real server's; replies come back to that source, so the
+    /// server need not have a route to the client. It does learn who the client is, from a TCP option (TOA) in the segment
+    /// that completes the handshake.
+    FullNat {
+        /// The real server.
+        rip: SocketAddr,
+        /// The director's side, whose port the balancer gives to no other connection with this server. Its low bits name
+        /// the worker ([`owner_of_port`](crate::steer::owner_of_port)).
+        local: SocketAddr,
+    },
     /// It goes unchanged to the real server's hardware address; replies go straight to the client.
     #[doc(alias = "gatewaying")]
     DirectRoute {
@@ -233,6 +260,22 @@ pub enum Method {
         /// How it is put into the other packet.
         encapsulation: Encapsulation,
     },
+}
+
+/// A connection behind a local address that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// The client.
+    pub client: SocketAddr,
+    /// The virtual service.
+    pub vip: SocketAddr,
+    /// The director's side towards the real server.
+    pub local: SocketAddr,
+    /// The real server.
+    pub server: SocketAddr,
+    /// Both sides are to be told, by resets that fit what they have heard last: an established TCP connection was idle for
+    /// too long, and they would not find out.
+    pub reset: bool,
 }
 
 /// What lies between the outer IP header and the packet inside.

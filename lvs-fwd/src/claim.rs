@@ -7,6 +7,7 @@
 //! * packets to a virtual service,
 //! * packets from a NAT real server, unless they go to one of the host's own addresses: answers to the host's own
 //!   health checks stay the host's,
+//! * packets from a FULLNAT real server to one of the local addresses, at the ports that FULLNAT uses,
 //! * IPv4 packets with a [mark](crate::marks) that is served,
 //! * ICMP errors about such packets: those that quote what a virtual service or a real server's client has sent.
 //!
@@ -34,7 +35,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::nft::{Batch, Expression, Field, Nft};
-use crate::view::{ClaimSet, Endpoint};
+use crate::view::{ClaimSet, Endpoint, LOCAL_PORTS};
 use crate::wire::{ERRORS, INFORMATIONAL, ipv6, protocol};
 
 /// What is taken from the host, for as long as this value lives.
@@ -141,8 +142,8 @@ impl Claim {
             let rules = self.packets(family.chain)?;
             let parts = self.packets(family.parts)?;
             let of = |rules: &[u64], from: usize, to: usize| rules.iter().skip(from).take(to).sum();
-            let (services, servers): (u64, u64) = (of(&rules, 0, 2), of(&rules, 2, 2));
-            let (service_parts, server_parts): (u64, u64) = (of(&parts, 0, 1), of(&parts, 1, 1));
+            let (services, servers): (u64, u64) = (of(&rules, 0, 2), of(&rules, 2, 4));
+            let (service_parts, server_parts): (u64, u64) = (of(&parts, 0, 1), of(&parts, 1, 2));
             sum.to_services += services + service_parts;
             sum.from_servers += servers + server_parts;
             for shape in family.errors {
@@ -216,6 +217,7 @@ impl Claim {
             ports: Some(Ports::Transport),
         };
         self.build_lookups(batch, family, family.chain, &whole);
+        self.build_local_lookups(batch, family, family.chain, &whole);
         let mut rule = family.is_error.to_vec();
         rule.push(Expression::Goto(family.errors[0].chain));
         batch.add_rule(&self.table, family.chain, &rule);
@@ -224,6 +226,7 @@ impl Claim {
             ..whole
         };
         self.build_lookups(batch, family, family.parts, &part);
+        self.build_local_lookups(batch, family, family.parts, &part);
         // Who came here on the way through another chain is not to go on there.
         batch.add_rule(&self.table, family.parts, &[Expression::Accept]);
         for shape in family.errors {
@@ -242,6 +245,7 @@ impl Claim {
                 ports: Some(Ports::Quoted(shape.ports)),
             };
             self.build_lookups(batch, family, shape.chain, &key);
+            self.build_local_lookups(batch, family, shape.chain, &key);
         }
     }
 
@@ -254,6 +258,7 @@ impl Claim {
             any_server,
             service_hosts,
             server_hosts,
+            ..,
         ] = family.sets;
         let lookups: &[(u32, usize, &str)] = match key.ports {
             Some(_) => &[
@@ -300,6 +305,52 @@ impl Claim {
         }
     }
 
+    /// Rules for answers to local addresses: who they are from, whom they go to, and at which port.
+    fn build_local_lookups(&self, batch: &mut Batch, family: &Family, chain: &str, key: &Key) {
+        let [.., locals, servers, any_server, server_hosts] = family.sets;
+        let whole = [(servers, true), (any_server, false)];
+        let part = [(server_hosts, false)];
+        let lookups: &[(&str, bool)] = match key.ports {
+            Some(_) => &whole,
+            None => &part,
+        };
+        let address = |offset| Expression::Network {
+            offset,
+            length: family.words * 4,
+            register: 0,
+        };
+        let port = |side: usize, register| match key.ports {
+            Some(Ports::Transport) => Some(Expression::Transport {
+                offset: [PORT_DESTINATION, PORT_SOURCE][side],
+                length: 2,
+                register,
+            }),
+            Some(Ports::Quoted(at)) => Some(Expression::Network {
+                offset: at + [PORT_SOURCE, PORT_DESTINATION][side],
+                length: 2,
+                register,
+            }),
+            None => None,
+        };
+        for (set, has_port) in lookups {
+            let mut rule = vec![
+                address(key.destination),
+                Expression::Lookup {
+                    set: locals,
+                    register: 0,
+                },
+            ];
+            if let Some(port) = port(0, 0) {
+                rule.extend_from_slice(&[port, LOCAL_PORT]);
+            }
+            rule.extend_from_slice(&[address(key.source), key.protocol]);
+            rule.extend(port(1, family.words + 1).filter(|_| *has_port));
+            rule.push(Expression::Lookup { set, register: 0 });
+            rule.extend_from_slice(&[Expression::Counter, Expression::Drop]);
+            batch.add_rule(&self.table, chain, &rule);
+        }
+    }
+
     /// The way from the present set to another.
     fn change(&self, batch: &mut Batch, set: &ClaimSet) {
         let sides = [
@@ -314,6 +365,17 @@ impl Claim {
                 self.set.server_hosts(),
                 set.server_hosts(),
                 Role::ServerHost,
+            ),
+            (locals(&self.set), locals(set), Role::Local),
+            (
+                self.set.local_servers(),
+                set.local_servers(),
+                Role::LocalServer,
+            ),
+            (
+                self.set.local_server_hosts(),
+                set.local_server_hosts(),
+                Role::LocalServerHost,
             ),
         ];
         let tables = |set: &ClaimSet| set.mark_tables().map(Arc::clone);
@@ -330,7 +392,7 @@ impl Claim {
                 let keys = |endpoints: &mut dyn Iterator<Item = &Endpoint>| -> Vec<Vec<u8>> {
                     endpoints
                         .filter(|endpoint| set_of(endpoint, role) == *name)
-                        .map(key)
+                        .map(|endpoint| key(endpoint, role))
                         .collect()
                 };
                 batch.delete_elements(&self.table, name, &keys(&mut old.difference(&new)));
@@ -363,7 +425,7 @@ impl Drop for Claim {
 pub struct ClaimCounters {
     /// To virtual services.
     pub to_services: u64,
-    /// From NAT real servers.
+    /// From NAT and FULLNAT real servers.
     pub from_servers: u64,
     /// ICMP errors about either.
     pub errors: u64,
@@ -399,6 +461,9 @@ enum Role {
     Server,
     ServiceHost,
     ServerHost,
+    Local,
+    LocalServer,
+    LocalServerHost,
 }
 
 fn add_device(batch: &mut Batch, table: &str, device: &str) {
@@ -424,6 +489,14 @@ fn set_of(endpoint: &Endpoint, role: Role) -> &'static str {
         (Role::ServerHost, IpAddr::V4(_), _) => "server-hosts",
         (Role::ServiceHost, IpAddr::V6(_), _) => "service-hosts6",
         (Role::ServerHost, IpAddr::V6(_), _) => "server-hosts6",
+        (Role::Local, IpAddr::V4(_), _) => "locals",
+        (Role::Local, IpAddr::V6(_), _) => "locals6",
+        (Role::LocalServerHost, IpAddr::V4(_), _) => "local-server-hosts",
+        (Role::LocalServerHost, IpAddr::V6(_), _) => "local-server-hosts6",
+        (Role::LocalServer, IpAddr::V4(_), 0) => "local-servers-any",
+        (Role::LocalServer, IpAddr::V4(_), _) => "local-servers",
+        (Role::LocalServer, IpAddr::V6(_), 0) => "local-servers6-any",
+        (Role::LocalServer, IpAddr::V6(_), _) => "local-servers6",
         (Role::Service, IpAddr::V4(_), 0) => "services-any",
         (Role::Service, IpAddr::V4(_), _) => "services",
         (Role::Service, IpAddr::V6(_), 0) => "services6-any",
@@ -435,12 +508,26 @@ fn set_of(endpoint: &Endpoint, role: Role) -> &'static str {
     }
 }
 
-/// Address, protocol and, except for every port of an address, port; each filled up to four bytes.
-fn key(endpoint: &Endpoint) -> Vec<u8> {
+/// The local addresses as the other sets' members are.
+fn locals(set: &ClaimSet) -> Vec<Endpoint> {
+    let endpoint = |addr| Endpoint {
+        protocol: 0,
+        addr,
+        port: 0,
+    };
+    set.locals().into_iter().map(endpoint).collect()
+}
+
+/// Address, protocol and, except for every port of an address, port; each filled up to four bytes. Of a local address
+/// nothing but that.
+fn key(endpoint: &Endpoint, role: Role) -> Vec<u8> {
     let mut key = match endpoint.addr {
         IpAddr::V4(addr) => addr.octets().to_vec(),
         IpAddr::V6(addr) => addr.octets().to_vec(),
     };
+    if matches!(role, Role::Local) {
+        return key;
+    }
     key.extend_from_slice(&[endpoint.protocol, 0, 0, 0]);
     if endpoint.port != 0 {
         key.extend_from_slice(&endpoint.port.to_be_bytes());
@@ -489,7 +576,7 @@ struct Family {
     words: u32,
     source: u32,
     destination: u32,
-    sets: [&'static str; 6],
+    sets: [&'static str; 10],
 }
 
 /// An ICMP error with a quoted packet, all offsets from the error's own IP header.
@@ -534,6 +621,10 @@ static FAMILIES: [Family; 2] = [
             "servers-any",
             "service-hosts",
             "server-hosts",
+            "locals",
+            "local-servers",
+            "local-servers-any",
+            "local-server-hosts",
         ],
     },
     Family {
@@ -600,6 +691,10 @@ static FAMILIES: [Family; 2] = [
             "servers6-any",
             "service-hosts6",
             "server-hosts6",
+            "locals6",
+            "local-servers6",
+            "local-servers6-any",
+            "local-server-hosts6",
         ],
     },
 ];
@@ -682,7 +777,27 @@ const SETS: &[(&str, &[Field])] = &[
     ("services6-any", &[Field::Ipv6, Field::Protocol]),
     ("servers6", &[Field::Ipv6, Field::Protocol, Field::Port]),
     ("servers6-any", &[Field::Ipv6, Field::Protocol]),
+    ("locals", &[Field::Ipv4]),
+    ("locals6", &[Field::Ipv6]),
+    (
+        "local-servers",
+        &[Field::Ipv4, Field::Protocol, Field::Port],
+    ),
+    ("local-servers-any", &[Field::Ipv4, Field::Protocol]),
+    ("local-server-hosts", &[Field::Ipv4, Field::Protocol]),
+    (
+        "local-servers6",
+        &[Field::Ipv6, Field::Protocol, Field::Port],
+    ),
+    ("local-servers6-any", &[Field::Ipv6, Field::Protocol]),
+    ("local-server-hosts6", &[Field::Ipv6, Field::Protocol]),
 ];
+
+/// A port that FULLNAT uses, in the first register.
+const LOCAL_PORT: Expression<'static> = Expression::AtLeast {
+    register: 0,
+    value: &LOCAL_PORTS.start().to_be_bytes(),
+};
 
 /// Not to this device's hardware address.
 const NOT_TO_US: [Expression<'static>; 3] = [
@@ -913,14 +1028,24 @@ mod tests {
             ("2001:db8::1", 0, Role::Service, "services6-any", 20),
             ("2001:db8::1", 80, Role::Server, "servers6", 24),
             ("2001:db8::1", 0, Role::Server, "servers6-any", 20),
+            ("10.0.0.1", 0, Role::Local, "locals", 4),
+            ("2001:db8::1", 0, Role::Local, "locals6", 16),
+            ("10.0.0.1", 80, Role::LocalServer, "local-servers", 12),
+            (
+                "2001:db8::1",
+                0,
+                Role::LocalServerHost,
+                "local-server-hosts6",
+                20,
+            ),
         ] {
             let endpoint = endpoint(addr, port);
             assert_eq!(set_of(&endpoint, role), name);
-            assert_eq!(key(&endpoint).len(), length, "{name}");
+            assert_eq!(key(&endpoint, role).len(), length, "{name}");
             assert!(SETS.iter().any(|(set, _)| *set == name));
         }
         assert_eq!(
-            key(&endpoint("10.0.0.1", 80)),
+            key(&endpoint("10.0.0.1", 80), Role::Server),
             [10, 0, 0, 1, 6, 0, 0, 0, 0, 80, 0, 0]
         );
     }

@@ -11,6 +11,7 @@
 mod forward;
 mod fragments;
 mod hops;
+mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -66,6 +67,8 @@ pub struct Engine {
     errors: Vec<(Item, PacketInfo)>,
     /// First fragments that are not claimed, though others of their datagrams may be.
     unclaimed: Vec<Fragment>,
+    /// First fragments of other workers' datagrams, of which later ones may come here.
+    misplaced: Vec<(Item, Fragment, u32)>,
     /// Later fragments, each with its datagram and its place in it.
     later: Vec<(Item, Datagram, usize)>,
     core: Core,
@@ -110,6 +113,7 @@ impl Engine {
             verdicts: Vec::new(),
             errors: Vec::new(),
             unclaimed: Vec::new(),
+            misplaced: Vec::new(),
             later: Vec::new(),
             core: Core::new(config),
         }
@@ -165,9 +169,11 @@ impl Engine {
             write_link(&mut frame, [0; 6], [0; 6], ethertype);
             match Headers::parse(frame.bytes()) {
                 Ok(headers) => {
-                    self.enlist(Origin::Host, OUTBOUND, headers, frame, output);
+                    self.enlist(view, Origin::Host, OUTBOUND, headers, frame, output);
                 }
-                Err(Unparsed::Fragment) => self.admit_fragment(view, Origin::Host, frame, output),
+                Err(Unparsed::Fragment) => {
+                    self.admit_fragment(view, (Origin::Host, false), frame, output);
+                }
                 Err(Unparsed::OtherProtocol | Unparsed::Extensions) => {
                     self.core.route_unclaimed(now, view, frame, output);
                 }
@@ -190,13 +196,21 @@ impl Engine {
     ) {
         self.core.observe(now, view, output);
         self.core.counters.count(Event::TakenOver, handoffs.len());
-        for Handoff { origin, frame } in handoffs.drain(..) {
+        for handoff in handoffs.drain(..) {
+            let Handoff {
+                origin,
+                frame,
+                placed,
+            } = handoff;
             match origin {
+                _ if placed => self.admit_fragment(view, (origin, placed), frame, output),
                 // The claim may have changed on the way: the frame is looked at again.
                 Origin::Port(_) => self.admit(view, origin, frame, output),
                 Origin::Host => match Headers::parse(frame.bytes()) {
-                    Ok(headers) => self.enlist(origin, OUTBOUND, headers, frame, output),
-                    Err(Unparsed::Fragment) => self.admit_fragment(view, origin, frame, output),
+                    Ok(headers) => self.enlist(view, origin, OUTBOUND, headers, frame, output),
+                    Err(Unparsed::Fragment) => {
+                        self.admit_fragment(view, (origin, false), frame, output);
+                    }
                     Err(_) => self.core.counters.count_drop(DropReason::Malformed, 1),
                 },
             }
@@ -241,7 +255,7 @@ impl Engine {
                 return;
             }
             Err(Unparsed::Fragment) => {
-                self.admit_fragment(view, origin, frame, output);
+                self.admit_fragment(view, (origin, false), frame, output);
                 return;
             }
             Err(unparsed) => {
@@ -256,7 +270,7 @@ impl Engine {
             }
         };
         match classify(view, origin, &headers) {
-            Some(class) => self.enlist(origin, class, headers, frame, output),
+            Some(class) => self.enlist(view, origin, class, headers, frame, output),
             None => self.core.leave(frame, LeftReason::NotClaimed, output),
         }
     }
@@ -265,6 +279,7 @@ impl Engine {
     #[inline]
     fn enlist(
         &mut self,
+        view: &View,
         origin: Origin,
         Class { direction, mark }: Class,
         headers: Headers,
@@ -281,15 +296,9 @@ impl Engine {
             return;
         }
         frame.truncate(headers.end);
-        let client = match direction {
-            Direction::Inbound => headers.source.ip(),
-            Direction::Outbound => headers.destination.ip(),
-        };
-        let owner = steer::owner(client, self.workers);
+        let owner = self.owner(view, direction, &headers.source, &headers.destination);
         if owner != self.worker {
-            counters.count(Event::HandedOver, 1);
-            let frame = frame.into_owned();
-            output.handoff.push((owner, Handoff { origin, frame }));
+            self.hand_over(owner, origin, frame, output);
             return;
         }
         counters.count(
@@ -327,6 +336,7 @@ impl Engine {
             origin,
             direction,
             is_first_fragment: first_of.is_some(),
+            ident: None,
         });
     }
 
@@ -335,7 +345,7 @@ impl Engine {
     fn admit_fragment(
         &mut self,
         view: &View,
-        origin: Origin,
+        (origin, placed): (Origin, bool),
         mut frame: Frame,
         output: &mut Output,
     ) {
@@ -373,19 +383,30 @@ impl Engine {
             return;
         }
         frame.truncate(headers.end);
-        let client = match direction {
+        let addressed = match direction {
             Direction::Inbound => headers.source.ip(),
+            // A local address says nothing of the client, and a later fragment has no port: they meet where the address
+            // would belong, and go on to where the first one says.
             Direction::Outbound => headers.destination.ip(),
         };
-        let owner = steer::owner(client, self.workers);
-        if owner != self.worker {
-            self.core.counters.count(Event::HandedOver, 1);
-            let frame = frame.into_owned();
-            output.handoff.push((owner, Handoff { origin, frame }));
+        let meeting = steer::owner(addressed, self.workers);
+        if !placed && meeting != self.worker {
+            self.hand_over(meeting, origin, frame, output);
             return;
         }
         self.core.counters.count(Event::Fragments, 1);
-        if fragment.is_first() {
+        let owner = self.owner(view, direction, &headers.source, &headers.destination);
+        if !placed && fragment.is_first() && owner != self.worker {
+            let item = Item {
+                frame,
+                headers,
+                origin,
+                direction,
+                is_first_fragment: true,
+                ident: None,
+            };
+            self.misplaced.push((item, fragment, owner));
+        } else if fragment.is_first() {
             let class = Class { direction, mark };
             self.put_on_batch(origin, class, headers, frame, Some(fragment.datagram));
         } else {
@@ -395,6 +416,7 @@ impl Engine {
                 origin,
                 direction,
                 is_first_fragment: false,
+                ident: None,
             };
             self.later.push((item, fragment.datagram, fragment.offset));
         }
@@ -421,15 +443,10 @@ impl Engine {
             counters.count_drop(DropReason::MartianSource, 1);
             return;
         }
-        let client = match direction {
-            Direction::Inbound => quoted.destination.ip(),
-            Direction::Outbound => quoted.source.ip(),
-        };
-        let owner = steer::owner(client, self.workers);
+        // What is quoted went the other way.
+        let owner = self.owner(view, direction, &quoted.destination, &quoted.source);
         if owner != self.worker {
-            counters.count(Event::HandedOver, 1);
-            let frame = frame.into_owned();
-            output.handoff.push((owner, Handoff { origin, frame }));
+            self.hand_over(owner, origin, frame, output);
             return;
         }
         counters.count(Event::IcmpReceived, 1);
@@ -448,8 +465,37 @@ impl Engine {
             origin,
             direction,
             is_first_fragment: false,
+            ident: None,
         };
         self.errors.push((item, info));
+    }
+
+    /// The worker that owns the flow of a packet from one end to the other.
+    #[inline]
+    fn owner(
+        &self,
+        view: &View,
+        direction: Direction,
+        source: &SocketAddr,
+        destination: &SocketAddr,
+    ) -> u32 {
+        match direction {
+            Direction::Inbound => steer::owner(source.ip(), self.workers),
+            Direction::Outbound if view.claims.is_local(&destination.ip()) => {
+                steer::owner_of_port(destination.port(), self.workers)
+            }
+            Direction::Outbound => steer::owner(destination.ip(), self.workers),
+        }
+    }
+
+    fn hand_over(&self, owner: u32, origin: Origin, frame: Frame, output: &mut Output) {
+        self.core.counters.count(Event::HandedOver, 1);
+        let handoff = Handoff {
+            origin,
+            frame: frame.into_owned(),
+            placed: false,
+        };
+        output.handoff.push((owner, handoff));
     }
 
     /// Asks for the verdicts of the batch and carries them out.
@@ -460,6 +506,10 @@ impl Engine {
         balancer: &mut B,
         output: &mut Output,
     ) {
+        // Of timers.
+        while let Some(ended) = balancer.poll_ended() {
+            self.core.end(now, view, &ended, output);
+        }
         if !self.batch.is_empty() {
             self.verdicts.clear();
             let payloads = Batch(&self.batch);
@@ -470,6 +520,9 @@ impl Engine {
                 if let Some(item) = self.batch.get_mut(index) {
                     self.core.edit(item, &edit);
                 }
+            }
+            while let Some(ended) = balancer.poll_ended() {
+                self.core.end(now, view, &ended, output);
             }
             let mut verdicts = self.verdicts.iter();
             for item in &mut self.batch {
@@ -487,10 +540,25 @@ impl Engine {
         for fragment in self.unclaimed.drain(..) {
             let fate = Fate {
                 verdict: None,
+                owner: None,
+                ident: None,
                 first_end: 0,
             };
             for item in self.core.fragments.learn(now, fragment.datagram, fate) {
                 self.core.give_up(item, output);
+            }
+        }
+        for (item, fragment, owner) in self.misplaced.drain(..) {
+            let fate = Fate {
+                verdict: None,
+                owner: Some(owner),
+                ident: None,
+                first_end: fragment.headers.end - fragment.headers.transport,
+            };
+            let waited = self.core.fragments.learn(now, fragment.datagram, fate);
+            self.core.place(item, owner, output);
+            for item in waited {
+                self.core.place(item, owner, output);
             }
         }
         for (item, datagram, offset) in self.later.drain(..) {
@@ -503,6 +571,9 @@ impl Engine {
             } else {
                 Verdict::NotOurs
             };
+            while let Some(ended) = balancer.poll_ended() {
+                self.core.end(now, view, &ended, output);
+            }
             self.core.carry_out(now, view, &mut item, verdict, output);
         }
         self.core.drain_commands(output);
@@ -517,6 +588,8 @@ struct Item {
     origin: Origin,
     direction: Direction,
     is_first_fragment: bool,
+    /// What it is to be identified by, as a part of a datagram.
+    ident: Option<u32>,
 }
 
 impl Item {
@@ -583,6 +656,13 @@ fn classify(view: &View, origin: Origin, headers: &Headers) -> Option<Class> {
     {
         return Some(OUTBOUND);
     }
+    if !is_service
+        && view
+            .claims
+            .is_local_answer(&endpoint(&headers.source), &headers.destination)
+    {
+        return Some(OUTBOUND);
+    }
     let mark = if view.claims.marks().is_empty() {
         None
     } else {
@@ -608,6 +688,13 @@ fn classify_host(view: &View, origin: Origin, headers: &Headers) -> Option<Class
     {
         return Some(OUTBOUND);
     }
+    if !is_service
+        && view
+            .claims
+            .is_local_answer_host(&endpoint(&headers.source), &headers.destination.ip())
+    {
+        return Some(OUTBOUND);
+    }
     let sides = (headers.source, headers.destination);
     let query = query(view, origin, headers.protocol, sides);
     inbound(
@@ -630,6 +717,13 @@ fn classify_error(view: &View, origin: Origin, quoted: &Quoted) -> Option<Class>
             .claims
             .is_server(&endpoint(quoted.destination, quoted.destination))
         && !view.local.contains(&receiver.ip())
+    {
+        return Some(OUTBOUND);
+    }
+    let server = endpoint(quoted.destination, quoted.destination);
+    if !is_service
+        && receiver.ip() == quoted.source.ip()
+        && view.claims.is_local_answer(&server, &quoted.source)
     {
         return Some(OUTBOUND);
     }

@@ -1,13 +1,13 @@
 //! How does the packet get there? Linux Virtual Server forwarding in user space.
 //!
 //! This crate takes frames from network interfaces, asks a [`Balancer`](balancer::Balancer) where each
-//! belongs, rewrites it (NAT, direct routing, tunnels) and sends it to the next hop, as the kernel's IPVS does:
+//! belongs, rewrites it (NAT, FULLNAT, direct routing, tunnels) and sends it to the next hop, as the kernel's IPVS does:
 //! without a kernel module, in any network namespace where the process may open packet sockets. It can also
 //! take service packets away from the host's own stack and give back what is not for a real server.
 //!
 //! **What it leaves out.** It does not choose real servers and keeps no connection table: that is the
 //! balancer's part. It does not check whether servers are alive and does not announce addresses. Left for
-//! later: FULLNAT, SCTP, VLAN tags on the wire.
+//! later: FULLNAT between families, UOA and the SYN proxy, SCTP, VLAN tags on the wire.
 //!
 //! # Map
 //!

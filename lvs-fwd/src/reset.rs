@@ -1,6 +1,6 @@
 //! TCP resets in the host's place, where there is no way to the host that would send them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::checksum;
 use crate::frame::Frame;
@@ -46,17 +46,34 @@ pub fn build(original: &[u8]) -> Option<Frame> {
         (0, word(4).wrapping_add(length), RST | ACK)
     };
 
-    let (mut frame, at) = headed(destination, source)?;
+    let from = SocketAddr::new(destination, segment.destination_port());
+    let to = SocketAddr::new(source, segment.source_port());
+    emit(from, to, (sequence, acknowledgement), flags)
+}
+
+/// Builds a reset that answers nothing: the receiver expects this sequence number next, so it believes the reset (RFC 5961,
+/// section 3.2). The result is as [`build`]'s; `None` if the addresses are of different families.
+pub fn unasked(source: SocketAddr, destination: SocketAddr, sequence: u32) -> Option<Frame> {
+    emit(source, destination, (sequence, 0), RST)
+}
+
+fn emit(
+    source: SocketAddr,
+    destination: SocketAddr,
+    (sequence, acknowledgement): (u32, u32),
+    flags: u8,
+) -> Option<Frame> {
+    let (mut frame, at) = headed(source.ip(), destination.ip())?;
     let reset = &mut frame.bytes_mut()[at..];
-    reset[0..2].copy_from_slice(&segment.destination_port().to_be_bytes());
-    reset[2..4].copy_from_slice(&segment.source_port().to_be_bytes());
+    reset[0..2].copy_from_slice(&source.port().to_be_bytes());
+    reset[2..4].copy_from_slice(&destination.port().to_be_bytes());
     reset[4..8].copy_from_slice(&sequence.to_be_bytes());
     reset[8..12].copy_from_slice(&acknowledgement.to_be_bytes());
     reset[12] = (tcp::MIN_HEADER_LEN as u8 / 4) << 4;
     reset[13] = flags;
     let pseudo = checksum::pseudo_header(
-        destination,
-        source,
+        source.ip(),
+        destination.ip(),
         protocol::TCP,
         tcp::MIN_HEADER_LEN as u32,
     );

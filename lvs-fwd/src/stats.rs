@@ -170,6 +170,10 @@ pub enum Event {
     Encapsulated,
     /// TCP segments whose numbers or text were changed for the balancer.
     Edited,
+    /// Clients that were named to their server in a TCP option (TOA).
+    ClientsNamed,
+    /// Clients that could not be named, for want of room.
+    ClientsNotNamed,
     /// Claimed fragments.
     Fragments,
     /// Claimed fragments that waited for the first one of their datagram.
@@ -186,7 +190,7 @@ pub enum Event {
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::Received,
         Self::Inbound,
         Self::Outbound,
@@ -201,6 +205,8 @@ impl Event {
         Self::Segmented,
         Self::Encapsulated,
         Self::Edited,
+        Self::ClientsNamed,
+        Self::ClientsNotNamed,
         Self::Fragments,
         Self::FragmentsHeld,
         Self::IcmpReceived,

@@ -5,7 +5,8 @@
 //! number is all that a worker needs to drop what it cached from the old one.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use ahash::RandomState;
@@ -150,6 +151,10 @@ pub struct ClaimSet {
     service_hosts: EndpointSet,
     server_hosts: EndpointSet,
     vips: HashSet<IpAddr, RandomState>,
+    locals: HashSet<IpAddr, RandomState>,
+    local_servers: EndpointSet,
+    local_server_hosts: EndpointSet,
+    any_local_server_port: bool,
     any_service_port: bool,
     any_server_port: bool,
     marks: Arc<MarkTable>,
@@ -165,6 +170,10 @@ impl ClaimSet {
             service_hosts: EndpointSet::new(),
             server_hosts: EndpointSet::new(),
             vips: HashSet::with_hasher(hasher()),
+            locals: HashSet::with_hasher(hasher()),
+            local_servers: EndpointSet::new(),
+            local_server_hosts: EndpointSet::new(),
+            any_local_server_port: false,
             any_service_port: false,
             any_server_port: false,
             marks: Arc::default(),
@@ -221,6 +230,59 @@ impl ClaimSet {
         self.any_server_port |= server.port == 0;
         self.server_hosts.insert(host(&server));
         self.servers.insert(server)
+    }
+
+    /// Claims answers to a local address, of those [servers](Self::insert_local_server) whose packets come to it, and only at
+    /// [ports](LOCAL_PORTS) that FULLNAT uses. `false` if it was there already.
+    pub fn insert_local(&mut self, addr: IpAddr) -> bool {
+        self.locals.insert(addr)
+    }
+
+    /// Claims answers of this FULLNAT real server to local addresses; port 0 as for a NAT server. `false` if it was there
+    /// already.
+    pub fn insert_local_server(&mut self, server: Endpoint) -> bool {
+        self.any_local_server_port |= server.port == 0;
+        self.local_server_hosts.insert(host(&server));
+        self.local_servers.insert(server)
+    }
+
+    /// Whether this is a local address.
+    #[inline]
+    pub fn is_local(&self, addr: &IpAddr) -> bool {
+        !self.locals.is_empty() && self.locals.contains(addr)
+    }
+
+    /// Whether a packet from this endpoint to this address and port is an answer of a FULLNAT real server.
+    #[inline]
+    pub fn is_local_answer(&self, source: &Endpoint, destination: &SocketAddr) -> bool {
+        self.is_local(&destination.ip())
+            && LOCAL_PORTS.contains(&destination.port())
+            && self
+                .local_servers
+                .covers(source, self.any_local_server_port)
+    }
+
+    /// Whether a packet from this endpoint to this address, whatever their ports are, may be such an answer.
+    #[inline]
+    pub fn is_local_answer_host(&self, source: &Endpoint, destination: &IpAddr) -> bool {
+        self.is_local(destination) && self.local_server_hosts.contains(&host(source))
+    }
+
+    /// The local addresses, ordered.
+    pub fn locals(&self) -> Vec<IpAddr> {
+        let mut locals: Vec<IpAddr> = self.locals.iter().copied().collect();
+        locals.sort_unstable();
+        locals
+    }
+
+    /// The FULLNAT real servers, ordered.
+    pub fn local_servers(&self) -> Vec<Endpoint> {
+        self.local_servers.sorted()
+    }
+
+    /// Addresses and protocols of the FULLNAT real servers, ordered, each once; the port is 0.
+    pub fn local_server_hosts(&self) -> Vec<Endpoint> {
+        self.local_server_hosts.sorted()
     }
 
     /// Whether packets to this endpoint belong to a virtual service.
@@ -283,7 +345,10 @@ impl ClaimSet {
 
     /// Whether nothing is claimed.
     pub fn is_empty(&self) -> bool {
-        self.services.is_empty() && self.servers.is_empty() && self.marks.is_empty()
+        self.services.is_empty()
+            && self.servers.is_empty()
+            && self.local_servers.is_empty()
+            && self.marks.is_empty()
     }
 }
 
@@ -297,6 +362,8 @@ impl PartialEq for ClaimSet {
     fn eq(&self, other: &Self) -> bool {
         self.services() == other.services()
             && self.servers() == other.servers()
+            && self.locals == other.locals
+            && self.local_servers() == other.local_servers()
             && self.mark_tables() == other.mark_tables()
     }
 }
@@ -429,6 +496,9 @@ fn unpack(key: u64) -> Endpoint {
         port: (key >> 8) as u16,
     }
 }
+
+/// Ports at local addresses that FULLNAT may use; what comes to others is the host's.
+pub const LOCAL_PORTS: RangeInclusive<u16> = 1025..=65535;
 
 /// Fixed seeds: these tables hold the operator's values, never keys that a sender chooses.
 pub(crate) fn hasher() -> RandomState {

@@ -142,6 +142,12 @@ pub fn claim(view: &View, subject: &Subject) -> Option<Claimed> {
             endpoint: narrowed(from, &view.claims.servers()),
             mark: 0,
         })
+    } else if view.claims.is_local_answer(&from, &subject.destination) {
+        Some(Claimed {
+            direction: Direction::Outbound,
+            endpoint: narrowed(from, &view.claims.local_servers()),
+            mark: 0,
+        })
     } else {
         mark.map(|mark| Claimed {
             direction: Direction::Inbound,
@@ -218,7 +224,7 @@ pub fn way(view: &View, addr: IpAddr) -> Way<'_> {
 /// Whom a method sends packets to, and how many bytes it adds to each.
 pub fn target(method: &Method) -> (IpAddr, usize) {
     match *method {
-        Method::Nat { rip } => (rip.ip(), 0),
+        Method::Nat { rip } | Method::FullNat { rip, .. } => (rip.ip(), 0),
         Method::DirectRoute { rip } => (rip, 0),
         Method::Tunnel { rip, encapsulation } => (rip, tun::overhead(encapsulation, &rip)),
     }

@@ -95,6 +95,15 @@
 //! [`Worker::explain`] tells what a packet would meet and why, without doing it; no scheduler's turn
 //! passes by asking.
 //!
+//! # FULLNAT
+//!
+//! A service has local addresses ([`Director::add_local_address`]), which new connections to
+//! [`ForwardMethod::FullNat`] servers take in turn, and with them a port that no other connection
+//! with that server has. Verdicts name both ([`Verdict::ForwardFrom`], [`Verdict::ReplyTo`]); answers
+//! are found by the local port, whose low bits name the worker ([`Director::worker_of`]). Ports
+//! come back with their connections and are used again oldest first. One-packet scheduling does not
+//! apply.
+//!
 //! # Time and randomness
 //!
 //! Nothing here reads a clock, sleeps, draws random numbers or does I/O. Callers pass `now`, and

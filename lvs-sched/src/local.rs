@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use ahash::RandomState;
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 
 use crate::ConnectionInfo;
 use crate::time::{Nanos, seconds};
@@ -26,6 +27,8 @@ use crate::time::{Nanos, seconds};
 #[derive(Debug, Default)]
 pub(crate) struct Locals {
     addresses: ArcSwap<Vec<Arc<LocalAddress>>>,
+    /// Removed while connections used them.
+    retired: Mutex<Vec<Arc<LocalAddress>>>,
     turn: AtomicU32,
 }
 
@@ -74,13 +77,25 @@ impl Locals {
 
     pub(crate) fn remove(&self, addr: IpAddr) -> Result<(), LocalError> {
         let mut addresses = Vec::clone(&self.addresses.load());
-        let before = addresses.len();
-        addresses.retain(|local| local.addr != addr);
-        if addresses.len() == before {
-            return Err(LocalError::NotFound);
-        }
+        let place = addresses.iter().position(|local| local.addr == addr);
+        let removed = addresses.remove(place.ok_or(LocalError::NotFound)?);
         self.addresses.store(Arc::new(addresses));
+        // A worker may still be about to use it, so its connections say nothing yet.
+        self.retired.lock().push(removed);
         Ok(())
+    }
+
+    /// Those that connections use or may use.
+    pub(crate) fn in_use(&self) -> Vec<IpAddr> {
+        let mut retired = self.retired.lock();
+        // The one that holds it here is the last.
+        retired.retain(|local| Arc::strong_count(local) > 1);
+        let addresses = self.addresses.load();
+        addresses
+            .iter()
+            .chain(retired.iter())
+            .map(|local| local.addr)
+            .collect()
     }
 
     pub(crate) fn infos(&self) -> Vec<LocalInfo> {
@@ -530,7 +545,9 @@ mod tests {
         let held = ports.take(0, &locals, false, server(1)).unwrap();
         locals.remove(held.addr().ip()).unwrap();
         assert!(ports.take(0, &locals, false, server(1)).is_none());
+        assert_eq!(locals.in_use(), [IpAddr::from([10, 0, 0, 1])]);
         ports.give(1, held, server(1));
+        assert_eq!(locals.in_use(), [] as [IpAddr; 0]);
         let error = |addr: [u8; 4]| locals.add(addr.into()).unwrap_err();
         assert_eq!(error([0, 0, 0, 0]), LocalError::Address);
         assert_eq!(error([224, 0, 0, 1]), LocalError::Address);

@@ -130,6 +130,12 @@ impl VirtualService {
         self.locals.infos()
     }
 
+    /// The addresses of [`local_addresses`](Self::local_addresses), and those that were removed while connections used
+    /// them and still do.
+    pub fn local_addresses_in_use(&self) -> Vec<IpAddr> {
+        self.locals.in_use()
+    }
+
     /// The present attributes.
     pub fn config(&self) -> ServiceConfig {
         **self.config.load()

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use lvs_conf::diff::{Change, diff};
 use lvs_fwd::marks::MarkRule;
 use lvs_fwd::view::{ClaimSet, TunnelOptions};
-use lvs_sched::{Defence, Director, DirectorConfig, Family, ServiceKey, Timeouts};
+use lvs_sched::{Defence, Director, DirectorConfig, DropReason, Family, ServiceKey, Timeouts};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -135,7 +135,9 @@ impl App {
         let random = RandomState::new();
         let seed = |n: u64| random.hash_one(n);
         let seeds = [seed(0), seed(1), seed(2), seed(3)];
-        let scheduler = Arc::new(Director::new(DirectorConfig::new(seeds)));
+        let mut config = DirectorConfig::new(seeds);
+        config.local_ports = options.local_ports.clone();
+        let scheduler = Arc::new(Director::new(config));
         let tunnels = Arc::new(Tunnels::default());
         let (data_path, failures) = DataPath::start(&options, &scheduler, &tunnels)?;
         let (probes, reports) = Probes::new();
@@ -194,7 +196,15 @@ impl App {
                 Happening::Question(question) => self.answer(question).await,
                 Happening::SystemChange => self.handle_system_change(),
                 Happening::ResolveRequest => self.data_path.handle_resolve_requests(),
-                Happening::Dump => self.data_path.log_counters(),
+                Happening::Dump => {
+                    self.data_path.log_counters();
+                    let refused = self.scheduler.dropped(DropReason::NoLocalPort);
+                    if refused > 0 {
+                        info!(
+                            "connections refused because no local address had a free port: {refused}"
+                        );
+                    }
+                }
                 Happening::WorkerEnded(number) => return Err(RunError::Worker(number)),
                 Happening::Deadline => {
                     // What a probe has to say came in time if it came before this: let the probes and their reports go

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use lvs_fwd::balancer::{self, Balancer, Encapsulation, PacketInfo, Packets};
-use lvs_sched::{self as sched, ForwardMethod, Protocol, TcpFlags};
+use lvs_sched::{self as sched, ForwardMethod, LocalEnd, Protocol, State, TcpFlags, TcpState};
 
 use crate::tunnels::{self, Tunnels};
 
@@ -80,6 +80,26 @@ impl Balancer for SchedBalancer {
         })
     }
 
+    fn poll_ended(&mut self) -> Option<balancer::Ended> {
+        // What has no local address is not one of these.
+        loop {
+            let LocalEnd {
+                connection,
+                timed_out,
+                ..
+            } = self.worker.poll_local_end()?;
+            if let Some(local) = connection.local {
+                return Some(balancer::Ended {
+                    client: connection.client,
+                    vip: connection.virtual_addr,
+                    local,
+                    server: connection.destination,
+                    reset: timed_out && connection.state == State::Tcp(TcpState::Established),
+                });
+            }
+        }
+    }
+
     fn handle_timeout(&mut self, now: Instant) {
         self.worker.handle_timeout(now);
     }
@@ -128,7 +148,7 @@ fn verdict(
         sched::Verdict::Forward { method, server } => {
             match self::method(method, server, encapsulation) {
                 Some(method) => balancer::Verdict::Forward(method),
-                // The plan gives no server this method.
+                // FULLNAT without a local address, of a connection that came from elsewhere.
                 None => balancer::Verdict::Drop(METHOD_NOT_BUILT),
             }
         }
@@ -137,10 +157,13 @@ fn verdict(
             // The reply has the service's address already.
             _ => balancer::Verdict::NotOurs,
         },
-        // The plan gives no server this method.
-        sched::Verdict::ForwardFrom { .. } | sched::Verdict::ReplyTo { .. } => {
-            balancer::Verdict::Drop(METHOD_NOT_BUILT)
+        sched::Verdict::ForwardFrom { local, server } => {
+            balancer::Verdict::Forward(balancer::Method::FullNat { rip: server, local })
         }
+        sched::Verdict::ReplyTo { vip, client } => balancer::Verdict::ReplyTo {
+            source: vip,
+            client,
+        },
         sched::Verdict::NotOurs => balancer::Verdict::NotOurs,
         sched::Verdict::Drop(reason) => balancer::Verdict::Drop(reason as u8),
         sched::Verdict::Reject => balancer::Verdict::Reject,

@@ -1,4 +1,4 @@
-//! What has to be taken from the host: packets to services, and replies of NAT servers.
+//! What has to be taken from the host: packets to services, and replies of NAT and FULLNAT servers.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -24,6 +24,9 @@ pub fn present(scheduler: &Director, plan: &Plan, marks: &[MarkRule]) -> ClaimSe
         for server in service.servers() {
             add_server(&mut claims, &reach, server.addr(), server.method());
         }
+        for local in service.local_addresses_in_use() {
+            claims.insert_local(local);
+        }
     }
     add_pools(&mut claims, plan, marks, |key| {
         scheduler.service(key).is_some()
@@ -40,6 +43,9 @@ pub fn present(scheduler: &Director, plan: &Plan, marks: &[MarkRule]) -> ClaimSe
 pub fn add_plan(claims: &mut ClaimSet, plan: &Plan, marks: &[MarkRule]) {
     for service in &plan.services {
         add_service(claims, &service.key);
+        for local in &service.locals {
+            claims.insert_local(*local);
+        }
     }
     add_pools(claims, plan, marks, |_| true);
 }
@@ -86,15 +92,21 @@ pub fn add_server(
     addr: SocketAddr,
     method: ForwardMethod,
 ) {
-    if method != ForwardMethod::Nat || why_unserved(&reach.key).is_some() {
+    let answers_here = matches!(method, ForwardMethod::Nat | ForwardMethod::FullNat);
+    if !answers_here || why_unserved(&reach.key).is_some() {
         return;
     }
     let mut claim = |protocol, port| {
-        claims.insert_server(Endpoint {
+        let server = Endpoint {
             protocol,
             addr: addr.ip(),
             port,
-        });
+        };
+        if method == ForwardMethod::Nat {
+            claims.insert_server(server);
+        } else {
+            claims.insert_local_server(server);
+        }
     };
     match reach.key {
         ServiceKey::Address {

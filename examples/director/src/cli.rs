@@ -3,10 +3,13 @@
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
+
+use lvs_fwd::view::LOCAL_PORTS;
 
 use crate::commands::compare::Old;
 use crate::commands::format::Mode;
@@ -118,6 +121,8 @@ pub struct RunOptions {
     pub device: Choice,
     /// Receive slots of each ring; a longer frame goes through the socket's queue.
     pub ring_slots: NonZeroU32,
+    /// Ports that FULLNAT uses at local addresses.
+    pub local_ports: RangeInclusive<u16>,
 }
 
 /// Reads the arguments, the program's name first.
@@ -201,6 +206,10 @@ where
         ring_slots: *matches
             .get_one::<NonZeroU32>("ring-slots")
             .unwrap_or(&DEFAULT_RING_SLOTS),
+        local_ports: matches
+            .get_one::<RangeInclusive<u16>>("local-ports")
+            .cloned()
+            .unwrap_or(LOCAL_PORTS),
     }))
 }
 
@@ -325,6 +334,20 @@ fn device(matches: &ArgMatches) -> Choice {
         .unwrap_or_default()
 }
 
+/// `FROM-TO`, within what the claim takes from the host.
+fn local_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    text.split_once('-')
+        .and_then(|(from, to)| Some(from.parse().ok()?..=to.parse().ok()?))
+        .filter(|range| LOCAL_PORTS.contains(range.start()) && range.start() <= range.end())
+        .ok_or_else(|| {
+            format!(
+                "a range of ports from {} to {} is expected, such as 1025-32767",
+                LOCAL_PORTS.start(),
+                LOCAL_PORTS.end()
+            )
+        })
+}
+
 fn workers(matches: &ArgMatches) -> NonZeroU32 {
     *matches
         .get_one::<NonZeroU32>("workers")
@@ -408,6 +431,13 @@ fn command() -> Command {
                 .value_name("N")
                 .value_parser(value_parser!(NonZeroU32))
                 .help("Receive slots of each ring, 1728 bytes each, or of each AF_XDP queue [default: 2048]"),
+        )
+        .arg(
+            Arg::new("local-ports")
+                .long("local-ports")
+                .value_name("FROM-TO")
+                .value_parser(local_ports)
+                .help("Ports that FULLNAT uses at local addresses, shared by the workers [default: 1025-65535]"),
         )
         .subcommand(
             Command::new("demo")
@@ -924,6 +954,22 @@ mod tests {
     #[test]
     fn json_is_for_a_config_test() {
         assert!(parse(["director", "--json"]).is_err());
+    }
+
+    #[test]
+    fn local_ports_are_a_range_that_the_host_can_spare() {
+        let of = |arguments: &[&str]| match run(arguments) {
+            Invocation::Run(options) => options.local_ports,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(of(&[]), 1025..=65535);
+        assert_eq!(of(&["--local-ports", "2000-2001"]), 2000..=2001);
+        for wrong in ["", "80-90", "3000", "3000-2000", "1025-70000", "a-b"] {
+            assert!(
+                parse(["director", "--local-ports", wrong]).is_err(),
+                "{wrong}"
+            );
+        }
     }
 
     #[test]

@@ -139,7 +139,9 @@ impl DataPath {
         let mut host = tun.map(|tun| Box::new(tun) as Box<dyn Device>);
         let (ended, failures) = unbounded_channel();
         for seat in seats {
-            let balancer = SchedBalancer::new(scheduler.worker(), Arc::clone(tunnels));
+            // The data path finds the worker of an answer by the port that this one chose.
+            let worker = scheduler.worker_of(seat.number(), workers);
+            let balancer = SchedBalancer::new(worker, Arc::clone(tunnels));
             let worker = seat.start(balancer, Vec::new(), host.take());
             let thread = start_thread(path.threads.len(), worker, ended.clone());
             path.threads.push(thread.map_err(StartError::Thread)?);

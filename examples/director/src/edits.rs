@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 use lvs_fwd::marks::MarkRule;
 use lvs_fwd::view::ClaimSet;
 use lvs_sched::{
-    Director, EngineKind, Family, ForwardMethod, Granularity, Persistence, PersistenceEngine,
-    Protocol, SchedulerFlags, ServerConfig, ServerError, ServiceConfig, ServiceError, ServiceKey,
-    Timeouts, Weight,
+    Director, EngineKind, Family, ForwardMethod, Granularity, LocalError, Persistence,
+    PersistenceEngine, Protocol, SchedulerFlags, ServerConfig, ServerError, ServiceConfig,
+    ServiceError, ServiceKey, Timeouts, Weight,
 };
 use tracing::{info, warn};
 
@@ -81,6 +81,9 @@ impl Edits {
                         claims::add_server(claims, &reach, addr, method);
                     }
                 }
+                Edit::AddLocalAddress(spec) => {
+                    claims.insert_local(spec.local);
+                }
                 _ => {}
             }
         }
@@ -107,6 +110,22 @@ impl Edits {
             Edit::AddServer(spec) => self.add_server(now, spec),
             Edit::EditServer(spec) => self.edit_server(now, spec),
             Edit::DeleteServer(id) => self.delete_server(now, id),
+            Edit::AddLocalAddress(spec) => {
+                let key = service_key(&spec.service)?;
+                self.scheduler
+                    .add_local_address(&key, spec.local)
+                    .map_err(local_error)?;
+                info!("by hand: local address {} of {key} added", spec.local);
+                Ok(())
+            }
+            Edit::DeleteLocalAddress(spec) => {
+                let key = service_key(&spec.service)?;
+                self.scheduler
+                    .remove_local_address(&key, spec.local)
+                    .map_err(local_error)?;
+                info!("by hand: local address {} of {key} removed", spec.local);
+                Ok(())
+            }
             Edit::Zero { only: None } => {
                 self.scheduler.zero();
                 info!("by hand: all counters start from zero");
@@ -322,9 +341,6 @@ fn persistence(info: &PersistenceInfo) -> Result<Persistence, ReplyError> {
 }
 
 fn server_config(settings: &ServerSettings) -> Result<ServerConfig, ReplyError> {
-    if settings.method == Method::FullNat {
-        return Err(refusal(ErrorKind::Unsupported, "FULLNAT is not built yet"));
-    }
     let tunnel = settings.tunnel.unwrap_or_default();
     if tunnel.kind == TunnelKind::Gue && tunnel.port == 0 {
         return Err(refusal(ErrorKind::Invalid, "a GUE tunnel needs a port"));
@@ -365,6 +381,17 @@ fn server_error(error: ServerError) -> ReplyError {
         ServerError::NotFound => ErrorKind::NoServer,
         ServerError::Address | ServerError::Family => ErrorKind::Invalid,
         ServerError::Thresholds => ErrorKind::OutOfRange,
+        _ => ErrorKind::Internal,
+    };
+    refusal(kind, error.to_string())
+}
+
+fn local_error(error: LocalError) -> ReplyError {
+    let kind = match error {
+        LocalError::NoService => ErrorKind::NoService,
+        LocalError::Exists => ErrorKind::LocalExists,
+        LocalError::NotFound => ErrorKind::NoLocal,
+        LocalError::Address | LocalError::Family => ErrorKind::Invalid,
         _ => ErrorKind::Internal,
     };
     refusal(kind, error.to_string())

@@ -80,8 +80,13 @@ impl Inquiry {
 
     /// The worker to ask with [`packet`](Self::packet); `None` if nobody needs to be asked.
     pub fn owner(&self) -> Option<u32> {
-        let client = self.claimed?.client(&self.subject);
-        Some(steer::owner(client, self.workers))
+        let claimed = self.claimed?;
+        let destination = self.subject.destination;
+        if claimed.direction == Direction::Outbound && self.view.claims.is_local(&destination.ip())
+        {
+            return Some(steer::owner_of_port(destination.port(), self.workers));
+        }
+        Some(steer::owner(claimed.client(&self.subject), self.workers))
     }
 
     /// What the owner's balancer is asked about.

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use lvs_conf::Config;
 use lvs_conf::model::{
-    self, Checker as ConfChecker, HttpCheck as ConfHttpCheck, HttpVersion, LvsMethod, Probe,
-    Protocol as ConfProtocol, RealServer, Scheduler, ServiceAddress, Tunnel,
+    self, Checker as ConfChecker, HttpCheck as ConfHttpCheck, HttpVersion, LocalAddressGroup,
+    LvsMethod, Probe, Protocol as ConfProtocol, RealServer, Scheduler, ServiceAddress, Tunnel,
     TunnelChecksum as ConfChecksum, VirtualServer, VrrpInstance,
 };
 use lvs_health::{
@@ -54,6 +54,8 @@ pub struct PlannedService {
     pub config: ServiceConfig,
     /// What keeps its connections together besides their clients, if it is persistent.
     pub engine: Option<EngineKind>,
+    /// From where its FULLNAT servers are reached.
+    pub locals: Vec<IpAddr>,
 }
 
 /// The real servers of one `virtual_server` block.
@@ -141,7 +143,7 @@ impl Plan {
             ));
         }
         for server in &config.virtual_servers {
-            plan.add_virtual_server(server);
+            plan.add_virtual_server(server, &config.local_address_groups);
         }
         plan
     }
@@ -170,7 +172,50 @@ impl Plan {
         }
     }
 
-    fn add_virtual_server(&mut self, server: &VirtualServer) {
+    /// The local addresses of a service, which are also to be held where the group says so.
+    fn add_locals(
+        &mut self,
+        server: &VirtualServer,
+        key: &ServiceKey,
+        groups: &[LocalAddressGroup],
+    ) -> Vec<IpAddr> {
+        let group = server
+            .local_address_group
+            .as_ref()
+            .and_then(|name| groups.iter().find(|group| group.name == *name));
+        let is_ipv6 = key.family() == Family::Inet6;
+        let all = group.map_or(&[][..], |group| &group.addresses);
+        let all = all.iter().filter(|it| it.address.is_ipv6() == is_ipv6);
+        let mut locals = Vec::new();
+        for local in all {
+            locals.push(local.address);
+            let held = local.interface.as_ref().map(|interface| PlannedAddress {
+                addr: local.address,
+                prefix_len: if is_ipv6 { 128 } else { 32 },
+                interface: interface.clone(),
+                label: None,
+                scope: None,
+                broadcast: None,
+            });
+            if let Some(held) = held.filter(|held| !self.addresses.contains(held)) {
+                self.addresses.push(held);
+            }
+        }
+        let needs_locals = server
+            .real_servers
+            .iter()
+            .any(|real| real.method == LvsMethod::FullNat);
+        if needs_locals && locals.is_empty() {
+            self.remarks.push(format!(
+                "virtual_server {}: there is no local address for its FNAT servers, name a local_address_group by \
+                 laddr_group_name; until then its connections are refused",
+                server.service
+            ));
+        }
+        locals
+    }
+
+    fn add_virtual_server(&mut self, server: &VirtualServer, groups: &[LocalAddressGroup]) {
         let key = match service_key(server) {
             Ok(key) => key,
             Err(reason) => {
@@ -183,11 +228,19 @@ impl Plan {
         };
         let config = self.service_config(server);
         let engine = self.engine(server);
+        let locals = self.add_locals(server, &key, groups);
+        let first = self.services.iter_mut().find(|service| service.key == key);
+        if let Some(first) = first {
+            let more = locals.iter().filter(|local| !first.locals.contains(local));
+            let more: Vec<IpAddr> = more.copied().collect();
+            first.locals.extend(more);
+        }
         match self.services.iter().find(|service| service.key == key) {
             None => self.services.push(PlannedService {
                 key,
                 config,
                 engine,
+                locals,
             }),
             Some(first) if first.config == config && first.engine == engine => {}
             Some(_) => self.remarks.push(format!(
@@ -282,6 +335,7 @@ impl Plan {
         match method {
             LvsMethod::Nat => Some(ForwardMethod::Nat),
             LvsMethod::Dr => Some(ForwardMethod::DirectRoute),
+            LvsMethod::FullNat => Some(ForwardMethod::FullNat),
             LvsMethod::Tun(kind) => {
                 if let (Some(tunnel), Ok(key)) = (tunnel(kind), service_key(service)) {
                     self.tunnels.insert((key, addr), tunnel);
@@ -616,6 +670,26 @@ mod tests {
                  10.0.0.1:443, 10.0.0.2:443"
             ]
         );
+    }
+
+    #[test]
+    fn local_addresses_are_of_the_services_family_and_held_where_the_group_says() {
+        let text = format!(
+            "local_address_group g {{\n10.0.0.200 eth1\n10.0.0.201\nfd00::200 eth1\n}}\n{}",
+            block("FNAT", &["10.0.0.1 8080"])
+                .replace("protocol TCP", "protocol TCP\nladdr_group_name g")
+        );
+        let plan = plan(&text);
+        let locals = ["10.0.0.200", "10.0.0.201"].map(|addr| addr.parse::<IpAddr>().unwrap());
+        assert_eq!(plan.services[0].locals, locals);
+        let held: Vec<String> = plan.addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(held, ["10.0.0.200/32 on eth1"]);
+        let server = &plan.pools[0].servers[0];
+        assert_eq!(server.config.method, ForwardMethod::FullNat);
+        assert_eq!(server.addr.port(), 8080);
+        assert!(plan.remarks.is_empty(), "{:?}", plan.remarks);
+        let without = self::plan(&text.replace("laddr_group_name g", ""));
+        assert!(without.remarks[0].contains("there is no local address for its FNAT servers"));
     }
 
     #[test]

@@ -35,8 +35,8 @@ mod socket;
 
 pub use client::{Client, ClientError};
 pub use edit::{
-    Edit, Restoration, RestoreInfo, ServerId, ServerSettings, ServerSpec, ServiceId,
-    ServiceSettings, ServiceSpec,
+    Edit, LocalAddressSpec, Restoration, RestoreInfo, ServerId, ServerSettings, ServerSpec,
+    ServiceId, ServiceSettings, ServiceSpec,
 };
 pub use socket::{SOCKET_VARIABLE, SocketAddress};
 
@@ -278,6 +278,10 @@ pub enum ErrorKind {
     ServerExists,
     /// The service has no such real server.
     NoServer,
+    /// The service has such a local address already.
+    LocalExists,
+    /// The service has no such local address.
+    NoLocal,
     /// A weight or threshold is out of range, or the lower threshold is above the upper one.
     OutOfRange,
     /// The arguments make no sense together: an address that is not unicast, families that do not fit.
@@ -329,6 +333,22 @@ pub struct ServiceInfo {
     /// The real servers, in the director's order.
     #[serde(default)]
     pub destinations: Vec<DestinationInfo>,
+    /// Local addresses for FULLNAT, in the order in which they were added.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub locals: Vec<LocalAddressInfo>,
+}
+
+/// A local address of a virtual service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalAddressInfo {
+    /// The address.
+    pub address: IpAddr,
+    /// Connections of the service that use it.
+    #[serde(default)]
+    pub connections: u32,
+    /// How often its turn came but it had no free port.
+    #[serde(default)]
+    pub conflicts: u64,
 }
 
 /// An address family.
@@ -536,6 +556,9 @@ pub struct ConnectionInfo {
     pub vip: SocketAddr,
     /// The real server.
     pub destination: SocketAddr,
+    /// The director's side of a FULLNAT connection to the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<SocketAddr>,
     /// The state's name, as the kernel spells it: `ESTABLISHED`, `FIN_WAIT`, `UDP`.
     pub state: String,
     /// Seconds until the entry expires.
@@ -733,6 +756,7 @@ mod tests {
             client: "203.0.113.5:50000".parse().unwrap(),
             vip: "192.0.2.10:80".parse().unwrap(),
             destination: "10.0.0.11:8080".parse().unwrap(),
+            local: None,
             state: "ESTABLISHED".into(),
             expires: 894,
             engine: None,

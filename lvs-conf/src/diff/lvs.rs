@@ -31,6 +31,25 @@ pub(super) fn diff(out: &mut Changes, old: &Config, new: &Config) {
         |entry| entry.clone(),
         |(name, entry)| Object::GroupEntry(name, entry),
     );
+    // As the director reads them: of two groups with one name the first counts.
+    let locals = |config: &Config| -> Vec<(String, crate::model::LocalAddress)> {
+        let mut names = HashSet::new();
+        let mut seen = HashSet::new();
+        config
+            .local_address_groups
+            .iter()
+            .filter(|group| !group.addresses.is_empty() && names.insert(&group.name))
+            .flat_map(|group| group.addresses.iter().map(|local| (&group.name, local)))
+            .filter(|(name, local)| seen.insert((*name, local.to_string())))
+            .map(|(name, local)| (name.clone(), local.clone()))
+            .collect()
+    };
+    out.named(
+        &locals(old),
+        &locals(new),
+        |local| local.clone(),
+        |(name, local)| Object::LocalAddress(name, local),
+    );
     let (removed, kept, added) = matched(&old.virtual_servers, &new.virtual_servers, ServiceId::of);
     for (id, _) in removed {
         out.push(Edit::Remove, Object::Service(id));
@@ -169,6 +188,7 @@ impl VirtualServer {
             persistence_timeout: self.persistence_timeout,
             persistence_granularity: self.persistence_granularity,
             persistence_engine: self.persistence_engine.clone(),
+            local_address_group: self.local_address_group.clone(),
             one_packet: self.one_packet,
             quorum: self.quorum,
             hysteresis: self.hysteresis,

@@ -66,6 +66,7 @@ pub(super) const TOP: &[Keyword] = &[
     block("vrrp_sync_group", &[Place::Top], Place::SyncGroup, "<NAME>", "instances that change state together").since("old"),
     block("vrrp_instance", &[Place::Top], Place::Instance, "<NAME>", "a virtual router").since("old"),
     values("virtual_server_group", &[Place::Top], "<NAME>", "addresses and marks that form one virtual server").since("old"),
+    values("local_address_group", &[Place::Top], "<NAME>", "addresses from which FNAT connects to real servers, each with the interface to hold it on").since("director"),
     block("virtual_server", &[Place::Top], Place::VirtualServer, "<ADDRESS|fwmark|group> [PORT|MARK|NAME]", "a virtual service with its real servers").since("old"),
     block("SSL", &[Place::Top], Place::Ssl, "", "certificates for SSL_GET").since("old"),
 ];
@@ -369,6 +370,7 @@ pub(super) const SERVER: &[Keyword] = &[
     leaf("protocol", &[Place::VirtualServer], "<TCP|UDP|SCTP>", "protocol of the service").default("UDP").since("old"),
     leaf("persistence_timeout", &[Place::VirtualServer], "[SECONDS]", "clients stay with their server").seconds(1, 2_678_400).off().bare("360").since("old"),
     leaf("persistence_granularity", &[Place::VirtualServer], "<NETMASK|PREFIX>", "clients that count as one").told("one address").since("old"),
+    leaf("laddr_group_name", &[Place::VirtualServer], "<NAME>", "the local_address_group of FNAT servers").since("director"),
     leaf("persistence_engine", &[Place::VirtualServer], "<NAME>", "who recognises a client again").cut(15).since("1.2.20"),
     leaf("ops", &[Place::VirtualServer], "", "each packet is scheduled for itself").off().since("1.2.8"),
     leaf("flag-1", &[Place::VirtualServer], "", "first flag of the scheduler").off().since("1.3.0"),

@@ -26,6 +26,7 @@ mod words;
 
 settings! { VirtualServer {
     "persistence_engine" => persistence_engine,
+    "laddr_group_name" => local_address_group,
     "flag-1" => flags.flag1,
     "flag-2" => flags.flag2,
     "flag-3" => flags.flag3,
@@ -51,8 +52,13 @@ settings! { RealServer {
 /// Reads groups and virtual servers.
 pub(super) fn read(cx: &mut Context, tree: &Tree, config: &mut Config) {
     for statement in &tree.statements {
-        if statement.spec.name == "virtual_server_group" {
-            config.server_groups.extend(group::read(cx, statement));
+        match statement.spec.name {
+            "virtual_server_group" => config.server_groups.extend(group::read(cx, statement)),
+            "local_address_group" => {
+                let group = group::read_local(cx, statement);
+                config.local_address_groups.extend(group);
+            }
+            _ => {}
         }
     }
     let names = Names::of(tree, config);
@@ -74,6 +80,27 @@ pub(super) fn read(cx: &mut Context, tree: &Tree, config: &mut Config) {
         }
     }
     config.virtual_servers = servers;
+    for statement in &tree.statements {
+        for name in statement
+            .statements()
+            .iter()
+            .filter(|inner| inner.spec.name == "laddr_group_name")
+            .filter_map(|inner| inner.args.first())
+        {
+            let mut groups = config.local_address_groups.iter();
+            if !groups.any(|group| group.name == name.text.as_str()) {
+                cx.push(
+                    Diagnostic::new(
+                        Code::ServerGroupUnusable,
+                        Consequence::Ignore,
+                        name.span,
+                        format!("local_address_group `{}` is not defined", name.text),
+                    )
+                    .expected("`local_address_group NAME { ... }`"),
+                );
+            }
+        }
+    }
 }
 
 /// What a virtual server refers to.

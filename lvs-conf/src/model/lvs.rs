@@ -25,6 +25,8 @@ pub struct VirtualServer {
     pub persistence_granularity: Option<Granularity>,
     /// Persistence engine, such as `sip`.
     pub persistence_engine: Option<String>,
+    /// The `local_address_group` whose addresses FNAT uses; not keepalived's.
+    pub local_address_group: Option<String>,
     /// One-packet scheduling (UDP).
     pub one_packet: bool,
     /// Weight that must be alive.
@@ -143,12 +145,14 @@ pub enum LvsMethod {
     Dr,
     /// The packet is wrapped.
     Tun(Tunnel),
+    /// Both sides' addresses are rewritten; not keepalived's.
+    FullNat,
 }
 
 impl LvsMethod {
     /// The method cannot change a port.
     pub fn keeps_port(self) -> bool {
-        self != Self::Nat
+        !matches!(self, Self::Nat | Self::FullNat)
     }
 }
 
@@ -158,6 +162,7 @@ impl fmt::Display for LvsMethod {
             Self::Nat => "NAT",
             Self::Dr => "DR",
             Self::Tun(_) => "TUN",
+            Self::FullNat => "FNAT",
         })
     }
 }
@@ -319,6 +324,33 @@ pub struct Ssl {
     pub key: Option<String>,
 }
 
+/// Addresses from which FNAT connects to real servers; not keepalived's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalAddressGroup {
+    /// Name.
+    pub name: String,
+    /// The addresses, at least one.
+    pub addresses: Vec<LocalAddress>,
+}
+
+/// A local address.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LocalAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// The interface to hold it on; `None`: it is there by other means.
+    pub interface: Option<String>,
+}
+
+impl fmt::Display for LocalAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.interface {
+            Some(interface) => write!(f, "{} {interface}", self.address),
+            None => self.address.fmt(f),
+        }
+    }
+}
+
 impl Scheduler {
     /// That of a virtual server which names none.
     pub const DEFAULT: Self = preset!(Scheduler, of VirtualServer, "lb_algo");
@@ -338,6 +370,7 @@ impl VirtualServer {
             persistence_timeout: None,
             persistence_granularity: None,
             persistence_engine: None,
+            local_address_group: None,
             one_packet: false,
             quorum: preset!(number as u32, VirtualServer, "quorum"),
             hysteresis: preset!(number as u32, VirtualServer, "hysteresis"),

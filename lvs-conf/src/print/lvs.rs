@@ -16,6 +16,10 @@ pub(super) fn write(config: &Config, out: &mut Writer) {
         let name = format!("virtual_server_group {}", quoted(&group.name));
         out.values(&name, group.entries.iter().map(ToString::to_string));
     }
+    for group in &config.local_address_groups {
+        let name = format!("local_address_group {}", quoted(&group.name));
+        out.values(&name, group.addresses.iter().map(ToString::to_string));
+    }
     for server in &config.virtual_servers {
         let marked = match &server.service {
             ServiceAddress::Mark(_) => true,
@@ -56,6 +60,7 @@ fn method(method: LvsMethod) -> String {
     match method {
         LvsMethod::Nat => "NAT".to_owned(),
         LvsMethod::Dr => "DR".to_owned(),
+        LvsMethod::FullNat => "FNAT".to_owned(),
         LvsMethod::Tun(Tunnel::Ipip) => "TUN".to_owned(),
         LvsMethod::Tun(Tunnel::Gue { port, checksum: c }) => {
             format!("TUN type gue port {port}{}", checksum(c))

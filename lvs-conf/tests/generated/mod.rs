@@ -25,6 +25,7 @@ fn argument(row: &'static Keyword, place: Place) -> BoxedStrategy<String> {
             "TUN",
             "TUN type gue port 5 csum",
             "TUN type gre",
+            "FNAT",
         ]),
         (Place::Authentication, "auth_type") => text(&["PASS", "AH"]),
         (Place::DnsCheck, "type") => text(&["A", "mx", "SOA"]),
@@ -106,6 +107,7 @@ fn lines(name: &str) -> &'static [&'static str] {
         "interfaces" => &["eth4 eth5", "eth6"],
         "linkbeat_interfaces" => &["eth1 MII", "eth2"],
         "interface_up_down_delays" => &["eth1 0.5 3", "eth2 1"],
+        "local_address_group" => &["10.0.0.200 eth1", "10.0.0.201", "fd00::200 eth2"],
         "virtual_server_group" => &[
             "10.0.0.40 80",
             "10.0.0.50-60",
@@ -131,10 +133,9 @@ fn statements(place: Place, depth: u32) -> BoxedStrategy<String> {
             .prop_map(move |argument| format!("{} {argument}\n", row.name))
             .boxed(),
         Shape::Values => {
-            let name = if row.name == "virtual_server_group" {
-                " g"
-            } else {
-                ""
+            let name = match row.name {
+                "virtual_server_group" | "local_address_group" => " g",
+                _ => "",
             };
             let all = lines(row.name);
             prop::sample::subsequence(all, 0..=all.len())

@@ -8,18 +8,20 @@ use ahash::RandomState;
 
 use super::fragments::{Fate, Fragments, Later};
 use super::hops::{HopCache, Path};
+use super::streams::{Sides, Streams};
 use super::{EngineConfig, Item, Output, write_link};
-use crate::balancer::{Direction, Edit, Encapsulation, Method, Verdict};
+use crate::balancer::{Direction, Edit, Encapsulation, Ended, Method, Verdict};
 use crate::frame::{Frame, GsoKind};
-use crate::handoff::Origin;
+use crate::handoff::{Handoff, Origin};
 use crate::icmp;
 use crate::neigh::Holding;
 use crate::reset;
+use crate::rewrite::fullnat::{self, Segment};
 use crate::rewrite::{dr, error, fragment, nat, segment, sequence, tun};
 use crate::stats::{Counters, DropReason, Event, LeftReason};
 use crate::view::{PortId, View};
 use crate::wire::icmp::Error;
-use crate::wire::{Datagram, Fragment, ethernet, ipv4, ipv6, protocol, tcp, udp};
+use crate::wire::{Datagram, Fragment, Quoted, ethernet, ipv4, ipv6, protocol, tcp, udp};
 
 /// The part that carries out verdicts; apart from the batch, so that both can be borrowed at once.
 #[derive(Debug)]
@@ -28,9 +30,12 @@ pub(super) struct Core {
     hops: HopCache,
     pub(super) holding: Holding,
     pub(super) fragments: Fragments,
+    streams: Streams,
     limiter: icmp::Limiter,
     ident: u16,
     ident_v6: u32,
+    local_ident: u32,
+    local_ident_step: u32,
     generation: Option<u64>,
 }
 
@@ -41,11 +46,14 @@ impl Core {
             hops: HopCache::new(),
             holding: Holding::new(config.holding),
             fragments: Fragments::new(),
+            streams: Streams::new(),
             limiter: icmp::Limiter::new(),
             // Apart from the other workers' numbers, because fragments of equal numbers would be mixed up.
             ident: first_ident(config.worker, config.workers),
             // Not to be guessed (RFC 7739).
             ident_v6: RandomState::new().hash_one(config.worker) as u32,
+            local_ident: config.worker,
+            local_ident_step: config.workers.max(1).next_power_of_two(),
             generation: None,
         }
     }
@@ -104,6 +112,7 @@ impl Core {
             Verdict::Forward(method) => {
                 let (rip, rewrite) = match method {
                     Method::Nat { rip } => (rip.ip(), Rewrite::Destination(rip)),
+                    Method::FullNat { rip, local } => (rip.ip(), Rewrite::Both(local, rip)),
                     Method::DirectRoute { rip } => (rip, Rewrite::Nothing),
                     Method::Tunnel { rip, encapsulation } => (rip, Rewrite::Tunnel(encapsulation)),
                 };
@@ -125,10 +134,20 @@ impl Core {
                     self.counters.count_drop(DropReason::BadVerdict, 1);
                 }
             }
-            Verdict::NotOurs if item.direction == Direction::Inbound && view.hostless => {
+            Verdict::ReplyTo { source, client } => {
+                let same_family = source.is_ipv4() == item.headers.source.is_ipv4()
+                    && client.is_ipv4() == item.headers.source.is_ipv4();
+                if same_family {
+                    let rewrite = Rewrite::Both(source, client);
+                    self.forward(now, view, item, client.ip(), rewrite, output);
+                } else {
+                    self.counters.count_drop(DropReason::BadVerdict, 1);
+                }
+            }
+            Verdict::NotOurs if is_for_host(view, item) && view.hostless => {
                 self.refuse_for_host(now, view, item, output);
             }
-            Verdict::NotOurs if item.direction == Direction::Inbound => {
+            Verdict::NotOurs if is_for_host(view, item) => {
                 self.pass_up(item.frame.take(), output);
             }
             Verdict::NotOurs => {
@@ -175,15 +194,22 @@ impl Core {
         output: &mut Output,
     ) {
         // Before the addresses change.
+        if let Verdict::Forward(Method::FullNat { .. }) = verdict {
+            item.ident = Some(self.next_local_ident());
+        }
+        let ident = item.ident;
         let waiting = Fragment::parse(item.frame.bytes()).map(|first| {
             let fate = Fate {
                 verdict: Some(verdict),
+                owner: None,
+                ident,
                 first_end: first.headers.end - first.headers.transport,
             };
             self.fragments.learn(now, first.datagram, fate)
         });
         self.carry_out(now, view, item, verdict, output);
         for mut item in waiting.unwrap_or_default() {
+            item.ident = ident;
             self.carry_out(now, view, &mut item, verdict, output);
         }
     }
@@ -198,10 +224,14 @@ impl Core {
         output: &mut Output,
     ) {
         match self.fragments.follow(now, datagram, offset, item) {
-            Later::Go(mut item, Some(verdict)) => {
-                self.carry_out(now, view, &mut item, verdict, output);
-            }
-            Later::Go(item, None) => self.give_up(*item, output),
+            Later::Go(mut item, fate) => match (fate.verdict, fate.owner) {
+                (Some(verdict), _) => {
+                    item.ident = fate.ident;
+                    self.carry_out(now, view, &mut item, verdict, output);
+                }
+                (None, Some(owner)) => self.place(*item, owner, output),
+                (None, None) => self.give_up(*item, output),
+            },
             Later::Waits => self.counters.count(Event::FragmentsHeld, 1),
             Later::Overlaps => self.counters.count_drop(DropReason::FragmentOverlap, 1),
             Later::Overflow => self.counters.count_drop(DropReason::FragmentLost, 1),
@@ -211,6 +241,104 @@ impl Core {
     /// A fragment whose first one was not claimed or did not come. The host has that one, if anybody has.
     pub(super) fn give_up(&self, item: Item, output: &mut Output) {
         self.pass_up(item.frame, output);
+    }
+
+    /// Gives a fragment to the worker whose datagram it belongs to.
+    pub(super) fn place(&self, item: Item, owner: u32, output: &mut Output) {
+        self.counters.count(Event::HandedOver, 1);
+        let handoff = Handoff {
+            origin: item.origin,
+            frame: item.frame.into_owned(),
+            placed: true,
+        };
+        output.handoff.push((owner, handoff));
+    }
+
+    /// A connection behind a local address has ended.
+    #[cold]
+    pub(super) fn end(&mut self, now: Instant, view: &View, ended: &Ended, output: &mut Output) {
+        let sides = Sides {
+            local: ended.local,
+            server: ended.server,
+        };
+        let Some(last) = self.streams.end(&sides).filter(|_| ended.reset) else {
+            return;
+        };
+        for (from, to, sequence) in [
+            (ended.local, ended.server, last.expected),
+            (ended.vip, ended.client, last.next),
+        ] {
+            if let Some(frame) = reset::unasked(from, to, sequence) {
+                self.counters.count(Event::ResetSent, 1);
+                let path = self.hops.path(view, to.ip());
+                self.emit(now, path, to.ip(), frame, output);
+            }
+        }
+    }
+
+    /// What FULLNAT changes besides addresses and ports, which are still the received ones. `mtu` is that of the way on.
+    fn adapt(
+        &mut self,
+        now: Instant,
+        item: &mut Item,
+        (source, destination): (SocketAddr, SocketAddr),
+        mtu: usize,
+    ) {
+        if item.is_error() {
+            if item.direction == Direction::Outbound
+                && let Some(quoted) = Quoted::parse(item.frame.bytes())
+            {
+                let sides = Sides {
+                    local: quoted.source,
+                    server: quoted.destination,
+                };
+                let delta = self.streams.delta(&sides);
+                fullnat::move_quoted_sequence(&mut item.frame, &quoted, delta);
+            }
+            return;
+        }
+        let (frame, headers) = (&mut item.frame, &mut item.headers);
+        let segment = Segment::parse(frame, headers).filter(|_| !item.is_first_fragment);
+        if item.direction == Direction::Outbound {
+            let sides = Sides {
+                local: headers.destination,
+                server: headers.source,
+            };
+            let delta = self.streams.server_sent(sides, segment.as_ref());
+            if headers.protocol == protocol::TCP {
+                let option_len = fullnat::toa_len(destination.ip());
+                fullnat::to_client(frame, headers, delta, option_len);
+            }
+            return;
+        }
+        let sides = Sides {
+            local: source,
+            server: destination,
+        };
+        let to_server = self.streams.client_sent(now, sides, segment.as_ref());
+        if headers.protocol == protocol::TCP {
+            fullnat::to_server(frame, headers, to_server.delta);
+        }
+        if to_server.introduces {
+            let client = headers.source;
+            let named = fullnat::insert_client(frame, headers, client, mtu);
+            self.counters.count(
+                match named {
+                    true => Event::ClientsNamed,
+                    false => Event::ClientsNotNamed,
+                },
+                1,
+            );
+        }
+        // Several clients share the address: what may come in fragments has to be told apart.
+        let may_be_parts = !hops_and_df(item).1;
+        let ident = match item.ident {
+            None if may_be_parts => Some(self.next_local_ident()),
+            ident => ident,
+        };
+        if let Some(ident) = ident {
+            fullnat::set_ident(&mut item.frame, &item.headers, ident);
+        }
     }
 
     /// Sends a packet towards `target`, as a router does.
@@ -291,6 +419,9 @@ impl Core {
                 output,
             );
             return;
+        }
+        if let Rewrite::Both(source, destination) = rewrite {
+            self.adapt(now, item, (source, destination), mtu);
         }
         apply(item, rewrite);
         if too_big && !shrink(item, mtu) {
@@ -375,6 +506,12 @@ impl Core {
         } else {
             self.emit(now, path, target, frame, output);
         }
+    }
+
+    /// An identification of this worker's own: others use the same local addresses.
+    fn next_local_ident(&mut self) -> u32 {
+        self.local_ident = self.local_ident.wrapping_add(self.local_ident_step);
+        self.local_ident
     }
 
     fn next_ident(&mut self) -> u16 {
@@ -567,6 +704,8 @@ enum Rewrite {
     Nothing,
     Destination(SocketAddr),
     Source(SocketAddr),
+    /// Source, then destination.
+    Both(SocketAddr, SocketAddr),
     Tunnel(Encapsulation),
 }
 
@@ -575,7 +714,7 @@ impl Rewrite {
     fn overhead(self, target: &IpAddr) -> usize {
         match self {
             Self::Tunnel(encapsulation) => tun::overhead(encapsulation, target),
-            Self::Nothing | Self::Destination(_) | Self::Source(_) => 0,
+            Self::Nothing | Self::Destination(_) | Self::Source(_) | Self::Both(..) => 0,
         }
     }
 }
@@ -586,7 +725,13 @@ impl Rewrite {
 fn is_acceptable(rip: &IpAddr, rewrite: Rewrite, item: &Item, is_local: bool) -> bool {
     let same_family = rip.is_ipv6() == item.headers.is_ipv6();
     let of_link = matches!(rip, IpAddr::V6(rip) if rip.is_unicast_link_local());
+    let local = match rewrite {
+        Rewrite::Both(local, _) => Some(local),
+        _ => None,
+    };
     !rip.is_loopback()
+        // The host would answer the local address without asking us.
+        && local.is_none_or(|local| local.is_ipv6() == rip.is_ipv6() && !is_local)
         && (same_family || matches!(rewrite, Rewrite::Tunnel(_)))
         && (is_local || !of_link)
 }
@@ -607,6 +752,14 @@ fn apply(item: &mut Item, rewrite: Rewrite) {
         Rewrite::Source(new) if is_error => error::set_source(frame, headers, new),
         Rewrite::Destination(new) => nat::set_destination(frame, headers, new),
         Rewrite::Source(new) => nat::set_source(frame, headers, new),
+        Rewrite::Both(source, destination) if is_error => {
+            error::set_source(frame, headers, source);
+            error::set_destination(frame, headers, destination);
+        }
+        Rewrite::Both(source, destination) => {
+            nat::set_source(frame, headers, source);
+            nat::set_destination(frame, headers, destination);
+        }
         // What goes to this host itself needs no tunnel.
         Rewrite::Nothing | Rewrite::Tunnel(_) => {}
     }
@@ -674,6 +827,11 @@ fn segment_size(item: &Item, room: usize) -> Option<usize> {
         GsoKind::Udp => Some(size),
         GsoKind::UdpFragments => None,
     }
+}
+
+/// Whether the host has a packet that is nobody's: one to a service's address, or to a local one.
+fn is_for_host(view: &View, item: &Item) -> bool {
+    item.direction == Direction::Inbound || view.claims.is_local(&item.headers.destination.ip())
 }
 
 /// Where a worker begins to count identifications.

@@ -3,6 +3,7 @@
 
 mod errors;
 mod fragments;
+mod fullnat;
 mod ipv6;
 mod payload;
 mod tunnel;

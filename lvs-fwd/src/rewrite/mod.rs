@@ -7,6 +7,7 @@
 pub mod dr;
 pub mod error;
 pub mod fragment;
+pub mod fullnat;
 pub mod nat;
 pub mod segment;
 pub mod sequence;

@@ -10,6 +10,7 @@ mod command_line;
 mod devices;
 mod editing;
 mod forwarding;
+mod fullnat;
 #[path = "../../../ipvsadm/tests/generated/mod.rs"]
 mod generated;
 mod hosts;
@@ -35,6 +36,7 @@ fn main() {
             trials.extend(forwarding::trials());
             trials.extend(tunnels::trials());
             trials.extend(methods::trials());
+            trials.extend(fullnat::trials());
             trials.extend(devices::trials());
             trials.extend(life::trials());
             trials.extend(marks::trials());

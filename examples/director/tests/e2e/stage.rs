@@ -365,6 +365,16 @@ impl Director {
         director
     }
 
+    /// Starts a director with more arguments and waits until it runs.
+    pub(crate) fn start_more(stage: &Stage, conf: &str, workers: u32, more: &[&str]) -> Self {
+        let namespace = &stage.director;
+        let mut command = namespace.command(env!("CARGO_BIN_EXE_director")).unwrap();
+        command.args(more);
+        let director = Self::launch_by(command, namespace, conf, workers, &[]);
+        director.wait_for_log("running ");
+        director
+    }
+
     /// The same for a director that may not use BPF.
     pub(crate) fn launch_without_bpf(namespace: &Namespace, conf: &str) -> Self {
         let mut command = namespace.command("/usr/bin/setpriv").unwrap();

@@ -8,7 +8,7 @@ use super::XdpError;
 use super::program::{self, Maps, Role};
 use crate::claim::ClaimCounters;
 use crate::sys::bpf::{Map, MapKind};
-use crate::view::{ClaimSet, LocalAddresses};
+use crate::view::{ClaimSet, Endpoint, LocalAddresses};
 
 /// The claim of AF_XDP devices: a table in the kernel that their programs ask for each frame.
 ///
@@ -126,12 +126,31 @@ fn keys(set: &ClaimSet) -> BTreeSet<Key> {
         (set.server_hosts(), Role::ServerHost),
     ]
     .into_iter()
+    .chain(local_answers(set))
     .flat_map(|(endpoints, role)| {
         endpoints
             .into_iter()
             .map(move |it| program::key(it.addr, it.protocol, role, it.port))
     })
     .collect()
+}
+
+/// All that comes to local addresses by the protocols of the servers behind them, wherever from: the program asks nothing
+/// more of it, and the engine gives back what is no answer.
+fn local_answers(set: &ClaimSet) -> [(Vec<Endpoint>, Role); 2] {
+    let protocols: BTreeSet<u8> = set.local_servers().iter().map(|it| it.protocol).collect();
+    let all: Vec<Endpoint> = set
+        .locals()
+        .into_iter()
+        .flat_map(|addr| {
+            protocols.iter().map(move |protocol| Endpoint {
+                protocol: *protocol,
+                addr,
+                port: 0,
+            })
+        })
+        .collect();
+    [(all.clone(), Role::Service), (all, Role::ServiceHost)]
 }
 
 /// Memory is taken for what there is only.
