@@ -48,6 +48,26 @@ pub(super) fn finish(
     }
 }
 
+/// The same into a queue of at most `limit` frames; what has no place there is counted.
+#[cfg(any(feature = "af-xdp", feature = "pnet"))]
+pub(super) fn finish_into(
+    frame: Frame,
+    longest: usize,
+    counters: &mut DeviceCounters,
+    waiting: &mut Vec<Frame>,
+    limit: usize,
+) {
+    let mut no_buffers = 0;
+    finish(frame, longest, counters, |part| {
+        if waiting.len() < limit {
+            waiting.push(part);
+        } else {
+            no_buffers += 1;
+        }
+    });
+    counters.no_buffers += no_buffers;
+}
+
 /// The state of a received frame's checksum, as far as the frame itself tells: it is unfinished if it is the bare sum of
 /// the pseudo-header.
 ///

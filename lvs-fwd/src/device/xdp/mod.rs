@@ -31,7 +31,7 @@ use std::time::Duration;
 use rustix::event::epoll;
 
 pub use self::claim::XdpClaim;
-use super::finish::{checksum_state, finish};
+use super::finish::{checksum_state, finish_into};
 use super::ring::{Ring, RingConfig};
 use super::{Capabilities, Device, DeviceCounters};
 use crate::frame::Frame;
@@ -306,16 +306,13 @@ impl Device for Xdp {
             sender.transmit(frame);
             return;
         }
-        let (waiting, limit) = (&mut self.waiting, self.limit);
-        let mut no_buffers = 0;
-        finish(frame, self.longest, &mut self.counters, |part| {
-            if waiting.len() < limit {
-                waiting.push(part);
-            } else {
-                no_buffers += 1;
-            }
-        });
-        self.counters.no_buffers += no_buffers;
+        finish_into(
+            frame,
+            self.longest,
+            &mut self.counters,
+            &mut self.waiting,
+            self.limit,
+        );
     }
 
     fn flush(&mut self) -> io::Result<()> {
