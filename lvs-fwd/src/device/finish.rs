@@ -10,7 +10,7 @@ use crate::rewrite::{fragment, segment};
 use crate::wire::{Headers, ethernet, ipv4, protocol, tcp, udp};
 
 /// Passes on what can leave as it is, no longer than `longest` bytes, and counts what can't. With a link header.
-pub(super) fn finish(
+fn finish(
     mut frame: Frame,
     longest: usize,
     counters: &mut DeviceCounters,
@@ -48,8 +48,8 @@ pub(super) fn finish(
     }
 }
 
-/// The same into a queue of at most `limit` frames; what has no place there is counted.
-#[cfg(any(feature = "af-xdp", feature = "pnet"))]
+/// Puts what can leave as it is, no longer than `longest` bytes, into a queue of at most `limit` frames, and counts the rest.
+/// With a link header.
 pub(super) fn finish_into(
     frame: Frame,
     longest: usize,

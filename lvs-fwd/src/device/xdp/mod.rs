@@ -23,7 +23,6 @@ mod program;
 mod tests;
 
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -246,11 +245,6 @@ impl Xdp {
     fn on_ring(&self) -> usize {
         self.queues.iter().map(Queue::waiting).sum()
     }
-
-    /// Whether frames of one of its queues are not copied.
-    pub fn is_zero_copy(&self) -> bool {
-        self.queues.iter().any(Queue::is_zero_copy)
-    }
 }
 
 impl Device for Xdp {
@@ -374,10 +368,6 @@ impl Device for Xdp {
             (None, Some(epoll), _) => Some(epoll.as_fd()),
             (None, None, queues) => queues.first().map(AsFd::as_fd),
         }
-    }
-
-    fn set_steering(&mut self, _vips: &[IpAddr]) -> io::Result<()> {
-        Ok(())
     }
 
     fn counters(&mut self) -> DeviceCounters {
