@@ -170,6 +170,7 @@ pub struct ClaimSet {
     locals: HashSet<IpAddr, RandomState>,
     local_servers: EndpointSet,
     local_server_hosts: EndpointSet,
+    tunnel_servers: HashSet<IpAddr, RandomState>,
     any_local_server_port: bool,
     any_service_port: bool,
     any_server_port: bool,
@@ -189,6 +190,7 @@ impl ClaimSet {
             locals: HashSet::with_hasher(hasher()),
             local_servers: EndpointSet::new(),
             local_server_hosts: EndpointSet::new(),
+            tunnel_servers: HashSet::with_hasher(hasher()),
             any_local_server_port: false,
             any_service_port: false,
             any_server_port: false,
@@ -219,6 +221,15 @@ impl ClaimSet {
         }
         for server in other.servers() {
             joined.insert_server(server);
+        }
+        for local in other.locals() {
+            joined.insert_local(local);
+        }
+        for server in other.local_servers() {
+            joined.insert_local_server(server);
+        }
+        for server in other.tunnel_servers() {
+            joined.insert_tunnel_server(server);
         }
         if other.marks != joined.marks {
             joined.marks_before = Arc::clone(&other.marks);
@@ -260,6 +271,25 @@ impl ClaimSet {
         self.any_local_server_port |= server.port == 0;
         self.local_server_hosts.insert(host(&server));
         self.local_servers.insert(server)
+    }
+
+    /// Looks at ICMP errors about packets that were sent through a tunnel to this real server. They are the host's too.
+    /// `false` if it was there already.
+    pub fn insert_tunnel_server(&mut self, addr: IpAddr) -> bool {
+        self.tunnel_servers.insert(addr)
+    }
+
+    /// Whether packets go through a tunnel to this address.
+    #[inline]
+    pub fn is_tunnel_server(&self, addr: &IpAddr) -> bool {
+        self.tunnel_servers.contains(addr)
+    }
+
+    /// The real servers behind tunnels, ordered.
+    pub fn tunnel_servers(&self) -> Vec<IpAddr> {
+        let mut servers: Vec<IpAddr> = self.tunnel_servers.iter().copied().collect();
+        servers.sort_unstable();
+        servers
     }
 
     /// Whether this is a local address.
@@ -380,6 +410,7 @@ impl PartialEq for ClaimSet {
             && self.servers() == other.servers()
             && self.locals == other.locals
             && self.local_servers() == other.local_servers()
+            && self.tunnel_servers == other.tunnel_servers
             && self.mark_tables() == other.mark_tables()
     }
 }
