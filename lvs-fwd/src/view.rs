@@ -222,15 +222,11 @@ impl ClaimSet {
         for server in other.servers() {
             joined.insert_server(server);
         }
-        for local in other.locals() {
-            joined.insert_local(local);
-        }
+        joined.locals.extend(&other.locals);
         for server in other.local_servers() {
             joined.insert_local_server(server);
         }
-        for server in other.tunnel_servers() {
-            joined.insert_tunnel_server(server);
-        }
+        joined.tunnel_servers.extend(&other.tunnel_servers);
         if other.marks != joined.marks {
             joined.marks_before = Arc::clone(&other.marks);
         }
@@ -593,6 +589,21 @@ mod tests {
         }
         assert!(!claims.is_service(&endpoint(6, "192.0.2.10", 81)));
         assert_eq!(claims.vips().len(), 3);
+    }
+
+    #[test]
+    fn joined_sets_claim_what_either_does() {
+        let mut old = ClaimSet::new();
+        old.insert_service(endpoint(6, "192.0.2.1", 80));
+        old.insert_server(endpoint(6, "10.0.0.1", 80));
+        old.insert_local("10.0.0.200".parse().unwrap());
+        old.insert_local_server(endpoint(6, "10.0.0.2", 80));
+        let mut new = ClaimSet::new();
+        new.insert_service(endpoint(17, "192.0.2.1", 53));
+        let mut both = old.clone();
+        both.insert_service(endpoint(17, "192.0.2.1", 53));
+        assert_eq!(new.joined(&old), both);
+        assert_eq!(old.joined(&new), both);
     }
 
     #[test]
