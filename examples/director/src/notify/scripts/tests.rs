@@ -193,7 +193,9 @@ fn another_account_is_taken_on_whole() {
     assert_eq!(lines.next().unwrap(), ["12345"; 4]);
     assert_eq!(lines.next().unwrap(), ["23456"; 4]);
     assert_eq!(lines.next().unwrap(), ["7", "8"]);
-    assert_eq!(lines.next().unwrap(), ["0000000000000000"]);
+    // The C library keeps two signals for itself.
+    let ignored = u64::from_str_radix(lines.next().unwrap()[0], 16).unwrap();
+    assert_eq!(ignored & !(0b11 << 31), 0);
 }
 
 #[test]
