@@ -226,6 +226,10 @@ impl Checker for HttpCheck {
         "HTTP_GET"
     }
 
+    fn identity(&self) -> Option<String> {
+        Some(format!("{:?}", self.config))
+    }
+
     fn schedule(&self) -> Schedule {
         Schedule::Walk {
             parts: self.config.urls.len(),
@@ -238,7 +242,7 @@ impl Checker for HttpCheck {
         let url = &self.config.urls[self.url];
         self.request = request(&self.config, url, attempt.destination).into();
         self.response = Response::new(self.config.rules.header_limit);
-        Start::Connect
+        Start::default()
     }
 
     fn handle_connected(&mut self) -> Next {
