@@ -1,10 +1,10 @@
 //! The data path beside what else forwards packets: plain kernel forwarding, balancing by nftables DNAT, and the barest
-//! loop over the same device.
+//! loop over each kind of device.
 //!
 //! ```text
-//! cargo run --release -p lvs-benches --bin net            # about two minutes; needs root for cores of their own
+//! cargo run --release -p lvs-benches --bin net            # about ten minutes; needs root for cores of their own
 //! cargo run --release -p lvs-benches --bin net -- --quick # a few seconds, to see that it runs
-//! cargo run --release -p lvs-benches --bin net -- --rounds 3 --seconds 0.5 director barest
+//! cargo run --release -p lvs-benches --bin net -- --rounds 3 --seconds 0.5 forwarding barest director-xdp-nat
 //! ```
 //!
 //! Client, director and servers are network namespaces on this machine. The generator has the first core, and everything beyond
@@ -18,6 +18,8 @@
 //! idle else; the report says how busy it was before.
 
 mod barest;
+mod candidate;
+mod report;
 mod stage;
 mod sys;
 
@@ -28,21 +30,27 @@ use std::process::ExitCode;
 use std::time::Duration;
 use std::{env, fs, thread};
 
+use candidate::Candidate;
 use director::cli::RunOptions;
+use director::devices::Choice;
+use report::{Measured, Task};
 use rustix::thread::{CpuSet, sched_setaffinity};
-use stage::{SERVERS, Stage};
+use stage::{Packets, SERVERS, Stage};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["director", file] if file.contains('/') => run_director(file),
-        ["barest", server, client] => run_barest(server, client),
+        ["run-director", device, workers, file] => run_director(device, workers, file),
+        ["run-barest", device, server, client] => run_barest(device, server, client),
         _ => match Plan::parse(&arguments) {
             Some(plan) => compare(&plan),
             None => {
+                let words: Vec<String> =
+                    Candidate::all().into_iter().map(Candidate::word).collect();
                 eprintln!(
-                    "usage: net [--quick] [--rounds N] [--seconds S] [{}]...",
-                    CANDIDATES.map(Candidate::word).join("|")
+                    "usage: net [--quick] [--rounds N] [--seconds S] [CANDIDATE]...\n\
+                     candidates, or what they begin with: {}",
+                    words.join(" ")
                 );
                 return ExitCode::from(2);
             }
@@ -61,6 +69,7 @@ fn main() -> ExitCode {
 struct Plan {
     rounds: usize,
     time: Duration,
+    paces: &'static [u32],
     candidates: Vec<Candidate>,
 }
 
@@ -68,49 +77,63 @@ impl Plan {
     fn parse(arguments: &[String]) -> Option<Self> {
         let mut plan = Self {
             rounds: 5,
-            time: Duration::from_secs(2),
+            time: Duration::from_secs(1),
+            paces: &PACES,
             candidates: Vec::new(),
         };
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
-                "--quick" => (plan.rounds, plan.time) = (1, Duration::from_millis(200)),
+                "--quick" => {
+                    (plan.rounds, plan.time) = (1, Duration::from_millis(100));
+                    plan.paces = &PACES[2..4];
+                }
                 "--rounds" => plan.rounds = arguments.next()?.parse().ok()?,
                 "--seconds" => {
                     let seconds = arguments.next()?.parse().ok()?;
                     plan.time = Duration::try_from_secs_f64(seconds).ok()?;
                 }
-                word => plan
-                    .candidates
-                    .push(CANDIDATES.into_iter().find(|c| c.word() == word)?),
+                word => {
+                    let named = Candidate::named(word);
+                    if named.is_empty() {
+                        return None;
+                    }
+                    plan.candidates.extend(named);
+                }
             }
         }
         if plan.candidates.is_empty() {
-            plan.candidates = CANDIDATES.to_vec();
+            plan.candidates = Candidate::all();
         }
         Some(plan)
     }
 }
 
 /// This program again, as the director under measurement.
-fn run_director(file: &str) -> io::Result<()> {
+fn run_director(device: &str, workers: &str, file: &str) -> io::Result<()> {
     pin(PATH_CORE)?;
     let options = RunOptions {
         file: PathBuf::from(file),
         config_id: None,
         log_console: true,
         log_detail: false,
-        workers: NonZeroU32::MIN,
-        ring_slots: NonZeroU32::new(2048).expect("it is not zero"),
+        workers: workers.parse().map_err(io::Error::other)?,
+        device: choice(device)?,
+        ring_slots: NonZeroU32::new(barest::SLOTS).expect("it is not zero"),
+        local_ports: lvs_fwd::view::LOCAL_PORTS,
     };
     director::app::run(options).map_err(io::Error::other)
 }
 
 /// This program again, as the barest loop.
-fn run_barest(server: &str, client: &str) -> io::Result<()> {
+fn run_barest(device: &str, server: &str, client: &str) -> io::Result<()> {
     pin(PATH_CORE)?;
     let parse = |text| parse_mac(text).ok_or(io::ErrorKind::InvalidInput);
-    barest::run(SERVERS[0], parse(server)?, parse(client)?)
+    barest::run(choice(device)?, SERVERS[0], parse(server)?, parse(client)?)
+}
+
+fn choice(word: &str) -> io::Result<Choice> {
+    Choice::from_word(word).ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
 
 fn compare(plan: &Plan) -> io::Result<()> {
@@ -135,65 +158,31 @@ fn compare(plan: &Plan) -> io::Result<()> {
             let Some(running) = stage.start(candidate)? else {
                 continue;
             };
-            let mut best: Option<Sample> = None;
-            for pace in PACES {
-                let sample = stage.flood(candidate, Some(pace), plan.time / 4)?;
-                if best.is_none_or(|best| sample.rate > best.rate) {
-                    best = Some(sample);
+            for (task, packets) in [(Task::Udp, Packets::Udp), (Task::Ack, Packets::Ack)] {
+                let mut best = None;
+                for pace in plan.paces {
+                    let sample = stage.flood(candidate, packets, Some(*pace), plan.time / 4)?;
+                    if best.is_none_or(|best: Sample| sample.rate > best.rate) {
+                        best = Some(sample);
+                    }
                 }
+                measured.add(task, best.ok_or(io::ErrorKind::InvalidInput)?);
             }
-            let best = best.ok_or(io::ErrorKind::InvalidInput)?;
-            let paced = stage.flood(candidate, Some(PACE), plan.time)?;
-            let flood = stage.flood(candidate, None, plan.time / 4)?;
-            let stream = stage.stream(candidate, plan.time)?;
-            for (samples, sample) in measured
-                .samples
-                .iter_mut()
-                .zip([best, paced, flood, stream])
-            {
-                samples.push(sample);
+            let paced = stage.flood(candidate, Packets::Udp, Some(PACE), plan.time)?;
+            measured.add(Task::Paced, paced);
+            let flood = stage.flood(candidate, Packets::Udp, None, plan.time / 4)?;
+            measured.add(Task::Flood, flood);
+            if candidate.is_two_way() {
+                measured.add(Task::Stream, stage.streams(candidate, 1, plan.time)?);
+                measured.add(Task::Streams, stage.streams(candidate, 16, plan.time)?);
+                measured.add_latency(stage.latency(candidate, plan.time)?);
             }
             stage.stop(running)?;
         }
     }
-    report(&results);
+    report::print(&results);
     println!("the machine after: {}", machine()?);
     Ok(())
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Candidate {
-    Forwarding,
-    Nftables,
-    Barest,
-    Director,
-}
-
-const CANDIDATES: [Candidate; 4] = [
-    Candidate::Forwarding,
-    Candidate::Nftables,
-    Candidate::Barest,
-    Candidate::Director,
-];
-
-impl Candidate {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Forwarding => "forwarding",
-            Self::Nftables => "nftables",
-            Self::Barest => "barest",
-            Self::Director => "director",
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Forwarding => "kernel forwarding",
-            Self::Nftables => "nftables DNAT",
-            Self::Barest => "barest ring loop",
-            Self::Director => "director, ring, NAT",
-        }
-    }
 }
 
 /// One measurement.
@@ -205,76 +194,6 @@ pub(crate) struct Sample {
     pub(crate) cost: f64,
     /// The part of the time in which the path's core was at work.
     pub(crate) load: f64,
-}
-
-struct Measured {
-    candidate: Candidate,
-    samples: [Vec<Sample>; 4],
-}
-
-impl Measured {
-    fn new(candidate: Candidate) -> Self {
-        Self {
-            candidate,
-            samples: Default::default(),
-        }
-    }
-
-    /// The median of each figure by itself.
-    fn median(&self, kind: usize) -> Option<Sample> {
-        let median = |figure: fn(&Sample) -> f64| {
-            let mut sorted: Vec<f64> = self.samples[kind].iter().map(figure).collect();
-            sorted.sort_by(f64::total_cmp);
-            sorted.get(sorted.len() / 2).copied()
-        };
-        Some(Sample {
-            rate: median(|sample| sample.rate)?,
-            cost: median(|sample| sample.cost)?,
-            load: median(|sample| sample.load)?,
-        })
-    }
-}
-
-fn report(results: &[Measured]) {
-    let tables = [
-        (
-            "64-byte UDP, 10,000 flows: the best of several paces",
-            "packets/s",
-            1.0,
-            "ns/packet",
-        ),
-        ("the same, at a slow pace", "packets/s", 1.0, "ns/packet"),
-        (
-            "the same, much more than the path can take",
-            "packets/s",
-            1.0,
-            "ns/packet",
-        ),
-        ("one TCP stream", "MB/s", 1e6, "ns/KiB"),
-    ];
-    for (kind, (title, unit, scale, cost)) in tables.into_iter().enumerate() {
-        println!(
-            "\n{title:<52}\n{:<22}{unit:>12}{:>8}{cost:>12}{:>8}{:>8}",
-            "", "ratio", "ratio", "busy"
-        );
-        let base = results.first().and_then(|first| first.median(kind));
-        for measured in results {
-            let name = measured.candidate.name();
-            let (Some(sample), Some(base)) = (measured.median(kind), base) else {
-                println!("{name:<22} skipped");
-                continue;
-            };
-            let per = if kind == 3 { 1024.0 } else { 1.0 };
-            println!(
-                "{name:<22}{:>12.0}{:>8.2}{:>12.0}{:>8.2}{:>7.0}%",
-                sample.rate / scale,
-                sample.rate / base.rate,
-                sample.cost * per,
-                sample.cost / base.cost,
-                sample.load * 100.0
-            );
-        }
-    }
 }
 
 /// How busy the machine is without us.

@@ -11,7 +11,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use lvs_conf::{Dialect, FileError, Files, Machine, Options, SourceMap, load, verdict};
+use lvs_conf::{Dialect, FileError, Files, Machine, Mtus, Options, SourceMap, load, verdict};
 
 /// Prints a line. A reader that has seen enough, such as `head`, is no failure.
 macro_rules! say {
@@ -41,6 +41,7 @@ fn main() -> ExitCode {
                 program_directories: PROGRAMS.iter().map(|name| (*name).to_owned()).collect(),
                 ..Machine::default()
             }),
+            mtus: Mtus::all(1500),
             ..Options::default()
         };
         let mut sources = SourceMap::new();

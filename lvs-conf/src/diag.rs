@@ -307,6 +307,8 @@ codes! {
     ParameterLoop = "parameter-loop", General;
     /// Parameters and sequences that make more lines than can be meant.
     TooManyLines = "too-many-lines", General;
+    /// The name of the main file matches several.
+    MultipleFiles = "multiple-files", MultipleFiles;
     /// An included file that is not there or cannot be read.
     IncludeMissing = "include-missing", Fatal;
     /// An included file that includes itself.
@@ -401,6 +403,8 @@ codes! {
     StrictSetting = "strict-setting", General;
     /// More addresses than an advertisement can carry.
     TooManyVips = "too-many-vips", General;
+    /// Settings that need a firewall, and none is configured.
+    FirewallImplied = "firewall-implied", General;
     /// An instance that stays in fault as it is configured.
     ConfigFault = "config-fault", General;
     /// A unicast keyword, but no peers.

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 
 use crate::dialect::Dialect;
 
+pub use preset::DefaultValue;
 pub use range::{Range, Unit};
 pub use reference::reference;
 
@@ -184,9 +185,14 @@ pub struct Keyword {
     pub missing: Missing,
     /// Range and unit of a number, or the longest text.
     pub range: Option<Range>,
-    /// What applies when the keyword is absent; empty: nothing, or off.
-    pub default: &'static str,
-    /// First release that knows the keyword; `old`: before 1.2, `unrel`: after 2.4.3.
+    /// What applies when the keyword is absent.
+    pub default: DefaultValue,
+    /// When another default applies, and which; empty: never.
+    pub exception: &'static str,
+    /// What the keyword stands for when its optional arguments are absent, if it is as if they had been written.
+    pub bare: Option<&'static str>,
+    /// First release that knows the keyword; `old`: before 1.2, `unrel`: after 2.4.3,
+    /// `director`: not keepalived's, but of the director that this crate is made for.
     pub since: &'static str,
     /// Given twice, the first one stays; otherwise the last one does.
     pub first_wins: bool,
@@ -279,8 +285,33 @@ impl Keyword {
         self
     }
 
-    const fn default(mut self, default: &'static str) -> Self {
-        self.default = default;
+    const fn default(mut self, text: &'static str) -> Self {
+        self.default = DefaultValue::Value(text);
+        self
+    }
+
+    const fn off(mut self) -> Self {
+        self.default = DefaultValue::Off;
+        self
+    }
+
+    const fn of(mut self, keyword: &'static str) -> Self {
+        self.default = DefaultValue::Of(keyword);
+        self
+    }
+
+    const fn told(mut self, text: &'static str) -> Self {
+        self.default = DefaultValue::Told(text);
+        self
+    }
+
+    const fn except(mut self, exception: &'static str) -> Self {
+        self.exception = exception;
+        self
+    }
+
+    const fn bare(mut self, args: &'static str) -> Self {
+        self.bare = Some(args);
         self
     }
 
@@ -414,7 +445,9 @@ const fn row(
         splitting: Splitting::Words,
         missing: Missing::Fatal,
         range: None,
-        default: "",
+        default: DefaultValue::None,
+        exception: "",
+        bare: None,
         since: "old",
         first_wins: false,
     }
@@ -441,7 +474,7 @@ fn is_after(since: &str, release: [u32; 3]) -> bool {
     let mut numbers = since.split('.').map(|part| part.parse::<u32>().ok());
     let since = match since {
         "old" => return false,
-        "unrel" => return true,
+        "unrel" | "director" => return true,
         _ => [(); 3].map(|()| numbers.next().flatten().unwrap_or(0)),
     };
     since > release
@@ -487,7 +520,7 @@ const BUCKETS: usize = 128;
 const LONGEST_GUESS: usize = 40;
 
 /// The whole table, in parts by subject.
-static TABLE: &[&[Keyword]] = &[
+const TABLE: &[&[Keyword]] = &[
     table::TOP,
     table::GLOBAL,
     table::SMALL,
@@ -510,6 +543,7 @@ static INDEX: LazyLock<Vec<Vec<Vec<&'static Keyword>>>> = LazyLock::new(|| {
         .collect()
 });
 
+pub(crate) mod preset;
 mod range;
 mod reference;
 mod table;

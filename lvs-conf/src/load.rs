@@ -1,13 +1,13 @@
 //! Text to model in one call.
 
-use crate::diag::{Consequence, Diagnostic, exit_status};
+use crate::diag::{Code, Consequence, Diagnostic, exit_status};
 use crate::dialect::Dialect;
-use crate::files::Files;
+use crate::files::{FileError, Files, alternatives, glob};
 use crate::lower::lower;
 use crate::model::Config;
 use crate::options::Options;
-use crate::parse::parse;
-use crate::source::{SourceId, SourceMap};
+use crate::parse::parse_several;
+use crate::source::{SourceId, SourceMap, Span};
 use crate::tree::Tree;
 
 /// A configuration and everything that was found about it.
@@ -43,7 +43,94 @@ pub fn load(
     files: &dyn Files,
     options: &Options,
 ) -> Loaded {
-    let parsed = parse(sources, main, files, options);
+    load_several(sources, &[main], files, options)
+}
+
+/// The same for a file of [`Files`], which is added to the map under its path.
+///
+/// The name may be a shell pattern with `*`, `?`, `[...]` and `{a,b}`, relative to [`Options::directory`]. If it matches
+/// several files they are read one after the other, as an include would, and [`Code::MultipleFiles`] is found.
+///
+/// # Errors
+///
+/// There is no such file, or it cannot be read.
+///
+/// ```
+/// use lvs_conf::{Code, MapFiles, Options, SourceMap, load_path};
+///
+/// let files = MapFiles::new()
+///     .with("/etc/a.conf", "net_namespace x\n")
+///     .with("/etc/b.conf", "instance y\n");
+/// let mut sources = SourceMap::new();
+/// let loaded = load_path(&mut sources, "/etc/?.conf", &files, &Options::default())?;
+/// assert_eq!(loaded.config.daemon.instance.as_deref(), Some("y"));
+/// assert_eq!(loaded.diagnostics[0].code, Code::MultipleFiles);
+/// assert_eq!(loaded.exit_status(), 5);
+/// # Ok::<_, lvs_conf::FileError>(())
+/// ```
+pub fn load_path(
+    sources: &mut SourceMap,
+    name: &str,
+    files: &dyn Files,
+    options: &Options,
+) -> Result<Loaded, FileError> {
+    // A file of just this name is meant, whatever characters are in it.
+    let mut failure = match files.read(name) {
+        Ok(text) => {
+            let main = sources.add(name, text);
+            return Ok(load(sources, main, files, options));
+        }
+        Err(error) => error,
+    };
+    let mut mains = Vec::new();
+    for pattern in alternatives(name) {
+        let is_relative = !pattern.starts_with('/') && !options.directory.is_empty();
+        let directory = options.directory.trim_end_matches('/');
+        let pattern = if is_relative {
+            format!("{directory}/{pattern}")
+        } else {
+            pattern
+        };
+        for path in glob(files, &pattern) {
+            match files.read(&path) {
+                Ok(text) => mains.push(sources.add(path, text)),
+                Err(FileError::NotFound) => {}
+                Err(error) => failure = error,
+            }
+        }
+    }
+    let Some(first) = mains.first().copied() else {
+        return Err(failure);
+    };
+    let mut loaded = load_several(sources, &mains, files, options);
+    if mains.len() > 1 {
+        let start = Span {
+            source: first,
+            start: 0,
+            end: 0,
+        };
+        let several = Diagnostic::new(
+            Code::MultipleFiles,
+            Consequence::Warn,
+            start,
+            format!(
+                "`{name}` matches {} files, they are read as one",
+                mains.len()
+            ),
+        )
+        .hint("name one file, and include the others in it");
+        loaded.diagnostics.insert(0, several);
+    }
+    Ok(loaded)
+}
+
+fn load_several(
+    sources: &mut SourceMap,
+    mains: &[SourceId],
+    files: &dyn Files,
+    options: &Options,
+) -> Loaded {
+    let parsed = parse_several(sources, mains, files, options);
     let (config, mut findings) = lower(&parsed.tree, options);
     if parsed.stopped {
         // The program never came to look at the whole.

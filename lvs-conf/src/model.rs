@@ -6,6 +6,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use crate::keywords::preset::preset;
+
 macro_rules! words {
     ($(#[$doc:meta])* $type:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$doc])*
@@ -17,13 +19,20 @@ macro_rules! words {
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
             /// The word in a configuration file.
-            pub fn as_str(self) -> &'static str {
+            pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
             }
 
             /// The value of a word, which must agree in case.
-            pub fn from_word(word: &str) -> Option<Self> {
-                Self::ALL.iter().copied().find(|value| value.as_str() == word)
+            pub const fn from_word(word: &str) -> Option<Self> {
+                let mut at = 0;
+                while at < Self::ALL.len() {
+                    if $crate::keywords::preset::is_same(Self::ALL[at].as_str(), word) {
+                        return Some(Self::ALL[at]);
+                    }
+                    at += 1;
+                }
+                None
             }
         }
 
@@ -82,6 +91,8 @@ pub struct Config {
     pub sync_groups: Vec<SyncGroup>,
     /// `vrrp_instance` blocks that can run.
     pub instances: Vec<VrrpInstance>,
+    /// `local_address_group` blocks with entries.
+    pub local_address_groups: Vec<LocalAddressGroup>,
     /// `virtual_server_group` blocks with entries.
     pub server_groups: Vec<ServerGroup>,
     /// `virtual_server` blocks with real servers.
@@ -117,7 +128,7 @@ impl Default for DaemonSettings {
             namespace_with_ipsets: false,
             use_pid_dir: false,
             instance: None,
-            child_wait_time: Duration::from_secs(5),
+            child_wait_time: preset!(duration, Top, "child_wait_time"),
             linkbeat_use_polling: false,
         }
     }

@@ -32,6 +32,16 @@ pub fn parse(
     files: &dyn Files,
     options: &Options,
 ) -> Parsed {
+    parse_several(sources, &[main], files, options)
+}
+
+/// The same for several sources, one after the other as if they were one.
+pub(crate) fn parse_several(
+    sources: &mut SourceMap,
+    mains: &[SourceId],
+    files: &dyn Files,
+    options: &Options,
+) -> Parsed {
     let parts: &[Part] = match options.dialect {
         Dialect::Newest => &[Part::All],
         Dialect::V2_2_7 => &[Part::Parent, Part::Checker, Part::Vrrp, Part::Bfd],
@@ -41,7 +51,7 @@ pub fn parse(
     let mut stopped = false;
     for part in parts {
         let mut parser = Parser {
-            reader: Reader::new(sources, main, files, options),
+            reader: Reader::of_several(sources, mains, files, options),
             peeked: None,
             part: *part,
             dialect: options.dialect,
@@ -109,7 +119,9 @@ enum Part {
 impl Part {
     fn owns(self, keyword: &Keyword) -> bool {
         let owners: &[Self] = match keyword.canonical() {
-            "SSL" | "virtual_server_group" | "virtual_server" => &[Self::Checker],
+            "SSL" | "local_address_group" | "virtual_server_group" | "virtual_server" => {
+                &[Self::Checker]
+            }
             "track_file" => &[Self::Checker, Self::Vrrp],
             "bfd_instance" => &[Self::Checker, Self::Vrrp, Self::Bfd],
             name if name.starts_with("vrrp_") || name.starts_with("static_") => &[Self::Vrrp],
@@ -265,6 +277,14 @@ impl Parser<'_> {
 
         if spec.name == "include_check" {
             self.include_check(&statement);
+        }
+        if spec.name == "random_seed"
+            && let Some(seed) = statement
+                .args
+                .first()
+                .and_then(|w| w.text.parse::<u32>().ok())
+        {
+            self.reader.set_random_seed(u64::from(seed));
         }
         complete.then_some(statement)
     }

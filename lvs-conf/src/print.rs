@@ -6,7 +6,7 @@ use std::fmt;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::model::{Config, Script};
+use crate::model::{Config, Route, Rule, Script};
 use crate::settings::{Settings, user_words};
 
 mod global;
@@ -50,14 +50,18 @@ pub fn print(config: &Config) -> String {
     out.text
 }
 
-/// A route as one line.
-pub(crate) fn route_line(route: &crate::model::Route) -> String {
-    net::route(route)
+/// As in `virtual_routes`, on one line.
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&net::route(self))
+    }
 }
 
-/// A rule as one line.
-pub(crate) fn rule_line(rule: &crate::model::Rule) -> String {
-    net::rule(rule)
+/// As in `virtual_rules`, on one line.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&net::rule(self))
+    }
 }
 
 /// An address with its prefix length, which is left out if it is the whole address.

@@ -4,7 +4,7 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lvs_conf::{Dialect, Machine, NoFiles, Options, SourceMap, load, tree, verdict};
+use lvs_conf::{Dialect, Machine, Mtus, NoFiles, Options, SourceMap, load, tree, verdict};
 
 /// Accounts that the machine of the recorded verdicts had, as far as the files name them.
 const ACCOUNTS: &[&str] = &["root", "nobody", "daemon"];
@@ -50,6 +50,7 @@ fn verdicts_are_those_of_keepalived_2_2_7() {
             program_directories: PROGRAMS.iter().map(|name| (*name).to_owned()).collect(),
             ..Machine::default()
         }),
+        mtus: Mtus::all(1500),
         ..Options::default()
     };
     let (mut differing, mut arguments_differ) = (BTreeSet::new(), BTreeSet::new());

@@ -4,7 +4,7 @@
 //! incremental [`Change`] collects words that were replaced and is applied to a stored checksum once, which
 //! keeps a wrong checksum wrong: what a sender broke is not repaired on the way.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Sum of bytes as big-endian words; an odd last byte counts as the high half of a word.
 #[inline]
@@ -75,6 +75,32 @@ impl Change {
     pub fn ipv4(self, old: Ipv4Addr, new: Ipv4Addr) -> Self {
         // 32-bit words are congruent to the sum of their halves, complements included.
         Self(self.0 + u64::from(!u32::from(old)) + u64::from(u32::from(new)))
+    }
+
+    /// An IPv6 address was replaced.
+    #[inline]
+    #[must_use]
+    pub fn ipv6(self, old: Ipv6Addr, new: Ipv6Addr) -> Self {
+        let old = old.octets().map(|octet| !octet);
+        Self(self.0 + sum(&old) + sum(&new.octets()))
+    }
+
+    /// An address was replaced by another one of its family.
+    #[inline]
+    #[must_use]
+    pub fn addr(self, old: IpAddr, new: IpAddr) -> Self {
+        match (old, new) {
+            (IpAddr::V4(old), IpAddr::V4(new)) => self.ipv4(old, new),
+            (IpAddr::V6(old), IpAddr::V6(new)) => self.ipv6(old, new),
+            // Not one change, but both sides still count as what they are.
+            (IpAddr::V4(old), IpAddr::V6(new)) => {
+                Self(self.0 + u64::from(!u32::from(old)) + sum(&new.octets()))
+            }
+            (IpAddr::V6(old), IpAddr::V4(new)) => {
+                let old = old.octets().map(|octet| !octet);
+                Self(self.0 + sum(&old) + u64::from(u32::from(new)))
+            }
+        }
     }
 
     /// The checksum after the change: `~(~HC + Σ(~m + m'))`.

@@ -11,6 +11,7 @@
 mod forward;
 mod fragments;
 mod hops;
+mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -20,16 +21,17 @@ use std::time::Instant;
 
 use self::forward::Core;
 use self::fragments::Fate;
-use crate::balancer::{Balancer, Direction, PacketInfo, Verdict};
+use crate::balancer::{Balancer, Direction, PacketInfo, Packets, Payloads, Verdict};
 use crate::frame::{Frame, PacketKind};
 use crate::handoff::{Handoff, Origin};
 use crate::icmp;
+use crate::marks::MarkQuery;
 use crate::neigh::HoldingConfig;
 use crate::route::Hop;
 use crate::stats::{Counters, DropReason, Event, LeftReason};
 use crate::steer;
 use crate::view::{Endpoint, PortId, View};
-use crate::wire::{Datagram, Fragment, Headers, Quoted, Unparsed, ethernet};
+use crate::wire::{Datagram, Fragment, Headers, Quoted, Unparsed, ethernet, protocol};
 
 /// What an engine is made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +67,8 @@ pub struct Engine {
     errors: Vec<(Item, PacketInfo)>,
     /// First fragments that are not claimed, though others of their datagrams may be.
     unclaimed: Vec<Fragment>,
+    /// First fragments of other workers' datagrams, of which later ones may come here.
+    misplaced: Vec<(Item, Fragment, u32)>,
     /// Later fragments, each with its datagram and its place in it.
     later: Vec<(Item, Datagram, usize)>,
     core: Core,
@@ -109,6 +113,7 @@ impl Engine {
             verdicts: Vec::new(),
             errors: Vec::new(),
             unclaimed: Vec::new(),
+            misplaced: Vec::new(),
             later: Vec::new(),
             core: Core::new(config),
         }
@@ -133,7 +138,7 @@ impl Engine {
         self.core.counters.count(Event::Received, frames.len());
         for frame in frames.drain(..) {
             if let Err(reason) = link_check(view, &frame) {
-                self.core.counters.count_left(reason);
+                self.core.leave(frame, reason, output);
                 continue;
             }
             self.admit(view, Origin::Port(port), frame, output);
@@ -164,13 +169,14 @@ impl Engine {
             write_link(&mut frame, [0; 6], [0; 6], ethertype);
             match Headers::parse(frame.bytes()) {
                 Ok(headers) => {
-                    self.enlist(Origin::Host, Direction::Outbound, headers, frame, output);
+                    self.enlist(view, Origin::Host, OUTBOUND, headers, frame, output);
                 }
-                Err(Unparsed::Fragment) => self.admit_fragment(view, Origin::Host, frame, output),
-                Err(Unparsed::OtherProtocol) => {
+                Err(Unparsed::Fragment) => {
+                    self.admit_fragment(view, (Origin::Host, false), frame, output);
+                }
+                Err(Unparsed::OtherProtocol | Unparsed::Extensions) => {
                     self.core.route_unclaimed(now, view, frame, output);
                 }
-                Err(Unparsed::Ipv6) => self.core.counters.count_left(LeftReason::Ipv6),
                 Err(Unparsed::NotIp | Unparsed::Malformed) => {
                     self.core.counters.count_drop(DropReason::Malformed, 1);
                 }
@@ -190,13 +196,21 @@ impl Engine {
     ) {
         self.core.observe(now, view, output);
         self.core.counters.count(Event::TakenOver, handoffs.len());
-        for Handoff { origin, frame } in handoffs.drain(..) {
+        for handoff in handoffs.drain(..) {
+            let Handoff {
+                origin,
+                frame,
+                placed,
+            } = handoff;
             match origin {
+                _ if placed => self.admit_fragment(view, (origin, placed), frame, output),
                 // The claim may have changed on the way: the frame is looked at again.
                 Origin::Port(_) => self.admit(view, origin, frame, output),
                 Origin::Host => match Headers::parse(frame.bytes()) {
-                    Ok(headers) => self.enlist(origin, Direction::Outbound, headers, frame, output),
-                    Err(Unparsed::Fragment) => self.admit_fragment(view, origin, frame, output),
+                    Ok(headers) => self.enlist(view, origin, OUTBOUND, headers, frame, output),
+                    Err(Unparsed::Fragment) => {
+                        self.admit_fragment(view, (origin, false), frame, output);
+                    }
                     Err(_) => self.core.counters.count_drop(DropReason::Malformed, 1),
                 },
             }
@@ -241,22 +255,23 @@ impl Engine {
                 return;
             }
             Err(Unparsed::Fragment) => {
-                self.admit_fragment(view, origin, frame, output);
+                self.admit_fragment(view, (origin, false), frame, output);
                 return;
             }
             Err(unparsed) => {
-                self.core.counters.count_left(match unparsed {
+                let reason = match unparsed {
                     Unparsed::NotIp | Unparsed::Malformed => LeftReason::NotIp,
-                    Unparsed::Ipv6 => LeftReason::Ipv6,
+                    Unparsed::Extensions => LeftReason::Extensions,
                     Unparsed::Fragment => LeftReason::Fragment,
                     Unparsed::OtherProtocol => LeftReason::OtherProtocol,
-                });
+                };
+                self.core.leave(frame, reason, output);
                 return;
             }
         };
-        match classify(view, &headers) {
-            Some(direction) => self.enlist(origin, direction, headers, frame, output),
-            None => self.core.counters.count_left(LeftReason::NotClaimed),
+        match classify(view, origin, &headers) {
+            Some(class) => self.enlist(view, origin, class, headers, frame, output),
+            None => self.core.leave(frame, LeftReason::NotClaimed, output),
         }
     }
 
@@ -264,8 +279,9 @@ impl Engine {
     #[inline]
     fn enlist(
         &mut self,
+        view: &View,
         origin: Origin,
-        direction: Direction,
+        Class { direction, mark }: Class,
         headers: Headers,
         mut frame: Frame,
         output: &mut Output,
@@ -280,15 +296,9 @@ impl Engine {
             return;
         }
         frame.truncate(headers.end);
-        let client = match direction {
-            Direction::Inbound => headers.source.ip(),
-            Direction::Outbound => headers.destination.ip(),
-        };
-        let owner = steer::owner(client, self.workers);
+        let owner = self.owner(view, direction, &headers.source, &headers.destination);
         if owner != self.worker {
-            counters.count(Event::HandedOver, 1);
-            let frame = frame.into_owned();
-            output.handoff.push((owner, Handoff { origin, frame }));
+            self.hand_over(owner, origin, frame, output);
             return;
         }
         counters.count(
@@ -298,7 +308,7 @@ impl Engine {
             },
             1,
         );
-        self.put_on_batch(origin, direction, headers, frame, None);
+        self.put_on_batch(origin, Class { direction, mark }, headers, frame, None);
     }
 
     /// Puts a packet of this worker's on the batch.
@@ -306,7 +316,7 @@ impl Engine {
     fn put_on_batch(
         &mut self,
         origin: Origin,
-        direction: Direction,
+        Class { direction, mark }: Class,
         headers: Headers,
         frame: Frame,
         first_of: Option<Datagram>,
@@ -318,7 +328,7 @@ impl Engine {
             direction,
             tcp_flags: headers.tcp_flags(frame.bytes()),
             length: headers.ip_len() as u32,
-            mark: 0,
+            mark,
         });
         self.batch.push(Item {
             frame,
@@ -326,6 +336,7 @@ impl Engine {
             origin,
             direction,
             is_first_fragment: first_of.is_some(),
+            ident: None,
         });
     }
 
@@ -334,7 +345,7 @@ impl Engine {
     fn admit_fragment(
         &mut self,
         view: &View,
-        origin: Origin,
+        (origin, placed): (Origin, bool),
         mut frame: Frame,
         output: &mut Output,
     ) {
@@ -345,22 +356,22 @@ impl Engine {
                 return;
             }
             Err(_) => {
-                self.core.counters.count_left(LeftReason::Fragment);
+                self.core.leave(frame, LeftReason::Fragment, output);
                 return;
             }
         };
         let headers = fragment.headers;
-        let direction = match origin {
-            Origin::Host => Some(Direction::Outbound),
-            Origin::Port(_) if fragment.is_first() => classify(view, &headers),
-            Origin::Port(_) => classify_host(view, &headers),
+        let class = match origin {
+            Origin::Host => Some(OUTBOUND),
+            Origin::Port(_) if fragment.is_first() => classify(view, origin, &headers),
+            Origin::Port(_) => classify_host(view, origin, &headers),
         };
-        let Some(direction) = direction else {
-            if fragment.is_first() && classify_host(view, &headers).is_some() {
+        let Some(Class { direction, mark }) = class else {
+            if fragment.is_first() && classify_host(view, origin, &headers).is_some() {
                 // The host has this one, and should get the others that the claim takes.
                 self.unclaimed.push(fragment);
             }
-            self.core.counters.count_left(LeftReason::Fragment);
+            self.core.leave(frame, LeftReason::Fragment, output);
             return;
         };
         if !fragment.is_sound(frame.bytes()) {
@@ -372,20 +383,32 @@ impl Engine {
             return;
         }
         frame.truncate(headers.end);
-        let client = match direction {
+        let addressed = match direction {
             Direction::Inbound => headers.source.ip(),
+            // A local address says nothing of the client, and a later fragment has no port: they meet where the address
+            // would belong, and go on to where the first one says.
             Direction::Outbound => headers.destination.ip(),
         };
-        let owner = steer::owner(client, self.workers);
-        if owner != self.worker {
-            self.core.counters.count(Event::HandedOver, 1);
-            let frame = frame.into_owned();
-            output.handoff.push((owner, Handoff { origin, frame }));
+        let meeting = steer::owner(addressed, self.workers);
+        if !placed && meeting != self.worker {
+            self.hand_over(meeting, origin, frame, output);
             return;
         }
         self.core.counters.count(Event::Fragments, 1);
-        if fragment.is_first() {
-            self.put_on_batch(origin, direction, headers, frame, Some(fragment.datagram));
+        let owner = self.owner(view, direction, &headers.source, &headers.destination);
+        if !placed && fragment.is_first() && owner != self.worker {
+            let item = Item {
+                frame,
+                headers,
+                origin,
+                direction,
+                is_first_fragment: true,
+                ident: None,
+            };
+            self.misplaced.push((item, fragment, owner));
+        } else if fragment.is_first() {
+            let class = Class { direction, mark };
+            self.put_on_batch(origin, class, headers, frame, Some(fragment.datagram));
         } else {
             let item = Item {
                 frame,
@@ -393,6 +416,7 @@ impl Engine {
                 origin,
                 direction,
                 is_first_fragment: false,
+                ident: None,
             };
             self.later.push((item, fragment.datagram, fragment.offset));
         }
@@ -401,13 +425,13 @@ impl Engine {
     /// As [`admit`](Self::admit) for ICMP errors about packets of connections.
     #[cold]
     fn admit_error(&mut self, view: &View, origin: Origin, mut frame: Frame, output: &mut Output) {
-        let counters = &self.core.counters;
         let found = Quoted::parse(frame.bytes())
-            .and_then(|quoted| Some((quoted, classify_error(view, &quoted)?)));
-        let Some((quoted, direction)) = found else {
-            counters.count_left(LeftReason::OtherProtocol);
+            .and_then(|quoted| Some((quoted, classify_error(view, origin, &quoted)?)));
+        let Some((quoted, Class { direction, mark })) = found else {
+            self.core.leave(frame, LeftReason::OtherProtocol, output);
             return;
         };
+        let counters = &self.core.counters;
         let headers = quoted.headers;
         frame.truncate(headers.end);
         frame.complete_checksum();
@@ -419,15 +443,10 @@ impl Engine {
             counters.count_drop(DropReason::MartianSource, 1);
             return;
         }
-        let client = match direction {
-            Direction::Inbound => quoted.destination.ip(),
-            Direction::Outbound => quoted.source.ip(),
-        };
-        let owner = steer::owner(client, self.workers);
+        // What is quoted went the other way.
+        let owner = self.owner(view, direction, &quoted.destination, &quoted.source);
         if owner != self.worker {
-            counters.count(Event::HandedOver, 1);
-            let frame = frame.into_owned();
-            output.handoff.push((owner, Handoff { origin, frame }));
+            self.hand_over(owner, origin, frame, output);
             return;
         }
         counters.count(Event::IcmpReceived, 1);
@@ -438,7 +457,7 @@ impl Engine {
             direction,
             tcp_flags: 0,
             length: headers.ip_len() as u32,
-            mark: 0,
+            mark,
         };
         let item = Item {
             frame,
@@ -446,8 +465,37 @@ impl Engine {
             origin,
             direction,
             is_first_fragment: false,
+            ident: None,
         };
         self.errors.push((item, info));
+    }
+
+    /// The worker that owns the flow of a packet from one end to the other.
+    #[inline]
+    fn owner(
+        &self,
+        view: &View,
+        direction: Direction,
+        source: &SocketAddr,
+        destination: &SocketAddr,
+    ) -> u32 {
+        match direction {
+            Direction::Inbound => steer::owner(source.ip(), self.workers),
+            Direction::Outbound if view.claims.is_local(&destination.ip()) => {
+                steer::owner_of_port(destination.port(), self.workers)
+            }
+            Direction::Outbound => steer::owner(destination.ip(), self.workers),
+        }
+    }
+
+    fn hand_over(&self, owner: u32, origin: Origin, frame: Frame, output: &mut Output) {
+        self.core.counters.count(Event::HandedOver, 1);
+        let handoff = Handoff {
+            origin,
+            frame: frame.into_owned(),
+            placed: false,
+        };
+        output.handoff.push((owner, handoff));
     }
 
     /// Asks for the verdicts of the batch and carries them out.
@@ -458,10 +506,24 @@ impl Engine {
         balancer: &mut B,
         output: &mut Output,
     ) {
+        // Of timers.
+        while let Some(ended) = balancer.poll_ended() {
+            self.core.end(now, view, &ended, output);
+        }
         if !self.batch.is_empty() {
             self.verdicts.clear();
-            balancer.decide(now, &self.packets, &mut self.verdicts);
+            let payloads = Batch(&self.batch);
+            let packets = Packets::new(&self.packets, &payloads);
+            balancer.decide(now, &packets, &mut self.verdicts);
             self.packets.clear();
+            while let Some((index, edit)) = balancer.poll_edit() {
+                if let Some(item) = self.batch.get_mut(index) {
+                    self.core.edit(item, &edit);
+                }
+            }
+            while let Some(ended) = balancer.poll_ended() {
+                self.core.end(now, view, &ended, output);
+            }
             let mut verdicts = self.verdicts.iter();
             for item in &mut self.batch {
                 match verdicts.next() {
@@ -478,10 +540,25 @@ impl Engine {
         for fragment in self.unclaimed.drain(..) {
             let fate = Fate {
                 verdict: None,
+                owner: None,
+                ident: None,
                 first_end: 0,
             };
             for item in self.core.fragments.learn(now, fragment.datagram, fate) {
                 self.core.give_up(item, output);
+            }
+        }
+        for (item, fragment, owner) in self.misplaced.drain(..) {
+            let fate = Fate {
+                verdict: None,
+                owner: Some(owner),
+                ident: None,
+                first_end: fragment.headers.end - fragment.headers.transport,
+            };
+            let waited = self.core.fragments.learn(now, fragment.datagram, fate);
+            self.core.place(item, owner, output);
+            for item in waited {
+                self.core.place(item, owner, output);
             }
         }
         for (item, datagram, offset) in self.later.drain(..) {
@@ -494,6 +571,9 @@ impl Engine {
             } else {
                 Verdict::NotOurs
             };
+            while let Some(ended) = balancer.poll_ended() {
+                self.core.end(now, view, &ended, output);
+            }
             self.core.carry_out(now, view, &mut item, verdict, output);
         }
         self.core.drain_commands(output);
@@ -508,6 +588,26 @@ struct Item {
     origin: Origin,
     direction: Direction,
     is_first_fragment: bool,
+    /// What it is to be identified by, as a part of a datagram.
+    ident: Option<u32>,
+}
+
+impl Item {
+    /// Whether it is an ICMP error; other ICMP is never claimed.
+    #[inline]
+    fn is_error(&self) -> bool {
+        matches!(self.headers.protocol, protocol::ICMP | protocol::ICMPV6)
+    }
+}
+
+/// Where the payloads of a batch are.
+struct Batch<'a>(&'a [Item]);
+
+impl Payloads for Batch<'_> {
+    fn payload(&self, index: usize) -> &[u8] {
+        let item = self.0.get(index);
+        item.map_or(&[], |item| item.headers.payload(item.frame.bytes()))
+    }
 }
 
 /// Whether the link layer meant us, and nobody of us sent it.
@@ -528,61 +628,137 @@ fn link_check(view: &View, frame: &Frame) -> Result<(), LeftReason> {
     Ok(())
 }
 
-/// Whether a frame is claimed, and which way it goes.
+/// Which way a claimed frame goes, and its mark.
+#[derive(Debug, Clone, Copy)]
+struct Class {
+    direction: Direction,
+    mark: u32,
+}
+
+/// What the host sends is an answer.
+const OUTBOUND: Class = Class {
+    direction: Direction::Outbound,
+    mark: 0,
+};
+
+/// Whether a frame is claimed.
 #[inline]
-fn classify(view: &View, headers: &Headers) -> Option<Direction> {
+fn classify(view: &View, origin: Origin, headers: &Headers) -> Option<Class> {
     let endpoint = |side: &SocketAddr| Endpoint {
         protocol: headers.protocol,
         addr: side.ip(),
         port: side.port(),
     };
-    if view.claims.is_service(&endpoint(&headers.destination)) {
-        Some(Direction::Inbound)
-    } else if view.claims.is_server(&endpoint(&headers.source))
+    let is_service = view.claims.is_service(&endpoint(&headers.destination));
+    if !is_service
+        && view.claims.is_server(&endpoint(&headers.source))
         && !view.local.contains(&headers.destination.ip())
     {
-        Some(Direction::Outbound)
-    } else {
-        None
+        return Some(OUTBOUND);
     }
+    if !is_service
+        && view
+            .claims
+            .is_local_answer(&endpoint(&headers.source), &headers.destination)
+    {
+        return Some(OUTBOUND);
+    }
+    let mark = if view.claims.marks().is_empty() {
+        None
+    } else {
+        let sides = (headers.source, headers.destination);
+        view.claims
+            .marks()
+            .mark(&query(view, origin, headers.protocol, sides))
+    };
+    inbound(is_service, mark)
 }
-/// Whether a later fragment is claimed, by all that it says, and which way it goes.
-fn classify_host(view: &View, headers: &Headers) -> Option<Direction> {
+
+/// Whether a later fragment is claimed, by all that it says.
+fn classify_host(view: &View, origin: Origin, headers: &Headers) -> Option<Class> {
     let endpoint = |side: &SocketAddr| Endpoint {
         protocol: headers.protocol,
         addr: side.ip(),
         port: 0,
     };
-    if view.claims.is_service_host(&endpoint(&headers.destination)) {
-        Some(Direction::Inbound)
-    } else if view.claims.is_server_host(&endpoint(&headers.source))
+    let is_service = view.claims.is_service_host(&endpoint(&headers.destination));
+    if !is_service
+        && view.claims.is_server_host(&endpoint(&headers.source))
         && !view.local.contains(&headers.destination.ip())
     {
-        Some(Direction::Outbound)
-    } else {
-        None
+        return Some(OUTBOUND);
     }
+    if !is_service
+        && view
+            .claims
+            .is_local_answer_host(&endpoint(&headers.source), &headers.destination.ip())
+    {
+        return Some(OUTBOUND);
+    }
+    let sides = (headers.source, headers.destination);
+    let query = query(view, origin, headers.protocol, sides);
+    inbound(
+        is_service || view.claims.marks().may_have_mark(&query),
+        None,
+    )
 }
 
-/// Whether an ICMP error is claimed, by its receiver and what it quotes, and which way it goes. The claim's rules ask the
-/// same.
-fn classify_error(view: &View, quoted: &Quoted) -> Option<Direction> {
+/// Whether an ICMP error is claimed, by its receiver and what it quotes. The claim's rules ask the same.
+fn classify_error(view: &View, origin: Origin, quoted: &Quoted) -> Option<Class> {
     let endpoint = |addr: SocketAddr, port: SocketAddr| Endpoint {
         protocol: quoted.protocol,
         addr: addr.ip(),
         port: port.port(),
     };
     let receiver = quoted.headers.destination;
-    if view.claims.is_service(&endpoint(receiver, quoted.source)) {
-        Some(Direction::Inbound)
-    } else if view
-        .claims
-        .is_server(&endpoint(quoted.destination, quoted.destination))
+    let is_service = view.claims.is_service(&endpoint(receiver, quoted.source));
+    if !is_service
+        && view
+            .claims
+            .is_server(&endpoint(quoted.destination, quoted.destination))
         && !view.local.contains(&receiver.ip())
     {
-        Some(Direction::Outbound)
-    } else {
-        None
+        return Some(OUTBOUND);
+    }
+    let server = endpoint(quoted.destination, quoted.destination);
+    if !is_service
+        && receiver.ip() == quoted.source.ip()
+        && view.claims.is_local_answer(&server, &quoted.source)
+    {
+        return Some(OUTBOUND);
+    }
+    // What it quotes went the other way.
+    let sides = (quoted.destination, quoted.source);
+    let mark = view
+        .claims
+        .marks()
+        .mark(&query(view, origin, quoted.protocol, sides));
+    inbound(is_service, mark)
+}
+
+#[inline]
+fn inbound(is_service: bool, mark: Option<u32>) -> Option<Class> {
+    (is_service || mark.is_some()).then(|| Class {
+        direction: Direction::Inbound,
+        mark: mark.unwrap_or(0),
+    })
+}
+
+fn query(
+    view: &View,
+    origin: Origin,
+    protocol: u8,
+    (source, destination): (SocketAddr, SocketAddr),
+) -> MarkQuery<'_> {
+    let port = match origin {
+        Origin::Port(port) => view.port(port),
+        Origin::Host => None,
+    };
+    MarkQuery {
+        interface: port.map_or("", |port| port.name.as_str()),
+        protocol,
+        source,
+        destination,
     }
 }
 
@@ -594,11 +770,10 @@ fn is_about_its_receiver(item: &Item, quoted: &PacketInfo) -> bool {
 fn is_single_host(addr: &SocketAddr) -> bool {
     match addr {
         SocketAddr::V4(addr) => icmp::is_single_host(*addr.ip()),
-        SocketAddr::V6(addr) => {
-            !(addr.ip().is_multicast() || addr.ip().is_loopback() || addr.ip().is_unspecified())
-        }
+        SocketAddr::V6(addr) => icmp::is_single_host_v6(*addr.ip()),
     }
 }
+
 #[inline]
 fn write_link(frame: &mut Frame, destination: [u8; 6], source: [u8; 6], ethertype: u16) {
     let header = ethernet::Repr {

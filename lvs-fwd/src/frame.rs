@@ -1,12 +1,18 @@
 //! One frame: bytes that can be rewritten in place, and what the kernel said about them.
 //!
-//! A [`Frame`] is a value. It owns either a slot of a receive ring or a buffer on the heap; whoever holds
-//! it may change it, sending it moves it, and dropping it gives a slot back to its ring. Frames may be
+//! A [`Frame`] is a value. It owns a slot of a receive ring, a chunk of packet memory or a buffer on the heap; whoever
+//! holds it may change it, sending it moves it, and dropping it gives a slot back to its ring. Frames may be
 //! released in any order. A frame that is kept for long (held for a neighbour, handed to another worker)
 //! is copied to the heap first, so that rings do not run dry.
 
+use std::ops::Range;
+
 use crate::checksum;
 use crate::sys::ring::Slot;
+#[cfg(feature = "af-xdp")]
+use crate::sys::xdp::{Chunk, Memory};
+#[cfg(feature = "af-xdp")]
+use std::sync::Arc;
 
 /// Room in front of a frame's first byte, so that a header can be put there without moving the rest.
 pub const HEADROOM: usize = 64;
@@ -59,6 +65,27 @@ impl Frame {
             end,
             meta,
         })
+    }
+
+    /// A frame in a chunk of packet memory: `start..end` within it. `None` if that is no part of the chunk.
+    #[cfg(feature = "af-xdp")]
+    pub(crate) fn from_chunk(chunk: Chunk, start: usize, end: usize) -> Option<Self> {
+        (start <= end && end <= chunk.bytes().len()).then_some(Self {
+            storage: Storage::Chunk(chunk),
+            start,
+            end,
+            meta: FrameMeta::default(),
+        })
+    }
+
+    /// The chunk that the frame lies in, with the place of its first byte there; the frame itself if it does not lie in a
+    /// chunk of this memory.
+    #[cfg(feature = "af-xdp")]
+    pub(crate) fn into_chunk(self, memory: &Arc<Memory>) -> Result<(Chunk, usize), Self> {
+        match self.storage {
+            Storage::Chunk(chunk) if chunk.is_of(memory) => Ok((chunk, self.start)),
+            storage => Err(Self { storage, ..self }),
+        }
     }
 
     /// The bytes.
@@ -124,6 +151,27 @@ impl Frame {
         self.meta.shift(count as isize);
     }
 
+    /// Puts `text` in the place of some bytes. If it has another length the frame moves to the heap. Offsets in the
+    /// metadata stay: what is replaced must lie behind them.
+    ///
+    /// # Panics
+    ///
+    /// If `at` is no part of the frame.
+    pub fn splice(&mut self, at: Range<usize>, text: &[u8]) {
+        if at.len() == text.len() {
+            self.bytes_mut()[at].copy_from_slice(text);
+            return;
+        }
+        let mut buffer = Vec::with_capacity(HEADROOM + self.len() - at.len() + text.len());
+        buffer.resize(HEADROOM, 0);
+        buffer.extend_from_slice(&self.bytes()[..at.start]);
+        buffer.extend_from_slice(text);
+        buffer.extend_from_slice(&self.bytes()[at.end..]);
+        self.start = HEADROOM;
+        self.end = buffer.len();
+        self.storage = Storage::Heap(buffer);
+    }
+
     /// Finishes a partial checksum, for an output that can't carry the request along. Nothing happens to
     /// any other frame.
     ///
@@ -149,7 +197,7 @@ impl Frame {
     pub(crate) fn into_buffer(self) -> Option<Vec<u8>> {
         match self.storage {
             Storage::Heap(buffer) => Some(buffer),
-            Storage::Slot(_) => None,
+            _ => None,
         }
     }
 
@@ -196,6 +244,8 @@ pub struct FrameMeta {
     pub kind: PacketKind,
     /// The outermost VLAN tag, which is not part of the bytes.
     pub vlan: Option<VlanTag>,
+    /// The host has no copy of it: the device took it away. What turns out not to be the balancer's is given back.
+    pub exclusive: bool,
 }
 
 impl FrameMeta {
@@ -296,6 +346,8 @@ impl VlanTag {
 enum Storage {
     Heap(Vec<u8>),
     Slot(Slot),
+    #[cfg(feature = "af-xdp")]
+    Chunk(Chunk),
 }
 
 impl Storage {
@@ -304,6 +356,8 @@ impl Storage {
         match self {
             Self::Heap(buffer) => buffer,
             Self::Slot(slot) => slot.bytes(),
+            #[cfg(feature = "af-xdp")]
+            Self::Chunk(chunk) => chunk.bytes(),
         }
     }
 
@@ -312,6 +366,8 @@ impl Storage {
         match self {
             Self::Heap(buffer) => buffer,
             Self::Slot(slot) => slot.bytes_mut(),
+            #[cfg(feature = "af-xdp")]
+            Self::Chunk(chunk) => chunk.bytes_mut(),
         }
     }
 }

@@ -19,6 +19,8 @@ pub struct Handoff {
     pub origin: Origin,
     /// The frame, on the heap.
     pub frame: Frame,
+    /// Part of a datagram whose first part has said that it is the receiver's. Otherwise the frame itself says so.
+    pub placed: bool,
 }
 
 /// Where a frame came in.

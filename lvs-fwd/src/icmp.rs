@@ -1,12 +1,12 @@
 //! ICMP errors to senders: when one may be sent, how often, and what it looks like.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use crate::frame::Frame;
 use crate::steer;
 use crate::wire::icmp::{Error, Repr};
-use crate::wire::{ethernet, icmp, ipv4, protocol};
+use crate::wire::{INFORMATIONAL, ethernet, icmp, ipv4, ipv6, protocol};
 
 /// Builds the error about an IPv4 packet, which begins at `original`'s first byte and is quoted as it is.
 ///
@@ -44,6 +44,45 @@ pub fn build(error: Error, source: Ipv4Addr, ident: u16, original: &[u8]) -> Opt
     Some(frame)
 }
 
+/// As [`build`] about an IPv6 packet (RFC 4443, section 2.4). To a packet whose receiver is a group only "too big" may be
+/// said.
+pub fn build_v6(error: Error, source: Ipv6Addr, original: &[u8]) -> Option<Frame> {
+    let packet = ipv6::Packet::new_checked(original).ok()?;
+    let to = packet.source();
+    let upper = packet.upper().ok();
+    let about_error = upper.is_some_and(|upper| {
+        upper.protocol == protocol::ICMPV6
+            && original
+                .get(upper.offset)
+                .is_some_and(|kind| kind & INFORMATIONAL == 0)
+    });
+    let is_later = upper
+        .and_then(|upper| upper.fragment)
+        .is_some_and(|part| part.offset != 0);
+    let to_group = packet.destination().is_multicast() && !matches!(error, Error::TooBig(_));
+    if about_error || is_later || to_group || !is_single_host_v6(to) {
+        return None;
+    }
+    let room = ipv6::MIN_MTU - ipv6::HEADER_LEN - icmp::HEADER_LEN;
+    let message = Repr {
+        error,
+        quoted: &original[..packet.total_len().min(room)],
+    };
+    let header = ipv6::Repr {
+        source,
+        destination: to,
+        next_header: protocol::ICMPV6,
+        traffic_class: 0,
+        hop_limit: 64,
+        payload_len: message.buffer_len() as u16,
+    };
+    let at = ethernet::HEADER_LEN + header.buffer_len();
+    let mut frame = Frame::zeroed(at + message.buffer_len());
+    header.emit(&mut frame.bytes_mut()[ethernet::HEADER_LEN..]);
+    message.emit_v6(&mut frame.bytes_mut()[at..], source, to);
+    Some(frame)
+}
+
 /// Whether a packet may come from this address.
 #[inline]
 pub fn is_single_host(addr: Ipv4Addr) -> bool {
@@ -52,8 +91,17 @@ pub fn is_single_host(addr: Ipv4Addr) -> bool {
     first != 0 && first != 127 && first < 224
 }
 
+/// Whether a packet that is routed may come from this address: a link-local one never leaves its link (RFC 4291, section
+/// 2.5.6).
+#[inline]
+pub fn is_single_host_v6(addr: Ipv6Addr) -> bool {
+    let first = addr.octets()[0];
+    // ff00::/8 are groups; ::/8 has the unspecified address, loopback and the mapped ones.
+    first != 0xff && first != 0 && !addr.is_unicast_link_local()
+}
+
 /// How many errors may be sent: a bucket for all, and one a second for each destination. Like the kernel,
-/// "fragmentation needed" is exempt, because path MTU discovery depends on it.
+/// "too big" is exempt, because path MTU discovery depends on it.
 ///
 /// Destinations share a fixed number of places; two that meet in one place are told more often than they
 /// should be, never less.
@@ -76,7 +124,7 @@ impl Limiter {
 
     /// Whether this error may be sent to this address now; if so, it is counted as sent.
     pub fn allow(&mut self, now: Instant, error: Error, to: IpAddr) -> bool {
-        if matches!(error, Error::FragmentationNeeded(_)) {
+        if matches!(error, Error::TooBig(_)) {
             return true;
         }
         let place = steer::place(&to, PLACES);
@@ -150,13 +198,7 @@ mod tests {
         let mut packet = SYN.to_vec();
         packet.resize(1500, 0);
         packet[2..4].copy_from_slice(&1500u16.to_be_bytes());
-        let frame = build(
-            Error::FragmentationNeeded(1400),
-            [192, 0, 2, 10].into(),
-            0,
-            &packet,
-        )
-        .unwrap();
+        let frame = build(Error::TooBig(1400), [192, 0, 2, 10].into(), 0, &packet).unwrap();
         assert_eq!(frame.len(), 14 + 576);
         let message = icmp::Packet::new_checked(&frame.bytes()[34..]).unwrap();
         assert_eq!(
@@ -188,6 +230,80 @@ mod tests {
         assert!(!build(&SYN[..30]));
     }
 
+    fn packet6(length: usize, next: u8) -> Vec<u8> {
+        let mut packet = vec![0; length];
+        ipv6::Repr {
+            source: "2001:db8::5".parse().unwrap(),
+            destination: "2001:db8:1::10".parse().unwrap(),
+            next_header: next,
+            traffic_class: 0,
+            hop_limit: 64,
+            payload_len: (length - 40) as u16,
+        }
+        .emit(&mut packet);
+        packet
+    }
+
+    #[test]
+    fn ipv6_errors_quote_up_to_the_least_mtu_and_sum_the_addresses() {
+        let vip: Ipv6Addr = "2001:db8:1::10".parse().unwrap();
+        for (error, expected) in [
+            (Error::HostUnreachable, [1, 3, 0, 0]),
+            (Error::PortUnreachable, [1, 4, 0, 0]),
+            (Error::Prohibited, [1, 1, 0, 0]),
+            (Error::TooBig(1400), [2, 0, 5, 0x78]),
+            (Error::TimeExceeded, [3, 0, 0, 0]),
+        ] {
+            let packet = packet6(1500, 17);
+            let frame = build_v6(error, vip, &packet).unwrap();
+            assert_eq!(frame.len(), 14 + 1280);
+            let ip = ipv6::Packet::new_checked(&frame.bytes()[14..]).unwrap();
+            assert_eq!((ip.source(), ip.next_header()), (vip, 58));
+            assert_eq!((ip.hop_limit(), ip.total_len()), (64, 1280));
+            let message = &frame.bytes()[54..];
+            assert_eq!([message[0], message[1], message[6], message[7]], expected);
+            assert_eq!(message[8..], packet[..1232]);
+            let sum = pnet_packet::icmpv6::checksum(
+                &pnet_packet::icmpv6::Icmpv6Packet::new(message).unwrap(),
+                &vip,
+                &ip.destination(),
+            );
+            assert_eq!(u16::from_be_bytes([message[2], message[3]]), sum);
+            assert!(
+                icmp::Packet::new_checked(message)
+                    .unwrap()
+                    .verify_checksum_v6(vip, ip.destination())
+            );
+        }
+    }
+
+    #[test]
+    fn no_ipv6_errors_about_errors_fragments_or_groups() {
+        let vip = "2001:db8:1::10".parse().unwrap();
+        let build = |packet: &[u8]| build_v6(Error::TimeExceeded, vip, packet).is_some();
+        assert!(build(&packet6(60, 6)));
+        let mut error = packet6(60, 58);
+        error[40] = 1;
+        assert!(!build(&error));
+        error[40] = 128;
+        assert!(build(&error), "an echo request is no error");
+        let mut fragment = packet6(60, 44);
+        fragment[40] = 17;
+        assert!(build(&fragment));
+        fragment[43] = 8;
+        assert!(!build(&fragment));
+        for source in ["ff02::1", "::1", "::", "fe80::1"] {
+            let mut packet = packet6(60, 6);
+            packet[8..24].copy_from_slice(&source.parse::<Ipv6Addr>().unwrap().octets());
+            assert!(!build(&packet), "{source}");
+        }
+        let mut to_group = packet6(60, 6);
+        to_group[24] = 0xff;
+        assert!(!build(&to_group));
+        assert!(build_v6(Error::TooBig(1280), vip, &to_group).is_some());
+        assert!(!build(&packet6(60, 6)[..50]));
+    }
+
     #[test]
     fn one_a_second_for_each_destination_and_a_thousand_for_all() {
         let start = Instant::now();
@@ -199,7 +315,7 @@ mod tests {
             Error::TimeExceeded,
             client
         ));
-        assert!(limiter.allow(start, Error::FragmentationNeeded(1400), client));
+        assert!(limiter.allow(start, Error::TooBig(1400), client));
         assert!(limiter.allow(
             start + Duration::from_secs(1),
             Error::PortUnreachable,

@@ -1,21 +1,21 @@
 //! How does the packet get there? Linux Virtual Server forwarding in user space.
 //!
 //! This crate takes frames from network interfaces, asks a [`Balancer`](balancer::Balancer) where each
-//! belongs, rewrites it (NAT, direct routing, tunnels) and sends it to the next hop, as the kernel's IPVS does:
+//! belongs, rewrites it (NAT, FULLNAT, direct routing, tunnels) and sends it to the next hop, as the kernel's IPVS does:
 //! without a kernel module, in any network namespace where the process may open packet sockets. It can also
 //! take service packets away from the host's own stack and give back what is not for a real server.
 //!
 //! **What it leaves out.** It does not choose real servers and keeps no connection table: that is the
 //! balancer's part. It does not check whether servers are alive and does not announce addresses. Left for
-//! later: IPv6, FULLNAT, SCTP, VLAN tags on the wire, AF_XDP.
+//! later: FULLNAT between families, UOA and the SYN proxy, SCTP, VLAN tags on the wire.
 //!
 //! # Map
 //!
 //! | layer | modules | knows |
 //! |---|---|---|
-//! | bytes | [`wire`], [`checksum`], [`frame`], [`rewrite`], [`icmp`], [`reset`] | headers and sums, in place |
+//! | bytes | [`wire`], [`checksum`], [`frame`], [`rewrite`], [`icmp`], [`reset`], [`decap`] | headers and sums, in place |
 //! | decisions | [`balancer`], [`engine`], [`steer`], [`neigh`], [`stats`] | a batch in, its destinies out; no system call, no clock |
-//! | surroundings | [`view`], [`route`] | an immutable picture of claims, routes, neighbours, ports |
+//! | surroundings | [`view`], [`route`], [`marks`], [`why`] | an immutable picture of claims, marks, routes, neighbours, ports |
 //! | shell | [`runner`], [`handoff`], [`device`] | threads' loops, packet rings, queues between workers |
 //! | host | [`netlink`], [`mirror`], [`claim`], [`tun`] | the kernel's tables, and who gets which packet |
 //!
@@ -31,7 +31,7 @@
 //! use std::sync::Arc;
 //! use std::time::Instant;
 //!
-//! use lvs_fwd::balancer::{Balancer, Direction, Method, PacketInfo, Verdict};
+//! use lvs_fwd::balancer::{Balancer, Direction, Method, Packets, Verdict};
 //! use lvs_fwd::device::memory::Memory;
 //! use lvs_fwd::frame::Frame;
 //! use lvs_fwd::route::{Hop, Neighbour, NeighbourState, NeighbourTable, NextHop, Prefix, Route, RouteKind, RouteTable};
@@ -41,7 +41,7 @@
 //! struct OneServer;
 //!
 //! impl Balancer for OneServer {
-//!     fn decide(&mut self, _now: Instant, packets: &[PacketInfo], verdicts: &mut Vec<Verdict>) {
+//!     fn decide(&mut self, _now: Instant, packets: &Packets<'_>, verdicts: &mut Vec<Verdict>) {
 //!         verdicts.extend(packets.iter().map(|packet| match packet.direction {
 //!             Direction::Inbound => Verdict::Forward(Method::Nat { rip: SocketAddr::from(([10, 0, 0, 11], 8080)) }),
 //!             Direction::Outbound => Verdict::Reply { source: SocketAddr::from(([192, 0, 2, 10], 80)) },
@@ -59,6 +59,8 @@
 //!     ifindex: 2,
 //!     kind: RouteKind::Unicast,
 //!     metric: 0,
+//!     source: None,
+//!     mtu: None,
 //! });
 //! let mut neighbours = NeighbourTable::new();
 //! let server = Hop { ifindex: 2, addr: IpAddr::from([10, 0, 0, 11]) };
@@ -74,6 +76,7 @@
 //!         mac: [2, 0, 0, 0, 0, 1],
 //!         mtu: 1500,
 //!         forwarding: true,
+//!         forwarding_v6: true,
 //!         addresses: vec![],
 //!     }]),
 //!     ..View::default()
@@ -101,17 +104,19 @@
 //! ```
 //!
 //! A program's worker thread calls [`run_once`](runner::Worker::run_once) in a loop instead of `step`, with
-//! a [`Ring`](device::ring::Ring) for each port and a TUN device as its way to the host; its control thread
+//! a [`Ring`](device::ring::Ring), or with the feature `af-xdp` an AF_XDP device, for each port and a TUN device as its way to the host; its control thread
 //! publishes a new [`View`](view::View) whenever the kernel's tables or the services change.
 
 pub mod balancer;
 pub mod checksum;
 pub mod claim;
+pub mod decap;
 pub mod device;
 pub mod engine;
 pub mod frame;
 pub mod handoff;
 pub mod icmp;
+pub mod marks;
 pub mod mirror;
 pub mod neigh;
 pub mod netlink;
@@ -125,4 +130,5 @@ pub mod steer;
 mod sys;
 pub mod tun;
 pub mod view;
+pub mod why;
 pub mod wire;

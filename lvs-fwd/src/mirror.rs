@@ -107,6 +107,7 @@ impl Mirror {
                     .set_forwarding(link.index, forwarding(&link.name));
             }
             self.tables.set_links(links);
+            self.tables.set_forwarding_v6(forwarding_v6());
         }
         if stale.addresses {
             self.tables.set_addresses(self.netlink.addresses()?);
@@ -136,6 +137,7 @@ pub struct Tables {
     names: Vec<String>,
     links: BTreeMap<u32, Link>,
     forwarding: BTreeMap<u32, bool>,
+    forwarding_v6: bool,
     addresses: Vec<Address>,
     routes: BTreeMap<RouteKey, Vec<KernelRoute>>,
     neighbours: NeighbourTable,
@@ -230,6 +232,7 @@ impl Tables {
                 self.changed.neighbours |= self.neighbours.remove(&entry.hop).is_some();
             }
             Event::Forwarding { ifindex, enabled } => self.set_forwarding(ifindex, enabled),
+            Event::ForwardingV6 { enabled } => self.set_forwarding_v6(enabled),
             Event::Overrun => self.stale = Stale::all(),
         }
     }
@@ -250,6 +253,12 @@ impl Tables {
     /// Says whether the kernel forwards what comes in at an interface.
     pub fn set_forwarding(&mut self, ifindex: u32, enabled: bool) {
         self.changed.ports |= self.forwarding.insert(ifindex, enabled) != Some(enabled);
+    }
+
+    /// Says whether the kernel forwards IPv6.
+    pub fn set_forwarding_v6(&mut self, enabled: bool) {
+        self.changed.ports |= self.forwarding_v6 != enabled;
+        self.forwarding_v6 = enabled;
     }
 
     /// Replaces the addresses.
@@ -332,6 +341,7 @@ impl Tables {
                 mac: link.mac?,
                 mtu: link.mtu,
                 forwarding: self.forwarding.get(&link.index).copied().unwrap_or(false),
+                forwarding_v6: self.forwarding_v6,
                 addresses: self.addresses_of(link.index),
             })
         };
@@ -440,6 +450,11 @@ fn same(one: &Address, other: &Address) -> bool {
 
 fn forwarding(device: &str) -> bool {
     fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{device}/forwarding"))
+        .is_ok_and(|text| text.trim() == "1")
+}
+
+fn forwarding_v6() -> bool {
+    fs::read_to_string("/proc/sys/net/ipv6/conf/all/forwarding")
         .is_ok_and(|text| text.trim() == "1")
 }
 
@@ -614,7 +629,7 @@ mod tests {
             (port.index, port.ifindex, port.forwarding),
             (PortId(1), 7, true)
         );
-        assert_eq!(port.ipv4(), Some("10.0.0.1".parse().unwrap()));
+        assert_eq!(port.addr(false), Some("10.0.0.1".parse().unwrap()));
         assert!(snapshot.local.contains(&"169.254.0.1".parse().unwrap()));
         tables.apply(Event::LinkGone { ifindex: 7 });
         assert!(tables.publish());

@@ -233,6 +233,14 @@ impl Batch {
         }
     }
 
+    /// Takes all rules out of a chain.
+    pub(crate) fn flush_chain(&mut self, table: &str, chain: &str) {
+        let mut message = Message::new("flush chain", DEL_RULE, 0);
+        message.text(RULE_TABLE, table);
+        message.text(RULE_CHAIN, chain);
+        self.messages.push(message);
+    }
+
     pub(crate) fn add_rule(&mut self, table: &str, chain: &str, expressions: &[Expression<'_>]) {
         let mut message = Message::new("add rule", NEW_RULE, NLM_F_CREATE | NLM_F_APPEND);
         message.text(RULE_TABLE, table);
@@ -254,6 +262,7 @@ pub(crate) enum Field {
     Protocol,
     Port,
     IcmpKind,
+    NextHeader,
 }
 
 impl Field {
@@ -261,7 +270,7 @@ impl Field {
         match self {
             Self::Ipv4 => 7,
             Self::Ipv6 => 8,
-            Self::Protocol => 12,
+            Self::Protocol | Self::NextHeader => 12,
             Self::Port => 13,
             Self::IcmpKind => 14,
         }
@@ -270,7 +279,7 @@ impl Field {
     fn length(self) -> u32 {
         match self {
             Self::Ipv6 => 16,
-            Self::Ipv4 | Self::Protocol | Self::Port | Self::IcmpKind => 4,
+            Self::Ipv4 | Self::Protocol | Self::Port | Self::IcmpKind | Self::NextHeader => 4,
         }
     }
 }
@@ -309,6 +318,13 @@ pub(crate) enum Expression<'a> {
     DestinationKind {
         register: u32,
     },
+    /// Loads bytes of the IPv6 extension header of this kind; no match where there is none.
+    Extension {
+        kind: u8,
+        offset: u32,
+        length: u32,
+        register: u32,
+    },
     /// Keeps some bits of a register.
     Mask {
         register: u32,
@@ -316,6 +332,20 @@ pub(crate) enum Expression<'a> {
     },
     /// Goes on only if the register holds this.
     Equal {
+        register: u32,
+        value: &'a [u8],
+    },
+    /// Loads the name of the device where the packet came in, 16 bytes.
+    InterfaceName {
+        register: u32,
+    },
+    /// Goes on only if the register holds this or more, as bytes compare.
+    AtLeast {
+        register: u32,
+        value: &'a [u8],
+    },
+    /// Goes on only if the register holds this or less.
+    AtMost {
         register: u32,
         value: &'a [u8],
     },
@@ -331,7 +361,14 @@ pub(crate) enum Expression<'a> {
     },
     Counter,
     Drop,
+    /// Looks no further; the host has it.
+    Accept,
+    /// Back to the chain that led here.
+    Return,
+    /// Goes on in another chain, and then here.
     Jump(&'a str),
+    /// Goes on in another chain, and then where this one was called from.
+    Goto(&'a str),
 }
 
 impl Expression<'_> {
@@ -361,6 +398,17 @@ impl Expression<'_> {
                 fib.number(2, FIB_ADDRESS_TYPE);
                 fib.number(3, FIB_DESTINATION);
             }),
+            Self::Extension {
+                kind,
+                offset,
+                length,
+                register,
+            } => element.expression("exthdr", |header| {
+                header.number(1, FIRST_REGISTER + register);
+                header.bytes(2, &[kind]);
+                header.number(3, offset);
+                header.number(4, length);
+            }),
             Self::Mask { register, mask } => element.expression("bitwise", |bitwise| {
                 bitwise.number(1, FIRST_REGISTER + register);
                 bitwise.number(2, FIRST_REGISTER + register);
@@ -371,6 +419,9 @@ impl Expression<'_> {
                 });
             }),
             Self::Equal { register, value } => compare(element, 0, register, value),
+            Self::InterfaceName { register } => meta(element, META_IIFNAME, register),
+            Self::AtMost { register, value } => compare(element, 3, register, value),
+            Self::AtLeast { register, value } => compare(element, 5, register, value),
             Self::Differs { register, value } => compare(element, 1, register, value),
             Self::Lookup { set, register } => element.expression("lookup", |lookup| {
                 lookup.text(1, set);
@@ -379,7 +430,10 @@ impl Expression<'_> {
             // A counter without attributes starts at zero.
             Self::Counter => element.expression("counter", |_| {}),
             Self::Drop => verdict(element, 0, None),
+            Self::Accept => verdict(element, 1, None),
+            Self::Return => verdict(element, -5, None),
             Self::Jump(chain) => verdict(element, -3, Some(chain)),
+            Self::Goto(chain) => verdict(element, -4, Some(chain)),
         }
     }
 }
@@ -533,6 +587,7 @@ const NEW_CHAIN: u16 = 3;
 const GET_CHAIN: u16 = 4;
 const DEL_CHAIN: u16 = 5;
 const NEW_RULE: u16 = 6;
+const DEL_RULE: u16 = 8;
 const GET_RULE: u16 = 7;
 const NEW_SET: u16 = 9;
 const NEW_ELEMENT: u16 = 12;
@@ -573,6 +628,7 @@ const EXPRESSION_DATA: u16 = 2;
 const LINK: u32 = 0;
 const NETWORK: u32 = 1;
 const TRANSPORT: u32 = 2;
+const META_IIFNAME: u32 = 6;
 const META_L4PROTO: u32 = 16;
 const META_PKTTYPE: u32 = 19;
 const FIB_ADDRESS_TYPE: u32 = 3;

@@ -88,6 +88,10 @@ pub struct Route {
     pub kind: RouteKind,
     /// Of routes to the same prefix the lowest metric is used.
     pub metric: u32,
+    /// Address that the host itself would send from; `None` leaves the choice.
+    pub source: Option<IpAddr>,
+    /// Largest IP packet in bytes on this way, if that is less than the interface's.
+    pub mtu: Option<u32>,
 }
 
 /// Routes of both families, found by longest prefix, then lowest metric.
@@ -335,6 +339,8 @@ mod tests {
             ifindex,
             kind: RouteKind::Unicast,
             metric,
+            source: None,
+            mtu: None,
         }
     }
 
@@ -388,6 +394,8 @@ mod tests {
                     ifindex: n as u32,
                     kind: RouteKind::Unicast,
                     metric,
+                    source: None,
+                    mtu: None,
                 };
                 table.insert(route);
                 model.push(route);

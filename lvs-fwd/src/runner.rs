@@ -624,7 +624,8 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::balancer::{Method, PacketInfo, Verdict};
+    use crate::balancer::{Method, Packets, Verdict};
+    use crate::device::Capabilities;
     use crate::device::memory::{Memory, Peer};
     use crate::route::{
         Neighbour, NeighbourState, NeighbourTable, NextHop, Prefix, Route, RouteKind, RouteTable,
@@ -635,7 +636,7 @@ mod tests {
     struct ToServer;
 
     impl Balancer for ToServer {
-        fn decide(&mut self, _: Instant, packets: &[PacketInfo], verdicts: &mut Vec<Verdict>) {
+        fn decide(&mut self, _: Instant, packets: &Packets<'_>, verdicts: &mut Vec<Verdict>) {
             verdicts.extend(packets.iter().map(|packet| match packet.source.port() {
                 1 => Verdict::NotOurs,
                 _ => Verdict::Forward(Method::Nat {
@@ -659,6 +660,8 @@ mod tests {
             ifindex: 2,
             kind: RouteKind::Unicast,
             metric: 0,
+            source: None,
+            mtu: None,
         });
         let mut neighbours = NeighbourTable::new();
         let hop = Hop {
@@ -683,6 +686,7 @@ mod tests {
                 mac: [2, 0, 0, 0, 0, 1],
                 mtu: 1500,
                 forwarding: true,
+                forwarding_v6: true,
                 addresses: vec![],
             }]),
             ..View::default()
@@ -781,6 +785,15 @@ mod tests {
     struct Gone(crate::sys::event::Event);
 
     impl Device for Gone {
+        fn capabilities(&self) -> Capabilities {
+            Capabilities {
+                link_header: true,
+                offloads: false,
+                exclusive: false,
+                steering: false,
+                longest: 0,
+            }
+        }
         fn receive(&mut self, _: &mut Vec<Frame>, _: usize) -> io::Result<usize> {
             Err(io::Error::from_raw_os_error(libc::EBADFD))
         }

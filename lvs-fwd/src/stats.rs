@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub enum DropReason {
     /// Transport header missing or cut short, or IP header checksum wrong.
     Malformed,
-    /// The sender's address can't be one: loopback, multicast, broadcast or unspecified.
+    /// The sender's address can't be one: loopback, multicast, broadcast, unspecified, or of an IPv6 link alone.
     MartianSource,
     /// The balancer said so; its own reasons are counted beside.
     Balancer,
@@ -16,7 +16,8 @@ pub enum DropReason {
     Rejected,
     /// The balancer gave no verdict.
     NoVerdict,
-    /// The verdict names an address of another family than the packet's, or a loopback real server.
+    /// The verdict names an address of another family than the packet's without a tunnel, or a real server that is a
+    /// loopback address or another host's on an IPv6 link.
     BadVerdict,
     /// No route to the next hop; the sender is told.
     NoRoute,
@@ -113,9 +114,9 @@ pub enum LeftReason {
     Vlan,
     /// Neither IPv4 nor IPv6, or not parseable.
     NotIp,
-    /// IPv6.
-    Ipv6,
-    /// Part of an IPv4 datagram that is not of a service's protocol and address.
+    /// IPv6 extension headers that are not followed: a routing header with segments left, or too many.
+    Extensions,
+    /// Part of a datagram that is not of a service's protocol and address.
     Fragment,
     /// Neither TCP nor UDP, nor an ICMP error about such a packet of a service.
     OtherProtocol,
@@ -130,7 +131,7 @@ impl LeftReason {
         Self::OwnFrame,
         Self::Vlan,
         Self::NotIp,
-        Self::Ipv6,
+        Self::Extensions,
         Self::Fragment,
         Self::OtherProtocol,
         Self::NotClaimed,
@@ -167,6 +168,12 @@ pub enum Event {
     Segmented,
     /// Packets wrapped for a tunnel.
     Encapsulated,
+    /// TCP segments whose numbers or text were changed for the balancer.
+    Edited,
+    /// Clients that were named to their server in a TCP option (TOA).
+    ClientsNamed,
+    /// Clients that could not be named, for want of room.
+    ClientsNotNamed,
     /// Claimed fragments.
     Fragments,
     /// Claimed fragments that waited for the first one of their datagram.
@@ -183,7 +190,7 @@ pub enum Event {
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::Received,
         Self::Inbound,
         Self::Outbound,
@@ -197,6 +204,9 @@ impl Event {
         Self::Fragmented,
         Self::Segmented,
         Self::Encapsulated,
+        Self::Edited,
+        Self::ClientsNamed,
+        Self::ClientsNotNamed,
         Self::Fragments,
         Self::FragmentsHeld,
         Self::IcmpReceived,

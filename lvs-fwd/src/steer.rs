@@ -3,7 +3,8 @@
 //! The owner is computed from the client's address alone, so that both directions of a flow, and its
 //! fragments, meet the same connection table. The client is the source of what goes to a virtual address
 //! and the destination of what comes back. [`program`] builds the same function as a classic BPF program
-//! for a packet socket's fan-out group. The program is a hint: it knows addresses but not ports, and the
+//! for a packet socket's fan-out group. Answers to a local address (FULLNAT) do not name the client: there the port names the
+//! worker. The program is a hint: it knows addresses but not ports, and the
 //! kernel may renumber a group when a socket leaves. A frame at the wrong worker is handed over.
 
 use std::net::IpAddr;
@@ -15,6 +16,14 @@ pub fn owner(client: IpAddr, workers: u32) -> u32 {
         return 0;
     }
     (fold(client).wrapping_mul(MULTIPLIER) >> SHIFT) % workers
+}
+
+/// The worker that owns the connection with a port at a local address (FULLNAT): its low bits, as many as workers need.
+#[inline]
+pub fn owner_of_port(port: u16, workers: u32) -> u32 {
+    let workers = workers.max(1);
+    // A port that names nobody is nobody's connection.
+    (u32::from(port) & (workers.next_power_of_two() - 1)) % workers
 }
 
 /// A place from 0 to `places - 1` for an address, independent of its owner: tables of one worker, which sees

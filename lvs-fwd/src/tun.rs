@@ -14,7 +14,7 @@ use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::device::{Device, DeviceCounters, virtio};
+use crate::device::{Capabilities, Device, DeviceCounters, virtio};
 use crate::frame::Frame;
 use crate::netlink::{KernelRoute, MARK, Netlink, NetlinkError, Rule};
 use crate::route::{NextHop, Prefix};
@@ -102,6 +102,16 @@ impl Tun {
 }
 
 impl Device for Tun {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            link_header: false,
+            offloads: true,
+            exclusive: true,
+            steering: false,
+            longest: MAX_PACKET,
+        }
+    }
+
     fn receive(&mut self, frames: &mut Vec<Frame>, limit: usize) -> io::Result<usize> {
         let mut count = 0;
         while count < limit {

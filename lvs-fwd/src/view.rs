@@ -5,11 +5,13 @@
 //! number is all that a worker needs to drop what it cached from the old one.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use ahash::RandomState;
 
+use crate::marks::MarkTable;
 use crate::route::{NeighbourTable, RouteTable};
 
 /// One immutable picture: what is claimed, where addresses lead, which ports exist.
@@ -62,6 +64,11 @@ impl View {
         }
     }
 
+    /// An address of this family of any port.
+    pub fn any_addr(&self, ipv6: bool) -> Option<IpAddr> {
+        self.ports.iter().find_map(|port| port.addr(ipv6))
+    }
+
     /// The port of the interface with this index.
     pub fn port_of_interface(&self, ifindex: u32) -> Option<&Port> {
         self.ports.iter().find(|port| port.ifindex == ifindex)
@@ -85,19 +92,39 @@ pub struct Port {
     pub mac: [u8; 6],
     /// Largest IP packet in bytes that may leave here.
     pub mtu: u32,
-    /// Whether the kernel would route packets that come in here (`net.ipv4.conf.NAME.forwarding`).
+    /// Whether the kernel would route IPv4 packets that come in here (`net.ipv4.conf.NAME.forwarding`).
     pub forwarding: bool,
+    /// Whether the kernel would route IPv6 packets (`net.ipv6.conf.all.forwarding`).
+    pub forwarding_v6: bool,
     /// The interface's own addresses, preferred one first. Sources of ICMP errors that have no better one.
     pub addresses: Vec<IpAddr>,
 }
 
 impl Port {
-    /// The interface's preferred IPv4 address.
-    pub fn ipv4(&self) -> Option<Ipv4Addr> {
-        self.addresses.iter().find_map(|addr| match addr {
-            IpAddr::V4(addr) => Some(*addr),
-            IpAddr::V6(_) => None,
-        })
+    /// Whether the kernel would route packets of this family that come in here.
+    #[inline]
+    pub fn forwards(&self, ipv6: bool) -> bool {
+        if ipv6 {
+            self.forwarding_v6
+        } else {
+            self.forwarding
+        }
+    }
+
+    /// The interface's own addresses of this family that hosts beyond the link can answer to, preferred one first.
+    pub fn addresses_of(&self, ipv6: bool) -> impl Iterator<Item = IpAddr> + '_ {
+        self.addresses
+            .iter()
+            .copied()
+            .filter(move |addr| match addr {
+                IpAddr::V4(_) => !ipv6,
+                IpAddr::V6(addr) => ipv6 && !addr.is_unicast_link_local(),
+            })
+    }
+
+    /// The preferred one of these.
+    pub fn addr(&self, ipv6: bool) -> Option<IpAddr> {
+        self.addresses_of(ipv6).next()
     }
 }
 
@@ -123,8 +150,15 @@ pub struct ClaimSet {
     /// Addresses and protocols of the services and servers; the port is 0.
     service_hosts: EndpointSet,
     server_hosts: EndpointSet,
+    vips: HashSet<IpAddr, RandomState>,
+    locals: HashSet<IpAddr, RandomState>,
+    local_servers: EndpointSet,
+    local_server_hosts: EndpointSet,
+    any_local_server_port: bool,
     any_service_port: bool,
     any_server_port: bool,
+    marks: Arc<MarkTable>,
+    marks_before: Arc<MarkTable>,
 }
 
 impl ClaimSet {
@@ -135,9 +169,50 @@ impl ClaimSet {
             servers: EndpointSet::new(),
             service_hosts: EndpointSet::new(),
             server_hosts: EndpointSet::new(),
+            vips: HashSet::with_hasher(hasher()),
+            locals: HashSet::with_hasher(hasher()),
+            local_servers: EndpointSet::new(),
+            local_server_hosts: EndpointSet::new(),
+            any_local_server_port: false,
             any_service_port: false,
             any_server_port: false,
+            marks: Arc::default(),
+            marks_before: Arc::default(),
         }
+    }
+
+    /// Claims packets with marks by these rules, and by no others.
+    pub fn set_marks(&mut self, marks: MarkTable) {
+        self.marks = Arc::new(marks);
+        self.marks_before = Arc::default();
+    }
+
+    /// The rules of marks.
+    #[inline]
+    pub fn marks(&self) -> &MarkTable {
+        &self.marks
+    }
+
+    /// Claims what another set claims, too: what is right for the host while the one gives way to the other. Marks are
+    /// found by this set's rules alone.
+    #[must_use]
+    pub fn joined(&self, other: &Self) -> Self {
+        let mut joined = self.clone();
+        for service in other.services() {
+            joined.insert_service(service);
+        }
+        for server in other.servers() {
+            joined.insert_server(server);
+        }
+        if other.marks != joined.marks {
+            joined.marks_before = Arc::clone(&other.marks);
+        }
+        joined
+    }
+
+    /// The rules of marks, and those that go.
+    pub(crate) fn mark_tables(&self) -> [&Arc<MarkTable>; 2] {
+        [&self.marks, &self.marks_before]
     }
 
     /// Claims packets to this virtual service; port 0 claims every port of the address. `false` if it was
@@ -145,6 +220,7 @@ impl ClaimSet {
     pub fn insert_service(&mut self, service: Endpoint) -> bool {
         self.any_service_port |= service.port == 0;
         self.service_hosts.insert(host(&service));
+        self.vips.insert(service.addr);
         self.services.insert(service)
     }
 
@@ -154,6 +230,59 @@ impl ClaimSet {
         self.any_server_port |= server.port == 0;
         self.server_hosts.insert(host(&server));
         self.servers.insert(server)
+    }
+
+    /// Claims answers to a local address, of those [servers](Self::insert_local_server) whose packets come to it, and only at
+    /// [ports](LOCAL_PORTS) that FULLNAT uses. `false` if it was there already.
+    pub fn insert_local(&mut self, addr: IpAddr) -> bool {
+        self.locals.insert(addr)
+    }
+
+    /// Claims answers of this FULLNAT real server to local addresses; port 0 as for a NAT server. `false` if it was there
+    /// already.
+    pub fn insert_local_server(&mut self, server: Endpoint) -> bool {
+        self.any_local_server_port |= server.port == 0;
+        self.local_server_hosts.insert(host(&server));
+        self.local_servers.insert(server)
+    }
+
+    /// Whether this is a local address.
+    #[inline]
+    pub fn is_local(&self, addr: &IpAddr) -> bool {
+        !self.locals.is_empty() && self.locals.contains(addr)
+    }
+
+    /// Whether a packet from this endpoint to this address and port is an answer of a FULLNAT real server.
+    #[inline]
+    pub fn is_local_answer(&self, source: &Endpoint, destination: &SocketAddr) -> bool {
+        self.is_local(&destination.ip())
+            && LOCAL_PORTS.contains(&destination.port())
+            && self
+                .local_servers
+                .covers(source, self.any_local_server_port)
+    }
+
+    /// Whether a packet from this endpoint to this address, whatever their ports are, may be such an answer.
+    #[inline]
+    pub fn is_local_answer_host(&self, source: &Endpoint, destination: &IpAddr) -> bool {
+        self.is_local(destination) && self.local_server_hosts.contains(&host(source))
+    }
+
+    /// The local addresses, ordered.
+    pub fn locals(&self) -> Vec<IpAddr> {
+        let mut locals: Vec<IpAddr> = self.locals.iter().copied().collect();
+        locals.sort_unstable();
+        locals
+    }
+
+    /// The FULLNAT real servers, ordered.
+    pub fn local_servers(&self) -> Vec<Endpoint> {
+        self.local_servers.sorted()
+    }
+
+    /// Addresses and protocols of the FULLNAT real servers, ordered, each once; the port is 0.
+    pub fn local_server_hosts(&self) -> Vec<Endpoint> {
+        self.local_server_hosts.sorted()
     }
 
     /// Whether packets to this endpoint belong to a virtual service.
@@ -203,15 +332,23 @@ impl ClaimSet {
 
     /// The addresses of the virtual services, ordered, each once.
     pub fn vips(&self) -> Vec<IpAddr> {
-        let mut vips: Vec<IpAddr> = self.services().iter().map(|service| service.addr).collect();
+        let mut vips: Vec<IpAddr> = self.vips.iter().copied().collect();
         vips.sort_unstable();
-        vips.dedup();
         vips
+    }
+
+    /// Whether a virtual service has this address.
+    #[inline]
+    pub fn holds(&self, addr: &IpAddr) -> bool {
+        self.vips.contains(addr)
     }
 
     /// Whether nothing is claimed.
     pub fn is_empty(&self) -> bool {
-        self.services.is_empty() && self.servers.is_empty()
+        self.services.is_empty()
+            && self.servers.is_empty()
+            && self.local_servers.is_empty()
+            && self.marks.is_empty()
     }
 }
 
@@ -223,7 +360,11 @@ impl Default for ClaimSet {
 
 impl PartialEq for ClaimSet {
     fn eq(&self, other: &Self) -> bool {
-        self.services() == other.services() && self.servers() == other.servers()
+        self.services() == other.services()
+            && self.servers() == other.servers()
+            && self.locals == other.locals
+            && self.local_servers() == other.local_servers()
+            && self.mark_tables() == other.mark_tables()
     }
 }
 
@@ -355,6 +496,9 @@ fn unpack(key: u64) -> Endpoint {
         port: (key >> 8) as u16,
     }
 }
+
+/// Ports at local addresses that FULLNAT may use; what comes to others is the host's.
+pub const LOCAL_PORTS: RangeInclusive<u16> = 1025..=65535;
 
 /// Fixed seeds: these tables hold the operator's values, never keys that a sender chooses.
 pub(crate) fn hasher() -> RandomState {

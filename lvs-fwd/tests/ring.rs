@@ -5,24 +5,24 @@
 // Without the harness nothing tells clippy that this is a test.
 #![allow(clippy::unwrap_used)]
 
-use std::io::Write;
+mod support;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lvs_fwd::balancer::{Balancer, Method, PacketInfo, Verdict};
+use lvs_fwd::balancer::{Balancer, Method, Packets, Verdict};
 use lvs_fwd::checksum;
 use lvs_fwd::device::Device;
 use lvs_fwd::device::ring::{Fanout, Ring, RingConfig};
 use lvs_fwd::frame::{ChecksumState, Frame, Gso, GsoKind, PacketKind};
-use lvs_fwd::netlink::Netlink;
 use lvs_fwd::route::{
     Hop, Neighbour, NeighbourState, NeighbourTable, NextHop, Prefix, Route, RouteKind, RouteTable,
 };
 use lvs_fwd::runner::{self, RunnerConfig};
 use lvs_fwd::steer;
 use lvs_fwd::view::{ClaimSet, Endpoint, Port, PortId, View};
-use rustix::thread::UnshareFlags;
+use support::{End, enter_namespace, say, veth};
 
 fn main() {
     if let Err(why) = enter_namespace() {
@@ -78,12 +78,6 @@ fn main() {
 }
 
 type Test = fn(&End, &End);
-
-/// One end of the pair.
-struct End {
-    ifindex: u32,
-    mac: [u8; 6],
-}
 
 fn frames_arrive_as_they_were_sent(a: &End, b: &End) {
     let (mut near, mut far) = (open(a, 256), open(b, 256));
@@ -343,7 +337,7 @@ fn the_fan_out_agrees_with_the_owner(a: &End, b: &End) {
 fn a_worker_translates_from_ring_to_ring(a: &End, b: &End) {
     struct ToServer;
     impl Balancer for ToServer {
-        fn decide(&mut self, _: Instant, packets: &[PacketInfo], verdicts: &mut Vec<Verdict>) {
+        fn decide(&mut self, _: Instant, packets: &Packets<'_>, verdicts: &mut Vec<Verdict>) {
             let rip = SocketAddr::from(([10, 0, 0, 11], 8080));
             verdicts.extend(
                 packets
@@ -366,6 +360,8 @@ fn a_worker_translates_from_ring_to_ring(a: &End, b: &End) {
         ifindex: a.ifindex,
         kind: RouteKind::Unicast,
         metric: 0,
+        source: None,
+        mtu: None,
     });
     let mut neighbours = NeighbourTable::new();
     let hop = Hop {
@@ -390,6 +386,7 @@ fn a_worker_translates_from_ring_to_ring(a: &End, b: &End) {
             mac: a.mac,
             mtu: 1500,
             forwarding: true,
+            forwarding_v6: true,
             addresses: vec![],
         }]),
         ..View::default()
@@ -490,32 +487,4 @@ fn receive(ring: &mut Ring, count: usize) -> Vec<Frame> {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-}
-
-fn enter_namespace() -> std::io::Result<()> {
-    // The test has one thread and no descriptors that the change could pull from under anybody.
-    #[allow(deprecated)]
-    let unshare = rustix::thread::unshare;
-    match unshare(UnshareFlags::NEWNET) {
-        Err(rustix::io::Errno::PERM) => Ok(unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNET)?),
-        outcome => Ok(outcome?),
-    }
-}
-
-fn veth(near: &str, far: &str) -> Result<(End, End), Box<dyn std::error::Error>> {
-    let mut netlink = Netlink::open()?;
-    netlink.create_veth(near, far, None)?;
-    let mut end = |name: &str| -> Result<End, Box<dyn std::error::Error>> {
-        let link = netlink.link_by_name(name)?;
-        netlink.set_up(link.index, true)?;
-        Ok(End {
-            ifindex: link.index,
-            mac: link.mac.ok_or("no hardware address")?,
-        })
-    };
-    Ok((end(near)?, end(far)?))
-}
-
-fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -28,6 +28,11 @@ impl Shared {
         before.is_ok_and(|before| before <= 1)
     }
 
+    /// Whether [`drops_packet`](Self::drops_packet) would say yes to the next packet.
+    pub(crate) fn would_drop_packet(&self, rate: i64) -> bool {
+        rate != 0 && self.packets.load(Relaxed) <= 1
+    }
+
     pub(crate) fn restart(&self, rate: i64) {
         self.packets.store(rate, Relaxed);
     }

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,15 +14,16 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::conn::state::Timings;
 use crate::defence::{self, Random, Sampling};
+use crate::local::LocalPorts;
 use crate::path::family_of;
 use crate::persist::Templates;
 use crate::stats::{Meter, WorkerCounters};
 use crate::time::{Epoch, NEVER, Nanos, seconds};
 use crate::trash::Trash;
 use crate::{
-    DirectorConfig, DropReason, ForwardMethod, PersistenceEngine, Protocol, Rates, RealServer,
-    Seeds, ServerConfig, ServerError, ServiceConfig, ServiceError, ServiceKey, Stats, TemplateInfo,
-    Timeouts, Tunables, VirtualService, Worker,
+    DirectorConfig, DropReason, ForwardMethod, LocalError, PersistenceEngine, Protocol, Rates,
+    RealServer, Seeds, ServerConfig, ServerError, ServiceConfig, ServiceError, ServiceKey, Stats,
+    TemplateInfo, Timeouts, Tunables, VirtualService, Worker,
 };
 
 /// Services and everything that workers share. Use it in an [`Arc`]; all methods take `&self`.
@@ -35,6 +37,7 @@ pub struct Director {
     pub(crate) templates: Templates,
     pub(crate) hasher: RandomState,
     pub(crate) max_connections: usize,
+    local_ports: RangeInclusive<u16>,
     pub(crate) defence: defence::Shared,
     /// Rises when connections of servers that are gone shall be looked for.
     pub(crate) sweeps: AtomicU64,
@@ -130,6 +133,7 @@ impl Director {
             templates: Templates::new(hasher.clone(), config.max_templates),
             servers: RwLock::new(HashMap::with_hasher(hasher.clone())),
             hasher,
+            local_ports: config.local_ports,
             max_connections: config.max_connections.min(u32::MAX as usize / 4),
             defence: defence::Shared::default(),
             sweeps: AtomicU64::new(0),
@@ -152,13 +156,23 @@ impl Director {
     }
 
     /// A data-path thread's half. All packets of one client must go to the same worker.
+    ///
+    /// Where there are several workers and FULLNAT, each needs a number: see [`worker_of`](Self::worker_of).
     pub fn worker(self: &Arc<Self>) -> Worker {
+        self.worker_of(0, 1)
+    }
+
+    /// The half of the thread with this number, from 0, of so many. No other worker may have the number: the low bits of
+    /// FULLNAT's local ports name it, so that a server's answers find their worker. With `s` the smallest number for which
+    /// 2^s is not less than `workers`, `port mod 2^s` is the worker's number.
+    pub fn worker_of(self: &Arc<Self>, number: u32, workers: u32) -> Worker {
         let counters = Arc::new(WorkerCounters::default());
         self.totals.lock().workers.push(Arc::clone(&counters));
         let seed = self
             .seed
             .fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
-        Worker::new(Arc::clone(self), counters, seed)
+        let ports = LocalPorts::new(self.hasher.clone(), &self.local_ports, number, workers);
+        Worker::new(Arc::clone(self), counters, seed, ports)
     }
 
     /// Adds a service without servers.
@@ -376,6 +390,33 @@ impl Director {
     /// The persistence engine of a service.
     pub fn engine(&self, key: &ServiceKey) -> Option<Arc<dyn PersistenceEngine>> {
         self.snapshot.load().engines.get(key).cloned()
+    }
+
+    /// Gives a service one more local address for its FULLNAT servers. New connections take it in turn with the others.
+    ///
+    /// # Errors
+    /// [`LocalError`]
+    pub fn add_local_address(&self, key: &ServiceKey, addr: IpAddr) -> Result<(), LocalError> {
+        let _control = self.control.lock();
+        if family_of(addr) != key.family() {
+            return Err(LocalError::Family);
+        }
+        self.service(key)
+            .ok_or(LocalError::NoService)?
+            .locals
+            .add(addr)
+    }
+
+    /// Takes a local address from a service. Connections that use it keep it until they end.
+    ///
+    /// # Errors
+    /// [`LocalError::NoService`], [`LocalError::NotFound`]
+    pub fn remove_local_address(&self, key: &ServiceKey, addr: IpAddr) -> Result<(), LocalError> {
+        let _control = self.control.lock();
+        self.service(key)
+            .ok_or(LocalError::NoService)?
+            .locals
+            .remove(addr)
     }
 
     /// Tells which addresses are the director's own, for [`Tunables::cache_bypass`].

@@ -26,9 +26,29 @@ pub trait PersistenceEngine: Send + Sync + fmt::Debug {
     }
 }
 
+/// What follows the transport headers of packets that come together.
+pub trait Payloads {
+    /// The payload of the packet with this place among them; empty if there is none.
+    fn payload(&self, index: usize) -> &[u8];
+}
+
+impl<T: AsRef<[u8]>, const N: usize> Payloads for [T; N] {
+    fn payload(&self, index: usize) -> &[u8] {
+        self.get(index).map_or(&[], AsRef::as_ref)
+    }
+}
+
+impl<T: AsRef<[u8]>> Payloads for Vec<T> {
+    fn payload(&self, index: usize) -> &[u8] {
+        self.get(index).map_or(&[], AsRef::as_ref)
+    }
+}
+
 /// The engines that are built in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum EngineKind {
     /// `sip`: SIP over UDP by the Call-ID.
     Sip,

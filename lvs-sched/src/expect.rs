@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::conn::chunks::NONE;
+use crate::conn::key::{Address, FlowKey};
 use crate::conn::state::{State, TcpState};
-use crate::conn::table::{Address, Flow, FlowKey, NewEntry, Table};
+use crate::conn::table::{Flow, NewEntry, Table};
 use crate::path::Ends;
 use crate::real_server::Class;
 use crate::time::Nanos;
@@ -68,7 +69,7 @@ impl Worker {
             return Err(ExpectError::TableFull);
         }
         let deadline = now + self.listen_timeout();
-        let mut ends = Ends::new(&self.director, &mut self.feed);
+        let mut ends = Ends::new(&self.director, &mut self.feed, &mut self.ports);
         match client {
             SocketAddr::V4(_) => {
                 let table = &mut self.v4;
@@ -144,6 +145,7 @@ fn expect<A: Address>(
         server,
         template: None,
         control,
+        local: None,
         no_client_port: matches!(announced, Announced::Server(_)),
         synchronised: false,
         packets: 0,
@@ -152,7 +154,7 @@ fn expect<A: Address>(
     // It has its state's timeout, not that of a new connection.
     table.entry_mut(id).enter(State::Tcp(TcpState::Listen));
     debug_assert_ne!(id, NONE);
-    ends.created(table.entry(id));
+    ends.created(table, id);
     Ok(())
 }
 

@@ -77,7 +77,7 @@
 //! | caches: a destination shall keep its server | `lblc`; `lblcr` spreads hot ones; `dh` without memory | destination | O(log n), lock |
 //! | one server works, others wait | `fo` | largest weight | O(log n), lock |
 //! | fill one server, then the next | `ovf` | active against weight | O(log n), lock |
-//! | random, with an eye on load | `twos` | better of two draws | O(n), lock |
+//! | random, with an eye on load | `twos` | better of two draws | O(log n), lock |
 //!
 //! No scheduler chooses a server of weight 0, an unhealthy or an overloaded one; with nobody left
 //! the answer is "no server". The hashes `sh`, `mh` and `dh` do not look for another server unless
@@ -91,6 +91,18 @@
 //! They are those of the kernel's IPVS, ties and oddities included: servers are scanned newest
 //! first, a cost is `active × 256 + inactive`, the overload flag is latched, templates ignore
 //! weight and overload. What differs is documented where it does.
+//!
+//! [`Worker::explain`] tells what a packet would meet and why, without doing it; no scheduler's turn
+//! passes by asking.
+//!
+//! # FULLNAT
+//!
+//! A service has local addresses ([`Director::add_local_address`]), which new connections to
+//! [`ForwardMethod::FullNat`] servers take in turn, and with them a port that no other connection
+//! with that server has. Verdicts name both ([`Verdict::ForwardFrom`], [`Verdict::ReplyTo`]); answers
+//! are found by the local port, whose low bits name the worker ([`Director::worker_of`]). Ports
+//! come back with their connections and are used again oldest first. One-packet scheduling does not
+//! apply.
 //!
 //! # Time and randomness
 //!
@@ -114,6 +126,7 @@
 //! again, and a call ends the connections that are due and looks at a few dozen other timers at most.
 //! Who lets [`Worker::poll_timeout`] pass without a call pays for what piled up at the next one.
 
+mod attributes;
 mod conn;
 mod defence;
 mod director;
@@ -121,6 +134,7 @@ mod drain;
 mod engine;
 mod expect;
 mod lease;
+mod local;
 mod packet;
 mod path;
 mod persist;
@@ -135,28 +149,28 @@ mod trash;
 mod tunables;
 mod worker;
 
+pub use attributes::{Granularity, Persistence, SchedulerFlags, ServiceConfig, ServiceKey};
 pub use conn::state::{SctpState, State, TcpState, Timeouts};
 pub use director::Director;
 pub use drain::{Drain, DrainEvent, Ended, Remaining};
-pub use engine::{EngineKind, PersistenceEngine, Sip, UnknownEngine};
+pub use engine::{EngineKind, Payloads, PersistenceEngine, Sip, UnknownEngine};
 pub use expect::ExpectError;
 pub use lease::Lease;
+pub use local::{LocalEnd, LocalError, LocalInfo};
 pub use packet::{
     Direction, DropReason, Family, ForwardMethod, Packet, Protocol, SctpEvent, TcpFlags, Verdict,
 };
+pub use path::{Explanation, PassedOver, Reason};
 pub use persist::{TemplateInfo, TemplateTarget};
 pub use pick::{ConnectError, Flow, Picker};
 pub use real_server::{InvalidWeight, RealServer, ServerConfig, Weight};
 pub use scheduler::{
     DestinationHash, Failover, InvalidSlots, LeastConnection, LocalityLeastConnection, Maglev,
-    MaglevHash, NeverQueue, Overflow, ParseSchedulerError, ReplicatedLocality, Request, RoundRobin,
-    Scheduler, SchedulerKind, Seeds, Servers, SharedPick, ShortestExpectedDelay, SourceHash,
-    Superseded, TwoChoices, WeightedLeastConnection, WeightedRoundRobin,
+    MaglevHash, NeverQueue, Overflow, ParseSchedulerError, Peek, ReplicatedLocality, Request,
+    RoundRobin, Scheduler, SchedulerKind, Seeds, Servers, SharedPick, ShortestExpectedDelay,
+    SourceHash, Superseded, TwoChoices, WeightedLeastConnection, WeightedRoundRobin,
 };
-pub use service::{
-    Granularity, Persistence, SchedulerFlags, ServerError, ServiceConfig, ServiceError, ServiceKey,
-    VirtualService,
-};
+pub use service::{ServerError, ServiceError, Unforeseen, VirtualService};
 pub use stats::{Rates, Stats};
 pub use sync::{ConnectionEvent, ImportError, ImportedConnection};
 pub use tunables::{Defence, DirectorConfig, SyncTunables, Tunables};

@@ -200,11 +200,24 @@ pub enum Verdict {
     },
     /// A real server's answer on its way to the client.
     Reply {
-        /// The method of the connection; only [`ForwardMethod::Nat`] and [`ForwardMethod::FullNat`]
-        /// need a rewrite.
+        /// The method of the connection; only [`ForwardMethod::Nat`] needs a rewrite.
         method: ForwardMethod,
         /// The source that the client must see.
         vip: SocketAddr,
+    },
+    /// FULLNAT: send it to a real server as if a local address had sent it.
+    ForwardFrom {
+        /// The director's side of the connection to the server: the new source.
+        local: SocketAddr,
+        /// The real server's address and port: the new destination.
+        server: SocketAddr,
+    },
+    /// FULLNAT: a real server's answer to a local address goes to the client.
+    ReplyTo {
+        /// The source that the client must see.
+        vip: SocketAddr,
+        /// The new destination.
+        client: SocketAddr,
     },
     /// No service and no connection: the host or the router has it.
     NotOurs,
@@ -230,17 +243,21 @@ pub enum DropReason {
     Engine,
     /// An SCTP packet without a chunk that belongs to no connection.
     Malformed,
+    /// FULLNAT: no local address of the service has a free port towards the server. Counted only: the answer is the one
+    /// without a server.
+    NoLocalPort,
 }
 
 impl DropReason {
     /// All reasons, for listings.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::TableFull,
         Self::ServerRemoved,
         Self::NoServer,
         Self::Defence,
         Self::Engine,
         Self::Malformed,
+        Self::NoLocalPort,
     ];
 
     /// Short name for counters.
@@ -252,6 +269,7 @@ impl DropReason {
             Self::Defence => "defence",
             Self::Engine => "engine",
             Self::Malformed => "malformed",
+            Self::NoLocalPort => "no-local-port",
         }
     }
 }

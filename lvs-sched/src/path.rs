@@ -1,23 +1,25 @@
 //! The way of a packet through connections, services and schedulers.
 
+mod explain;
+mod opening;
+
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use crate::conn::chunks::NONE;
+use crate::conn::key::{Address, FlowKey};
 use crate::conn::state::{Path, SctpState, State, TcpState};
-use crate::conn::table::{Address, Entry, Flow, FlowKey, Gone, NEW_CONNECTION, NewEntry, Table};
-use crate::director::{FTP, FTP_DATA, Snapshot};
-use crate::engine::MAX_DATA;
-use crate::persist::{NoTemplate, Template, TemplateKey, TemplateTarget, Want};
-use crate::real_server::Class;
+use crate::conn::table::{Entry, Gone, Table};
+use crate::director::Snapshot;
+use crate::local::{LocalPort, LocalPorts};
 use crate::stats::WorkerCounters;
 use crate::sync::Feed;
-use crate::time::{Nanos, nanos};
+use crate::time::Nanos;
 use crate::{
     ConnectionEvent, ConnectionInfo, Direction, Director, DropReason, Family, ForwardMethod,
-    Packet, Persistence, Protocol, RealServer, Request, SchedulerKind, SctpEvent, ServiceKey,
-    TcpFlags, Verdict, VirtualService,
+    LocalEnd, Packet, Payloads, Protocol, SctpEvent, TcpFlags, Verdict, VirtualService,
 };
+pub use explain::{Explanation, PassedOver, Reason};
+use opening::Opening;
 
 /// Everything that one packet needs besides the table of its family.
 pub(crate) struct PacketPath<'a> {
@@ -25,27 +27,23 @@ pub(crate) struct PacketPath<'a> {
     pub(crate) counters: &'a WorkerCounters,
     pub(crate) ends: Ends<'a>,
     pub(crate) packet: &'a Packet,
-    /// What follows the transport header, if the caller told.
-    pub(crate) payload: Option<&'a [u8]>,
+    pub(crate) payload: Option<Payload<'a>>,
     pub(crate) now: Nanos,
     pub(crate) has_room: bool,
 }
 
-/// Where a new connection goes; it is bound and counted there.
-struct Choice {
-    server: Arc<RealServer>,
-    template: Option<Arc<Template>>,
-    /// The server's port for this connection.
-    port: u16,
+/// What follows the transport header of a packet, looked up for the few services that ask.
+#[derive(Clone, Copy)]
+pub(crate) struct Payload<'a> {
+    /// The payloads of a batch.
+    pub(crate) of: &'a dyn Payloads,
+    pub(crate) index: usize,
 }
 
-/// Who may open a connection, and from which side of the packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Opening {
-    client: SocketAddr,
-    target: SocketAddr,
-    /// By a header that an ICMP error quotes.
-    quoted: bool,
+impl<'a> Payload<'a> {
+    fn bytes(self) -> &'a [u8] {
+        self.of.payload(self.index)
+    }
 }
 
 impl PacketPath<'_> {
@@ -76,7 +74,7 @@ impl PacketPath<'_> {
                 return Verdict::NotOurs;
             };
             self.count_out(table.entry(id));
-            return reply(table.entry(id));
+            return reply(table, id);
         }
         if self.snapshot.tunables.backup_only {
             return Verdict::NotOurs;
@@ -92,7 +90,7 @@ impl PacketPath<'_> {
                 match self.schedule(key, opening, false) {
                     Ok(new) => {
                         let id = table.insert(new);
-                        self.ends.created(table.entry(id));
+                        self.ends.created(table, id);
                         id
                     }
                     Err(verdict) => return verdict,
@@ -101,7 +99,7 @@ impl PacketPath<'_> {
             None => return Verdict::NotOurs,
         };
         self.count_in(table.entry(id));
-        forward(table.entry(id))
+        forward(table, id)
     }
 
     /// AH or ESP: part of the key exchange's flow between the same addresses, without its state.
@@ -128,13 +126,12 @@ impl PacketPath<'_> {
         }
         let entry = table.entry(id);
         let deadline = self.now + entry.timeout(self.snapshot.timings.of(entry.state));
-        let verdict = if inbound {
+        if inbound {
             self.count_in(entry);
-            forward(entry)
         } else {
             self.count_out(entry);
-            reply(entry)
-        };
+        }
+        let verdict = answer(table, id, self.packet.direction);
         if inbound {
             let entry = table.entry_mut(id);
             entry.packets = entry.packets.wrapping_add(1);
@@ -184,7 +181,7 @@ impl PacketPath<'_> {
             Ok(new) => {
                 let id = table.insert(new);
                 let verdict = self.pass(table, id, Direction::Inbound).0;
-                self.ends.created(table.entry(id));
+                self.ends.created(table, id);
                 verdict
             }
             Err(verdict) => verdict,
@@ -206,7 +203,7 @@ impl PacketPath<'_> {
         };
         let (verdict, changed) = self.pass(table, id, Direction::Outbound);
         if changed {
-            self.ends.changed(table.entry(id));
+            self.ends.changed(table, id);
         }
         verdict
     }
@@ -219,7 +216,7 @@ impl PacketPath<'_> {
         }
         let (verdict, changed) = self.pass(table, id, Direction::Inbound);
         if changed || learns {
-            self.ends.changed(table.entry(id));
+            self.ends.changed(table, id);
         }
         verdict
     }
@@ -233,18 +230,16 @@ impl PacketPath<'_> {
         direction: Direction,
     ) -> (Verdict, bool) {
         let entry = table.entry_mut(id);
-        let verdict = match direction {
+        match direction {
             Direction::Inbound => {
                 entry.packets = entry.packets.wrapping_add(1);
                 self.count_in(entry);
-                forward(entry)
             }
             Direction::Outbound => {
                 entry.see_output();
                 self.count_out(entry);
-                reply(entry)
             }
-        };
+        }
         let path = Path::new(direction, entry.no_output());
         let state = match (entry.state, self.packet.sctp) {
             (State::Tcp(state), _) => {
@@ -256,7 +251,7 @@ impl PacketPath<'_> {
             (State::Sctp(_), None) => {
                 let timeout = entry.timeout(self.snapshot.timings.of(entry.state));
                 table.set_deadline(id, self.now + timeout);
-                return (verdict, false);
+                return (answer(table, id, direction), false);
             }
         };
         let changed = entry.enter(state);
@@ -266,7 +261,7 @@ impl PacketPath<'_> {
             template.assure();
         }
         table.set_deadline(id, self.now + self.snapshot.timings.of(state));
-        (verdict, changed)
+        (answer(table, id, direction), changed)
     }
 
     fn count_in<A>(&self, entry: &Entry<A>) {
@@ -300,285 +295,6 @@ impl PacketPath<'_> {
         }
     }
 
-    /// Whether the packet may open a connection where there is none.
-    fn may_open(&self) -> Result<(), Verdict> {
-        let tunables = &self.snapshot.tunables;
-        let (ends, sloppy) = match self.packet.protocol {
-            Protocol::Udp => return Ok(()),
-            Protocol::Tcp => (
-                self.packet.tcp_flags.contains(TcpFlags::RST),
-                tunables.sloppy_tcp,
-            ),
-            Protocol::Sctp => match self.packet.sctp {
-                None => return Err(Verdict::Drop(DropReason::Malformed)),
-                Some(event) => (event == SctpEvent::Abort, tunables.sloppy_sctp),
-            },
-        };
-        if ends || !(self.begins() || sloppy) {
-            return Err(Verdict::NotOurs);
-        }
-        Ok(())
-    }
-
-    /// Decides on a packet without a connection: the new connection, bound and counted, or the
-    /// answer.
-    fn schedule<A: Address>(
-        &self,
-        key: &FlowKey<A>,
-        opening: Opening,
-        replaces: bool,
-    ) -> Result<NewEntry<A>, Verdict> {
-        if !opening.quoted {
-            self.may_open()?;
-        }
-        let Opening { client, target, .. } = opening;
-        let service = self
-            .snapshot
-            .find(self.packet.protocol, target, self.packet.mark)
-            .ok_or(Verdict::NotOurs)?;
-        let director = self.ends.director;
-        if director.defence.drops_packet(self.snapshot.drop_rate) {
-            return Err(Verdict::Drop(DropReason::Defence));
-        }
-        if client.port() == FTP_DATA {
-            return Err(Verdict::NotOurs);
-        }
-        if !self.has_room && !replaces {
-            return Err(Verdict::Drop(DropReason::TableFull));
-        }
-        let config = service.config();
-        let one_packet = config.one_packet && self.packet.protocol == Protocol::Udp;
-        // Schedulers that look at the destination see a quoted header's own, which is the client.
-        let seen = if opening.quoted { client } else { target };
-        let tunables = &self.snapshot.tunables;
-        let request = Request::new(client, seen)
-            .with_flags(config.flags)
-            .at(self.ends.director.epoch.instant(self.now))
-            .with_cache_life(if config.scheduler == SchedulerKind::ReplicatedLocality {
-                tunables.lblcr_expiration
-            } else {
-                tunables.lblc_expiration
-            });
-        let choice = match &config.persistence {
-            Some(persistence) => self.choose_persistent(service, persistence, &request, opening),
-            None => self.choose(service, &request, opening),
-        };
-        let Choice {
-            server,
-            template,
-            port,
-        } = match choice {
-            Ok(choice) => choice,
-            Err(None) => return self.without_server(service, key, opening, one_packet),
-            Err(Some(verdict)) => return Err(verdict),
-        };
-        self.counters.count_connection();
-        let Some(address) = A::from_ip(server.addr().ip()) else {
-            debug_assert!(false, "servers are of their service's family");
-            server.unbind(Class::Inactive);
-            return Err(Verdict::Reject);
-        };
-        let method = server.method();
-        if one_packet {
-            let to = SocketAddr::new(server.addr().ip(), port);
-            return Err(self.forward_one_packet(&server, template, to));
-        }
-        Ok(NewEntry {
-            flow: Flow {
-                client: key.client,
-                vip: key.other,
-                server: address,
-                client_port: key.client_port,
-                vport: key.other_port,
-                server_port: port,
-            },
-            state: State::new(self.packet.protocol),
-            method,
-            server: Some(server),
-            template,
-            control: NONE,
-            no_client_port: false,
-            synchronised: false,
-            packets: 0,
-            deadline: self.now + NEW_CONNECTION,
-        })
-    }
-
-    /// By the scheduler. `Err(None)` is "no destination".
-    fn choose(
-        &self,
-        service: &VirtualService,
-        request: &Request,
-        opening: Opening,
-    ) -> Result<Choice, Option<Verdict>> {
-        let is_mark = matches!(service.key(), Some(ServiceKey::Mark { .. }));
-        if !is_mark && opening.target.port() != service_port(service) {
-            return Err(None);
-        }
-        let server = service
-            .schedule_and_bind(request, Class::Inactive)
-            .ok_or(None)?;
-        let port = match server.addr().port() {
-            0 => opening.target.port(),
-            port => port,
-        };
-        Ok(Choice {
-            server,
-            template: None,
-            port,
-        })
-    }
-
-    /// Through a template: its server without asking about weight or overload, else the scheduler's
-    /// and a new template.
-    fn choose_persistent(
-        &self,
-        service: &Arc<VirtualService>,
-        persistence: &Persistence,
-        request: &Request,
-        opening: Opening,
-    ) -> Result<Choice, Option<Verdict>> {
-        let target = opening.target;
-        let at_service_port = target.port() == service_port(service);
-        let shows_port = at_service_port && target.port() != FTP;
-        let (protocol, shown) = match service.key() {
-            Some(ServiceKey::Mark { mark, .. }) if !at_service_port => {
-                (None, TemplateTarget::Mark(mark))
-            }
-            _ => {
-                let port = if shows_port { target.port() } else { 0 };
-                (
-                    Some(self.packet.protocol),
-                    TemplateTarget::Address(SocketAddr::new(target.ip(), port)),
-                )
-            }
-        };
-        let engine = self
-            .engine_data(service)
-            .ok_or(Some(Verdict::Drop(DropReason::Engine)))?;
-        let want = Want {
-            key: TemplateKey {
-                protocol,
-                client: persistence.granularity.apply(opening.client.ip()),
-                target: shown,
-                engine,
-            },
-            service,
-            server: None,
-            timeout: nanos(persistence.timeout),
-            server_port: shows_port,
-            expire_quiescent: self.snapshot.tunables.expire_quiescent_template,
-        };
-        let schedule = || service.schedule_and_bind(request, Class::Inactive);
-        let grant = self
-            .ends
-            .director
-            .templates
-            .take(self.now, &want, schedule)
-            .map_err(|reason| match reason {
-                NoTemplate::NoServer => None,
-                NoTemplate::Full => Some(Verdict::Drop(DropReason::TableFull)),
-            })?;
-        let server = Arc::clone(grant.template.server());
-        if !grant.bound {
-            server.bind(Class::Inactive);
-            server.counters().count_connection();
-        }
-        let port = match server.addr().port() {
-            port if at_service_port && port != 0 => port,
-            _ => target.port(),
-        };
-        Ok(Choice {
-            server,
-            template: Some(grant.template),
-            port,
-        })
-    }
-
-    /// What the service's engine says of the packet: `Some(None)` without an engine, `None` if it
-    /// finds nothing.
-    #[expect(clippy::type_complexity, reason = "a template key's part")]
-    fn engine_data(&self, service: &VirtualService) -> Option<Option<(&'static str, Arc<[u8]>)>> {
-        let Some(engine) = self.snapshot.engine(service) else {
-            return Some(None);
-        };
-        let data = engine.extract(self.packet, self.payload?)?;
-        (data.len() <= MAX_DATA).then(|| Some((engine.name(), Arc::from(data))))
-    }
-
-    /// A connection of one packet is never in the table: bound, forwarded, unbound.
-    fn forward_one_packet(
-        &self,
-        server: &RealServer,
-        template: Option<Arc<Template>>,
-        to: SocketAddr,
-    ) -> Verdict {
-        if server.is_available() {
-            server.counters().count_in(self.packet.length);
-            self.counters.count_in(self.packet.length);
-        }
-        server.unbind(Class::Inactive);
-        if let Some(template) = template {
-            template.count_packet();
-            template.release(self.now);
-        }
-        Verdict::Forward {
-            method: server.method(),
-            server: to,
-        }
-    }
-
-    /// No server: on to the original destination, to the host, or back to the client.
-    fn without_server<A: Address>(
-        &self,
-        service: &VirtualService,
-        key: &FlowKey<A>,
-        opening: Opening,
-        one_packet: bool,
-    ) -> Result<NewEntry<A>, Verdict> {
-        let is_mark = matches!(service.key(), Some(ServiceKey::Mark { .. }));
-        if is_mark
-            && !opening.quoted
-            && self.snapshot.tunables.cache_bypass
-            && self.snapshot.may_bypass_to(opening.target.ip())
-        {
-            if one_packet {
-                return Err(Verdict::Forward {
-                    method: ForwardMethod::Bypass,
-                    server: opening.target,
-                });
-            }
-            return Ok(NewEntry {
-                flow: Flow {
-                    client: key.client,
-                    vip: key.other,
-                    server: key.other,
-                    client_port: key.client_port,
-                    vport: key.other_port,
-                    server_port: 0,
-                },
-                state: State::new(self.packet.protocol),
-                method: ForwardMethod::Bypass,
-                server: None,
-                template: None,
-                control: NONE,
-                no_client_port: false,
-                synchronised: false,
-                packets: 0,
-                deadline: self.now + NEW_CONNECTION,
-            });
-        }
-        Err(
-            if service_port(service) == FTP && opening.target.port() != FTP {
-                Verdict::NotOurs
-            } else if opening.quoted {
-                Verdict::Drop(DropReason::NoServer)
-            } else {
-                Verdict::Reject
-            },
-        )
-    }
-
     /// A real server's packet without a connection.
     fn unknown_reply<A: Address>(&mut self, table: &mut Table<A>, key: &FlowKey<A>) -> Verdict {
         let packet = self.packet;
@@ -588,132 +304,49 @@ impl PacketPath<'_> {
         {
             return verdict;
         }
+        if self.refuses_unknown_reply() {
+            return Verdict::Reject;
+        }
+        Verdict::NotOurs
+    }
+
+    /// Whether a real server is told that nobody waits for its packet.
+    fn refuses_unknown_reply(&self) -> bool {
+        let packet = self.packet;
         let may_be_told = !(packet.protocol == Protocol::Tcp
             && packet.tcp_flags.contains(TcpFlags::RST)
             || packet.sctp == Some(SctpEvent::Abort));
-        if self.snapshot.tunables.nat_icmp_send
+        self.snapshot.tunables.nat_icmp_send
             && may_be_told
             && self
                 .ends
                 .director
                 .nat_server(packet.protocol, packet.source)
                 .is_some()
-        {
-            return Verdict::Reject;
-        }
-        Verdict::NotOurs
-    }
-
-    /// A call that a real server starts: a connection as if the other end had opened it.
-    fn accept_from_server<A: Address>(
-        &mut self,
-        table: &mut Table<A>,
-        key: &FlowKey<A>,
-    ) -> Option<Verdict> {
-        let director = self.ends.director;
-        let (remote, source) = (self.packet.destination, self.packet.source);
-        let (service, server) = director.nat_server(Protocol::Udp, source)?;
-        let Some(ServiceKey::Address { vip, vport, .. }) = service.key() else {
-            return None;
-        };
-        let engine = self.snapshot.engine(&service)?;
-        if !engine.accepts_servers() || vport == 0 || source.port() == 0 {
-            return None;
-        }
-        let config = service.config();
-        let one_packet = config.one_packet;
-        if !self.has_room && !one_packet {
-            return Some(Verdict::Drop(DropReason::TableFull));
-        }
-        let vip_addr = SocketAddr::new(vip, vport);
-        let bind = || {
-            server.bind(Class::Inactive);
-            server.counters().count_connection();
-        };
-        let template = match &config.persistence {
-            Some(persistence) => {
-                let engine = self.engine_data(&service)?;
-                let want = Want {
-                    key: TemplateKey {
-                        protocol: Some(Protocol::Udp),
-                        client: persistence.granularity.apply(remote.ip()),
-                        target: TemplateTarget::Address(vip_addr),
-                        engine,
-                    },
-                    service: &service,
-                    server: Some(&server),
-                    timeout: nanos(persistence.timeout),
-                    server_port: true,
-                    expire_quiescent: self.snapshot.tunables.expire_quiescent_template,
-                };
-                let schedule = || {
-                    bind();
-                    Some(Arc::clone(&server))
-                };
-                let grant = director.templates.take(self.now, &want, schedule).ok()?;
-                if !grant.bound {
-                    bind();
-                }
-                Some(grant.template)
-            }
-            None => {
-                bind();
-                None
-            }
-        };
-        self.counters.count_connection();
-        if one_packet {
-            server.counters().count_out(self.packet.length);
-            self.counters.count_out(self.packet.length);
-            server.unbind(Class::Inactive);
-            if let Some(template) = template {
-                template.assure();
-                template.release(self.now);
-            }
-            return Some(Verdict::Reply {
-                method: ForwardMethod::Nat,
-                vip: vip_addr,
-            });
-        }
-        let Some(vip) = A::from_ip(vip) else {
-            server.unbind(Class::Inactive);
-            debug_assert!(false, "servers are of their service's family");
-            return None;
-        };
-        let id = table.insert(NewEntry {
-            flow: Flow {
-                client: key.client,
-                vip,
-                server: key.other,
-                client_port: key.client_port,
-                vport,
-                server_port: key.other_port,
-            },
-            state: State::Udp,
-            method: ForwardMethod::Nat,
-            server: Some(server),
-            template,
-            control: NONE,
-            no_client_port: false,
-            synchronised: false,
-            packets: 0,
-            deadline: self.now + NEW_CONNECTION,
-        });
-        let verdict = self.pass(table, id, Direction::Outbound).0;
-        self.ends.created(table.entry(id));
-        Some(verdict)
     }
 }
 
 /// How connections end, and who is told of what happens to them.
 pub(crate) struct Ends<'a> {
     pub(crate) director: &'a Director,
+    pub(crate) ports: &'a mut LocalPorts,
     feed: &'a mut Feed,
+    /// Connections end because their time has come.
+    pub(crate) timed_out: bool,
 }
 
 impl<'a> Ends<'a> {
-    pub(crate) fn new(director: &'a Director, feed: &'a mut Feed) -> Self {
-        Self { director, feed }
+    pub(crate) fn new(
+        director: &'a Director,
+        feed: &'a mut Feed,
+        ports: &'a mut LocalPorts,
+    ) -> Self {
+        Self {
+            director,
+            ports,
+            feed,
+            timed_out: false,
+        }
     }
 
     /// Ends a connection that controls nothing. If it is `forced` to, what controlled it goes with
@@ -742,10 +375,19 @@ impl<'a> Ends<'a> {
             if let Some(server) = &gone.entry.server {
                 server.unbind(gone.entry.class());
             }
-            if self.feed.is_on()
-                && let Some(info) = info(self.director, &gone.entry)
+            if (self.feed.is_on() || gone.local.is_some())
+                && let Some(info) = gone_info(self.director, &gone)
             {
-                self.feed.push(ConnectionEvent::Ended(info));
+                if self.feed.is_on() {
+                    self.feed.push(ConnectionEvent::Ended(info));
+                }
+                if let Some(local) = gone.local.take() {
+                    self.ports.tell(LocalEnd {
+                        connection: info,
+                        timed_out: self.timed_out,
+                    });
+                    self.ports.give(at, local, info.destination);
+                }
             }
             if let Some(template) = &gone.template {
                 template.release(at);
@@ -760,17 +402,17 @@ impl<'a> Ends<'a> {
         }
     }
 
-    pub(crate) fn created<A: Address>(&mut self, entry: &Entry<A>) {
+    pub(crate) fn created<A: Address>(&mut self, table: &Table<A>, id: u32) {
         if self.feed.is_on()
-            && let Some(info) = info(self.director, entry)
+            && let Some(info) = info(self.director, table, table.entry(id))
         {
             self.feed.push(ConnectionEvent::Created(info));
         }
     }
 
-    pub(crate) fn changed<A: Address>(&mut self, entry: &Entry<A>) {
+    pub(crate) fn changed<A: Address>(&mut self, table: &Table<A>, id: u32) {
         if self.feed.is_on()
-            && let Some(info) = info(self.director, entry)
+            && let Some(info) = info(self.director, table, table.entry(id))
         {
             self.feed.push(ConnectionEvent::Changed(info));
         }
@@ -778,13 +420,31 @@ impl<'a> Ends<'a> {
 }
 
 /// A connection as listings show it.
-pub(crate) fn info<A: Address>(director: &Director, entry: &Entry<A>) -> Option<ConnectionInfo> {
+pub(crate) fn info<A: Address>(
+    director: &Director,
+    table: &Table<A>,
+    entry: &Entry<A>,
+) -> Option<ConnectionInfo> {
+    describe(director, entry, table.local(entry))
+}
+
+fn gone_info<A: Address>(director: &Director, gone: &Gone<A>) -> Option<ConnectionInfo> {
+    let local = gone.local.as_ref().map(LocalPort::addr);
+    describe(director, &gone.entry, local)
+}
+
+fn describe<A: Address>(
+    director: &Director,
+    entry: &Entry<A>,
+    local: Option<SocketAddr>,
+) -> Option<ConnectionInfo> {
     let flow = &entry.flow;
     Some(ConnectionInfo {
         protocol: entry.protocol(),
         client: SocketAddr::new(flow.client.ip(), flow.client_port),
         virtual_addr: SocketAddr::new(flow.vip.ip(), flow.vport),
         destination: SocketAddr::new(flow.server.ip(), flow.server_port),
+        local,
         method: entry.method,
         state: entry.state,
         active: entry.is_active(),
@@ -796,8 +456,20 @@ pub(crate) fn info<A: Address>(director: &Director, entry: &Entry<A>) -> Option<
     })
 }
 
-fn forward<A: Address>(entry: &Entry<A>) -> Verdict {
+fn answer<A: Address>(table: &Table<A>, id: u32, direction: Direction) -> Verdict {
+    match direction {
+        Direction::Inbound => forward(table, id),
+        Direction::Outbound => reply(table, id),
+    }
+}
+
+fn forward<A: Address>(table: &Table<A>, id: u32) -> Verdict {
+    let entry = table.entry(id);
     let flow = &entry.flow;
+    if let Some(local) = table.local(entry) {
+        let server = SocketAddr::new(flow.server.ip(), flow.server_port);
+        return Verdict::ForwardFrom { local, server };
+    }
     let port = match entry.method {
         // It goes on to where it was sent.
         ForwardMethod::Bypass => flow.vport,
@@ -809,10 +481,17 @@ fn forward<A: Address>(entry: &Entry<A>) -> Verdict {
     }
 }
 
-fn reply<A: Address>(entry: &Entry<A>) -> Verdict {
+fn reply<A: Address>(table: &Table<A>, id: u32) -> Verdict {
+    let entry = table.entry(id);
+    let flow = &entry.flow;
+    let vip = SocketAddr::new(flow.vip.ip(), flow.vport);
+    if table.local(entry).is_some() {
+        let client = SocketAddr::new(flow.client.ip(), flow.client_port);
+        return Verdict::ReplyTo { vip, client };
+    }
     Verdict::Reply {
         method: entry.method,
-        vip: SocketAddr::new(entry.flow.vip.ip(), entry.flow.vport),
+        vip,
     }
 }
 

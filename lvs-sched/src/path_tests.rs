@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::*;
 use crate::worker::tests::{A, Lan, R, S, client, inbound, outbound, persistent, rip, rr, to, vip};
 use crate::{
-    DirectorConfig, EngineKind, Granularity, ServerConfig, ServiceConfig, Stats, Tunables, Weight,
+    DirectorConfig, EngineKind, Granularity, Persistence, ServerConfig, ServiceConfig, ServiceKey,
+    Stats, TemplateTarget, Tunables, Weight,
 };
 
 fn nat(last: u8) -> Verdict {
@@ -379,6 +380,15 @@ fn calls_stay_together_by_their_id() {
     assert_eq!(send(1, CALL), to_sip(2));
     assert_eq!(send(1, OTHER_CALL), to_sip(1));
     assert_eq!(send(2, CALL), to_sip(2), "the mask joins all clients");
+    let packets = [3, 4].map(|last| inbound(Protocol::Udp, client(last, 5060), vip(5060)));
+    let mut verdicts = Vec::new();
+    lan.worker
+        .handle_batch_with(lan.now, &packets, &[OTHER_CALL, CALL], &mut verdicts);
+    assert_eq!(verdicts, [to_sip(1), to_sip(2)], "each by its own");
+    let mut send = |last, payload: &[u8]| {
+        let packet = inbound(Protocol::Udp, client(last, 5060), vip(5060));
+        lan.worker.handle_packet_with(lan.now, &packet, payload)
+    };
     assert_eq!(
         send(1, b"OPTIONS sip:x SIP/2.0\r\n\r\n"),
         Verdict::Drop(DropReason::Engine)

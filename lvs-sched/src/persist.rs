@@ -126,6 +126,17 @@ pub(crate) struct Grant {
     pub(crate) bound: bool,
 }
 
+/// What a new connection would get.
+#[derive(Debug)]
+pub(crate) enum Foreseen {
+    /// A template's server.
+    Template(Arc<RealServer>, Option<TemplateInfo>),
+    /// A new template for the scheduler's choice, in the place of one whose server is no longer to be used.
+    New { retiring: Option<TemplateInfo> },
+    /// Nothing: there are too many templates.
+    Full,
+}
+
 /// What a caller wants of a template.
 #[derive(Debug)]
 pub(crate) struct Want<'a> {
@@ -174,6 +185,15 @@ struct Slot {
 }
 
 impl Slot {
+    /// Whether new connections may go to its server.
+    fn serves(&self, want: &Want<'_>) -> bool {
+        let server = self.template.server();
+        want.server.is_none_or(|wanted| Arc::ptr_eq(wanted, server))
+            && server.is_available()
+            && !server.watch().is_forced()
+            && !(want.expire_quiescent && server.is_quiesced())
+    }
+
     /// Lets the timer fire as often as it did until `now`. Returns the deadline, past if the
     /// template ended.
     fn settle(&mut self, now: Nanos) -> Nanos {
@@ -224,15 +244,7 @@ impl Templates {
                 self.end(&mut state, id);
                 found = None;
             } else {
-                let server = slot.template.server();
-                let other = want
-                    .server
-                    .is_some_and(|wanted| !Arc::ptr_eq(wanted, server));
-                if other
-                    || !server.is_available()
-                    || server.watch().is_forced()
-                    || want.expire_quiescent && server.is_quiesced()
-                {
+                if !slot.serves(want) {
                     slot.retired = true;
                     state.by_key.remove(&want.key);
                     found = None;
@@ -261,6 +273,37 @@ impl Templates {
         }
         shard.next.store(state.wheel.next(), Ordering::Relaxed);
         Ok(Grant { template, bound })
+    }
+
+    /// What [`take`](Self::take) would find, without taking it.
+    pub(crate) fn peek(&self, now: Nanos, epoch: &Epoch, want: &Want<'_>) -> Foreseen {
+        let shard = self.shard(&want.key);
+        let mut state = shard.state.lock();
+        let mut retiring = None;
+        let mut ending = 0;
+        if let Some(id) = state.by_key.get(&want.key).copied() {
+            let slot = state.slot_mut(id);
+            if slot.settle(now) <= now {
+                ending = 1;
+            } else {
+                let info = slot.info(epoch);
+                if slot.serves(want) {
+                    return Foreseen::Template(Arc::clone(slot.template.server()), info);
+                }
+                retiring = info;
+            }
+        }
+        if self.count.load(Ordering::Relaxed) - ending >= self.limit {
+            return Foreseen::Full;
+        }
+        Foreseen::New { retiring }
+    }
+
+    /// A connection's template, as listings show it, while it lives.
+    pub(crate) fn info_of(&self, epoch: &Epoch, template: &Arc<Template>) -> Option<TemplateInfo> {
+        let state = self.shard(&template.key).state.lock();
+        let slot = state.slots.get(template.id)?;
+        Arc::ptr_eq(&slot.template, template).then(|| slot.info(epoch))?
     }
 
     /// Ends a template because the last connection that it controlled was ended by force, unless it

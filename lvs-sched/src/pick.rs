@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::scheduler::{Servers, SharedPick, Superseded};
+use crate::scheduler::{Peek, Servers, SharedPick, Superseded};
 use crate::{Lease, RealServer, Request, SchedulerFlags, VirtualService};
 
 /// What a caller knows of a new connection. Made of the client's address alone, if nothing more is
@@ -177,5 +177,9 @@ impl Shared {
 
     pub(crate) fn pick(&self, request: &Request) -> Result<Option<usize>, Superseded> {
         self.picker.pick(&self.servers, request)
+    }
+
+    pub(crate) fn peek(&self, request: &Request) -> Peek {
+        self.picker.peek(&self.servers, request)
     }
 }

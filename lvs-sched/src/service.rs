@@ -1,22 +1,22 @@
-//! Virtual services: an identity, attributes, a list of real servers and a scheduler.
+//! Virtual services: a list of real servers and a scheduler.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::NonZeroU32;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::local::Locals;
 use crate::pick::Shared;
 use crate::real_server::Class;
-use crate::scheduler::{Servers, Superseded};
+use crate::scheduler::{Peek, Servers, Superseded};
 use crate::stats::{Meter, Rates, Stats};
 use crate::{
-    ConnectError, Drain, Family, Flow, Lease, Picker, Protocol, RealServer, Request, Scheduler,
-    SchedulerKind, Seeds, ServerConfig, Weight,
+    ConnectError, Drain, Family, Flow, Lease, LocalInfo, Picker, RealServer, Request, Scheduler,
+    SchedulerFlags, SchedulerKind, Seeds, ServerConfig, ServiceConfig, ServiceKey, Weight,
 };
 
 /// Tells a change, if somebody listens.
@@ -25,188 +25,6 @@ macro_rules! event {
         #[cfg(feature = "tracing")]
         tracing::info!($($field)*);
     };
-}
-
-/// Identity of a virtual service. It cannot be changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
-pub enum ServiceKey {
-    /// Packets to an address and port.
-    Address {
-        /// Transport protocol.
-        protocol: Protocol,
-        /// Virtual address.
-        vip: IpAddr,
-        /// Virtual port; 0 is every port and works only with persistence.
-        vport: u16,
-    },
-    /// Packets that carry a firewall mark, whatever their protocol, address and port.
-    Mark {
-        /// Family of the packets.
-        family: Family,
-        /// The mark.
-        mark: NonZeroU32,
-    },
-}
-
-impl ServiceKey {
-    /// Family of the service's packets.
-    pub fn family(&self) -> Family {
-        match self {
-            Self::Address {
-                vip: IpAddr::V4(_), ..
-            } => Family::Inet,
-            Self::Address {
-                vip: IpAddr::V6(_), ..
-            } => Family::Inet6,
-            Self::Mark { family, .. } => *family,
-        }
-    }
-
-    /// The virtual port; 0 for a mark service.
-    pub fn port(&self) -> u16 {
-        match self {
-            Self::Address { vport, .. } => *vport,
-            Self::Mark { .. } => 0,
-        }
-    }
-}
-
-impl fmt::Display for ServiceKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Address {
-                protocol,
-                vip,
-                vport,
-            } => write!(f, "{protocol} {}", SocketAddr::new(*vip, *vport)),
-            Self::Mark {
-                family: Family::Inet,
-                mark,
-            } => write!(f, "FWM {mark}"),
-            Self::Mark {
-                family: Family::Inet6,
-                mark,
-            } => write!(f, "FWM {mark} IPv6"),
-        }
-    }
-}
-
-/// Flags that some schedulers look at (`ipvsadm -b`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(from = "u8", into = "u8"))]
-pub struct SchedulerFlags(u8);
-
-impl SchedulerFlags {
-    /// flag-1: `sh-fallback`, `mh-fallback`.
-    pub const FALLBACK: Self = Self(0x08);
-    /// flag-2: `sh-port`, `mh-port`.
-    pub const PORT: Self = Self(0x10);
-    /// flag-3, without a meaning.
-    pub const FLAG_3: Self = Self(0x20);
-
-    /// The kernel's bits, others are cut off.
-    pub const fn from_bits(bits: u8) -> Self {
-        Self(bits & 0x38)
-    }
-
-    /// The kernel's bits.
-    pub const fn bits(self) -> u8 {
-        self.0
-    }
-
-    /// Both sets together.
-    #[must_use]
-    pub const fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// Whether all of `other` is set.
-    pub const fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-}
-
-impl From<u8> for SchedulerFlags {
-    /// [`from_bits`](Self::from_bits).
-    fn from(bits: u8) -> Self {
-        Self::from_bits(bits)
-    }
-}
-
-impl From<SchedulerFlags> for u8 {
-    fn from(flags: SchedulerFlags) -> Self {
-        flags.bits()
-    }
-}
-
-/// Which clients share a persistence template.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
-pub enum Granularity {
-    /// IPv4: addresses that are equal under this mask. Any bit pattern is accepted.
-    Mask(Ipv4Addr),
-    /// IPv6: addresses that share a prefix of this length, `1..=128`.
-    Prefix(u8),
-}
-
-impl Granularity {
-    /// Each address by itself.
-    pub const fn host(family: Family) -> Self {
-        match family {
-            Family::Inet => Self::Mask(Ipv4Addr::BROADCAST),
-            Family::Inet6 => Self::Prefix(128),
-        }
-    }
-
-    /// The address that stands for all that share a template with `client`.
-    pub fn apply(self, client: IpAddr) -> IpAddr {
-        match (self, client) {
-            (Self::Mask(mask), IpAddr::V4(client)) => IpAddr::V4(client & mask),
-            (Self::Prefix(length), IpAddr::V6(client)) => {
-                let mask = u128::MAX
-                    .checked_shl(128 - u32::from(length.min(128)))
-                    .unwrap_or(0);
-                IpAddr::V6((client.to_bits() & mask).into())
-            }
-            (_, client) => client,
-        }
-    }
-
-    fn fits(self, family: Family) -> bool {
-        match self {
-            Self::Mask(_) => family == Family::Inet,
-            Self::Prefix(length) => family == Family::Inet6 && (1..=128).contains(&length),
-        }
-    }
-}
-
-/// Persistence: connections of a client group go to one server while its template lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Persistence {
-    /// Life of a template after the last connection began.
-    pub timeout: Duration,
-    /// Size of a client group.
-    pub granularity: Granularity,
-}
-
-/// Attributes of a service. An edit replaces all of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(default))]
-pub struct ServiceConfig {
-    /// The scheduler; editing to the same kind keeps its state.
-    pub scheduler: SchedulerKind,
-    /// Scheduler flags; a change acts on the next pick.
-    pub flags: SchedulerFlags,
-    /// Persistence, if wanted.
-    pub persistence: Option<Persistence>,
-    /// Each UDP packet is scheduled by itself.
-    pub one_packet: bool,
 }
 
 /// A virtual service with its real servers.
@@ -227,6 +45,7 @@ pub struct VirtualService {
     /// Changes after `shared` did; odd while that is something.
     pub(crate) version: AtomicU32,
     meter: Meter,
+    pub(crate) locals: Locals,
 }
 
 #[derive(Debug)]
@@ -297,12 +116,24 @@ impl VirtualService {
             shared: ArcSwapOption::empty(),
             version: AtomicU32::new(0),
             meter: Meter::default(),
+            locals: Locals::default(),
         }
     }
 
     /// The identity, if the service belongs to a director.
     pub fn key(&self) -> Option<ServiceKey> {
         self.key
+    }
+
+    /// The local addresses of its FULLNAT servers, in the order in which they were added.
+    pub fn local_addresses(&self) -> Vec<LocalInfo> {
+        self.locals.infos()
+    }
+
+    /// The addresses of [`local_addresses`](Self::local_addresses), and those that were removed while connections used
+    /// them and still do.
+    pub fn local_addresses_in_use(&self) -> Vec<IpAddr> {
+        self.locals.in_use()
     }
 
     /// The present attributes.
@@ -468,6 +299,29 @@ impl VirtualService {
     /// Asks the scheduler with a request of the caller's making, flags included.
     pub fn schedule(&self, request: &Request) -> Option<Arc<RealServer>> {
         self.lock_to_pick().pick(request).cloned()
+    }
+
+    /// Which server [`schedule`](Self::schedule) would choose now, without taking the turn: no later pick
+    /// differs because of it.
+    ///
+    /// # Errors
+    /// [`Unforeseen`] with a scheduler of the program's own that does not [`peek`](Scheduler::peek).
+    pub fn peek(&self, request: &Request) -> Result<Option<Arc<RealServer>>, Unforeseen> {
+        let mut state = self.state.lock();
+        let State {
+            servers,
+            scheduler,
+            shared,
+            ..
+        } = &mut *state;
+        let answer = match shared {
+            Some(shared) => shared.peek(request),
+            None => scheduler.peek(servers, request),
+        };
+        match answer {
+            Peek::Known(index) => Ok(index.and_then(|index| servers.get(index).cloned())),
+            Peek::Unknown => Err(Unforeseen),
+        }
     }
 
     /// Chooses a server for a connection and counts it as active until the lease is dropped.
@@ -706,6 +560,18 @@ impl State {
     }
 }
 
+/// The scheduler can't tell its next pick before it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unforeseen;
+
+impl fmt::Display for Unforeseen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the scheduler can't tell its next pick")
+    }
+}
+
+impl std::error::Error for Unforeseen {}
+
 /// Why an operation on a service failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -877,16 +743,5 @@ mod tests {
                 .unwrap();
         }
         assert_eq!(service.connect(client()).unwrap().addr(), addr(1));
-    }
-
-    #[test]
-    fn prefixes_mask_ipv6_clients() {
-        let client: IpAddr = "2001:db8:1:2:3::5".parse().unwrap();
-        assert_eq!(
-            Granularity::Prefix(64).apply(client),
-            "2001:db8:1:2::".parse::<IpAddr>().unwrap()
-        );
-        assert_eq!(Granularity::Prefix(128).apply(client), client);
-        assert!(!Granularity::Prefix(0).fits(Family::Inet6));
     }
 }

@@ -74,6 +74,9 @@ pub struct ImportedConnection {
     pub remaining: Duration,
     /// Firewall mark by which its service is found, 0 for none.
     pub mark: u32,
+    /// FULLNAT: the director's side of the connection to the server. Without it a free port is taken, and the server
+    /// sees a new peer.
+    pub local: Option<SocketAddr>,
 }
 
 /// Why a connection was not taken over.
@@ -86,6 +89,8 @@ pub enum ImportError {
     TableFull,
     /// There is one with other addresses, and the new one is over already.
     Inactive,
+    /// FULLNAT: the service does not have the local address, its port is in use or another worker's, or none is free.
+    LocalPort,
 }
 
 impl fmt::Display for ImportError {
@@ -93,6 +98,7 @@ impl fmt::Display for ImportError {
         f.write_str(match self {
             Self::Family => "addresses of different families",
             Self::TableFull => "connection table is full",
+            Self::LocalPort => "local address or port is not to be had",
             Self::Inactive => "an inactive connection does not replace another one",
         })
     }

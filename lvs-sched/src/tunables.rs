@@ -1,5 +1,6 @@
 //! Settings of a director.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::Timeouts;
@@ -8,6 +9,8 @@ use crate::Timeouts;
 /// [`Director::handle_memory`](crate::Director::handle_memory) is told, and readers see which.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum Defence {
     /// Never (0).
     #[default]
@@ -54,6 +57,8 @@ impl Defence {
 /// `debug_level`, and `est_cpulist` and `est_nice` (there are no estimation threads).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default))]
 pub struct Tunables {
     /// In mode 3 of `drop_packet`: one in so many is dropped; 0 = none, negative = all. Taken over
     /// at the next evaluation, at most a second later. Default 10.
@@ -141,6 +146,8 @@ impl Default for Tunables {
 /// The tunables of connection synchronisation (`net.ipv4.vs.sync_*`); the table only carries them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default))]
 pub struct SyncTunables {
     /// Of persistent services only the templates. Default off.
     pub persist_mode: bool,
@@ -179,19 +186,27 @@ impl Default for SyncTunables {
 /// What a director is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct DirectorConfig {
     /// Random seeds of the hash tables and of the flood defence's samples; with known ones a sender
     /// could build collisions.
     pub seeds: [u64; 4],
     /// Connections that one worker holds; more are dropped and counted. Default 2^20.
+    #[cfg_attr(feature = "serde", serde(default = "million"))]
     pub max_connections: usize,
     /// Persistence templates of the whole director; connections that need more are dropped and
     /// counted. Default 2^20.
+    #[cfg_attr(feature = "serde", serde(default = "million"))]
     pub max_templates: usize,
     /// Timeouts to begin with.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub timeouts: Timeouts,
     /// Tunables to begin with.
+    #[cfg_attr(feature = "serde", serde(default))]
     pub tunables: Tunables,
+    /// Ports that FULLNAT uses at local addresses. Default 1025 to 65535.
+    #[cfg_attr(feature = "serde", serde(default = "local_ports"))]
+    pub local_ports: RangeInclusive<u16>,
 }
 
 impl DirectorConfig {
@@ -199,10 +214,19 @@ impl DirectorConfig {
     pub fn new(seeds: [u64; 4]) -> Self {
         Self {
             seeds,
-            max_connections: 1 << 20,
-            max_templates: 1 << 20,
+            max_connections: million(),
+            max_templates: million(),
             timeouts: Timeouts::default(),
             tunables: Tunables::default(),
+            local_ports: local_ports(),
         }
     }
+}
+
+fn million() -> usize {
+    1 << 20
+}
+
+fn local_ports() -> RangeInclusive<u16> {
+    1025..=65535
 }

@@ -9,18 +9,21 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, Cache};
 
 use crate::conn::chunks::NONE;
+use crate::conn::key::{Address, FlowKey, V4, V6};
 use crate::conn::state::{SctpState, State, TcpState};
-use crate::conn::table::{Address, Entry, Flow, FlowKey, NewEntry, Table, V4, V6};
+use crate::conn::table::{Entry, Flow, NewEntry, Table};
 use crate::defence::{self, Random, Sampling};
 use crate::director::Snapshot;
-use crate::path::{Ends, PacketPath, info};
+use crate::local::LocalPorts;
+use crate::path::{Ends, PacketPath, Payload, info};
 use crate::real_server::Class;
 use crate::stats::WorkerCounters;
 use crate::sync::Feed;
 use crate::time::{NEVER, Nanos, nanos};
 use crate::{
-    ConnectionEvent, Direction, Director, ForwardMethod, ImportError, ImportedConnection, Packet,
-    Protocol, TcpFlags, Verdict,
+    ConnectionEvent, Direction, Director, Explanation, ForwardMethod, ImportError,
+    ImportedConnection, LocalEnd, Packet, Payloads, Protocol, Reason, TcpFlags, Verdict,
+    VirtualService,
 };
 
 /// The connection table of one data-path thread.
@@ -34,6 +37,7 @@ pub struct Worker {
     pub(crate) v4: Table<V4>,
     pub(crate) v6: Table<V6>,
     pub(crate) feed: Feed,
+    pub(crate) ports: LocalPorts,
     /// The latest time told; a caller's clock that steps back stands still here.
     latest: Nanos,
     chores: Chores,
@@ -74,6 +78,8 @@ pub struct ConnectionInfo {
     pub virtual_addr: SocketAddr,
     /// The real server's address and port.
     pub destination: SocketAddr,
+    /// FULLNAT: the director's side of the connection to the server.
+    pub local: Option<SocketAddr>,
     /// Forwarding method, as it was when the connection began.
     pub method: ForwardMethod,
     /// State.
@@ -100,7 +106,12 @@ impl ConnectionInfo {
 }
 
 impl Worker {
-    pub(crate) fn new(director: Arc<Director>, counters: Arc<WorkerCounters>, seed: u64) -> Self {
+    pub(crate) fn new(
+        director: Arc<Director>,
+        counters: Arc<WorkerCounters>,
+        seed: u64,
+        ports: LocalPorts,
+    ) -> Self {
         let hasher = director.hasher.clone();
         Self {
             counters,
@@ -108,6 +119,7 @@ impl Worker {
             v4: Table::new(hasher.clone()),
             v6: Table::new(hasher),
             feed: Feed::default(),
+            ports,
             latest: 0,
             chores: Chores {
                 next: NEVER,
@@ -132,6 +144,10 @@ impl Worker {
     /// that have a [`PersistenceEngine`](crate::PersistenceEngine): without it, they drop packets
     /// that belong to no connection.
     pub fn handle_packet_with(&mut self, now: Instant, packet: &Packet, payload: &[u8]) -> Verdict {
+        let payload = Payload {
+            of: &[payload],
+            index: 0,
+        };
         self.handle(now, packet, Some(payload))
     }
 
@@ -141,17 +157,36 @@ impl Worker {
     /// Faster than one by one in a large table: what the lookups will read is fetched for many
     /// packets at once.
     pub fn handle_batch(&mut self, now: Instant, packets: &[Packet], verdicts: &mut Vec<Verdict>) {
-        let now = self.advance(now);
-        let mut prepared = std::mem::take(&mut self.prepared);
-        for packets in packets.chunks(BATCH) {
-            prepared.clear();
-            prepared.extend(packets.iter().map(|packet| self.prepare(packet)));
-            self.fetch(packets, &prepared);
-            for (packet, prepared) in packets.iter().zip(&prepared) {
-                verdicts.push(self.answer(now, packet, None, prepared));
-            }
-        }
-        self.prepared = prepared;
+        self.batch(now, packets, None, verdicts);
+    }
+
+    /// [`handle_batch`](Self::handle_batch) with what follows the transport headers. Asked for only where
+    /// a service has a [`PersistenceEngine`](crate::PersistenceEngine), and only for packets that
+    /// belong to no connection.
+    pub fn handle_batch_with(
+        &mut self,
+        now: Instant,
+        packets: &[Packet],
+        payloads: &dyn Payloads,
+        verdicts: &mut Vec<Verdict>,
+    ) {
+        self.batch(now, packets, Some(payloads), verdicts);
+    }
+
+    /// What [`handle_packet`](Self::handle_packet) would answer now, and why, without doing it: nothing
+    /// is counted, bound or begun, and no scheduler's turn passes. Connections whose time has come are
+    /// ended first, as by any call.
+    pub fn explain(&mut self, now: Instant, packet: &Packet) -> Explanation {
+        self.explain_path(now, packet, None)
+    }
+
+    /// [`explain`](Self::explain) for [`handle_packet_with`](Self::handle_packet_with).
+    pub fn explain_with(&mut self, now: Instant, packet: &Packet, payload: &[u8]) -> Explanation {
+        let payload = Payload {
+            of: &[payload],
+            index: 0,
+        };
+        self.explain_path(now, packet, Some(payload))
     }
 
     /// What to do with an ICMP error, by the header that it quotes: `quoted` has the addresses and
@@ -232,6 +267,12 @@ impl Worker {
         self.feed.pop()
     }
 
+    /// The oldest end of a FULLNAT connection that was not taken yet. Whoever translates its packets forgets what he knows
+    /// of it, before he carries out verdicts that came after, and may tell both sides of one that timed out.
+    pub fn poll_local_end(&mut self) -> Option<LocalEnd> {
+        self.ports.poll_ended()
+    }
+
     /// Events that did not fit.
     pub fn lost_events(&self) -> u64 {
         self.feed.lost()
@@ -252,11 +293,16 @@ impl Worker {
     ) -> Result<(), ImportError> {
         let now = self.advance(now);
         let has_room = self.len() < self.director.max_connections;
-        let server = self.server_of(connection);
-        let mut ends = Ends::new(&self.director, &mut self.feed);
+        let service = self.service_of(connection);
+        let service = service.as_deref();
+        let mut ends = Ends::new(&self.director, &mut self.feed, &mut self.ports);
         match connection.client {
-            SocketAddr::V4(_) => import(&mut self.v4, &mut ends, now, connection, server, has_room),
-            SocketAddr::V6(_) => import(&mut self.v6, &mut ends, now, connection, server, has_room),
+            SocketAddr::V4(_) => {
+                import(&mut self.v4, &mut ends, now, connection, service, has_room)
+            }
+            SocketAddr::V6(_) => {
+                import(&mut self.v6, &mut ends, now, connection, service, has_room)
+            }
         }
     }
 
@@ -273,8 +319,8 @@ impl Worker {
     /// All connections, in no particular order.
     pub fn connections(&self) -> impl Iterator<Item = ConnectionInfo> {
         let director = &*self.director;
-        let v4 = self.v4.iter().filter_map(|entry| info(director, entry));
-        v4.chain(self.v6.iter().filter_map(|entry| info(director, entry)))
+        let v4 = (self.v4.iter()).filter_map(|entry| info(director, &self.v4, entry));
+        v4.chain((self.v6.iter()).filter_map(|entry| info(director, &self.v6, entry)))
     }
 
     /// The connection that a client's packet would meet.
@@ -294,18 +340,19 @@ impl Worker {
             table.get(table.find(&key, table.hash(&key))?)
         }
         find(&self.v4, protocol, client, virtual_addr)
-            .and_then(|entry| info(&self.director, entry))
+            .and_then(|entry| info(&self.director, &self.v4, entry))
             .or_else(|| {
                 find(&self.v6, protocol, client, virtual_addr)
-                    .and_then(|entry| info(&self.director, entry))
+                    .and_then(|entry| info(&self.director, &self.v6, entry))
             })
     }
 
     pub(crate) fn advance(&mut self, now: Instant) -> Nanos {
         let now = self.director.epoch.nanos(now).max(self.latest);
         self.latest = now;
-        let mut ends = Ends::new(&self.director, &mut self.feed);
+        let mut ends = Ends::new(&self.director, &mut self.feed, &mut self.ports);
         let ends = &mut ends;
+        ends.timed_out = true;
         expire(&mut self.v4, ends, now);
         expire(&mut self.v6, ends, now);
         now
@@ -318,7 +365,30 @@ impl Worker {
             .of(State::Tcp(TcpState::Listen))
     }
 
-    fn handle(&mut self, now: Instant, packet: &Packet, payload: Option<&[u8]>) -> Verdict {
+    fn batch(
+        &mut self,
+        now: Instant,
+        packets: &[Packet],
+        payloads: Option<&dyn Payloads>,
+        verdicts: &mut Vec<Verdict>,
+    ) {
+        let now = self.advance(now);
+        let mut prepared = std::mem::take(&mut self.prepared);
+        let mut index = 0;
+        for packets in packets.chunks(BATCH) {
+            prepared.clear();
+            prepared.extend(packets.iter().map(|packet| self.prepare(packet)));
+            self.fetch(packets, &prepared);
+            for (packet, prepared) in packets.iter().zip(&prepared) {
+                let payload = payloads.map(|of| Payload { of, index });
+                verdicts.push(self.answer(now, packet, payload, prepared));
+                index += 1;
+            }
+        }
+        self.prepared = prepared;
+    }
+
+    fn handle(&mut self, now: Instant, packet: &Packet, payload: Option<Payload<'_>>) -> Verdict {
         let now = self.advance(now);
         let prepared = self.prepare(packet);
         self.answer(now, packet, payload, &prepared)
@@ -370,7 +440,7 @@ impl Worker {
         &mut self,
         now: Nanos,
         packet: &Packet,
-        payload: Option<&[u8]>,
+        payload: Option<Payload<'_>>,
         prepared: &Prepared,
     ) -> Verdict {
         let verdict = self.on_path(now, packet, payload, |path, tables| match prepared {
@@ -379,6 +449,21 @@ impl Worker {
             Prepared::Neither => Verdict::NotOurs,
         });
         self.counted(verdict)
+    }
+
+    fn explain_path(
+        &mut self,
+        now: Instant,
+        packet: &Packet,
+        payload: Option<Payload<'_>>,
+    ) -> Explanation {
+        let now = self.advance(now);
+        let prepared = self.prepare(packet);
+        self.on_path(now, packet, payload, |path, tables| match &prepared {
+            Prepared::V4(key, hash) => path.explain(tables.0, key, *hash),
+            Prepared::V6(key, hash) => path.explain(tables.1, key, *hash),
+            Prepared::Neither => Explanation::new(Reason::MixedFamilies, Verdict::NotOurs),
+        })
     }
 
     fn handle_quoted(&mut self, now: Instant, quoted: &Packet, about_tunnel: bool) -> Verdict {
@@ -408,18 +493,18 @@ impl Worker {
         self.counted(verdict)
     }
 
-    fn on_path(
+    fn on_path<T>(
         &mut self,
         now: Nanos,
         packet: &Packet,
-        payload: Option<&[u8]>,
-        walk: impl FnOnce(&mut PacketPath<'_>, (&mut Table<V4>, &mut Table<V6>)) -> Verdict,
-    ) -> Verdict {
+        payload: Option<Payload<'_>>,
+        walk: impl FnOnce(&mut PacketPath<'_>, (&mut Table<V4>, &mut Table<V6>)) -> T,
+    ) -> T {
         let has_room = self.len() < self.director.max_connections;
         let mut path = PacketPath {
             snapshot: self.snapshot.load(),
             counters: &self.counters,
-            ends: Ends::new(&self.director, &mut self.feed),
+            ends: Ends::new(&self.director, &mut self.feed, &mut self.ports),
             packet,
             payload,
             now,
@@ -475,7 +560,7 @@ impl Worker {
     fn sweep(&mut self, now: Nanos, place: u32) -> Option<u32> {
         let (v4, v6) = (self.v4.places(), self.v6.places());
         let to = place.saturating_add(defence::STEP).min(v4 + v6);
-        let mut ends = Ends::new(&self.director, &mut self.feed);
+        let mut ends = Ends::new(&self.director, &mut self.feed, &mut self.ports);
         for place in place..to {
             if place < v4 {
                 end_if(&mut self.v4, &mut ends, place, now, |_, entry| {
@@ -494,7 +579,7 @@ impl Worker {
         let (v4, v6) = (self.v4.places(), self.v6.places());
         let draws = self.chores.sampling.step(now, v4 + v6);
         let snapshot = self.snapshot.load();
-        let mut ends = Ends::new(&self.director, &mut self.feed);
+        let mut ends = Ends::new(&self.director, &mut self.feed, &mut self.ports);
         for _ in 0..draws {
             let place = self.chores.random.below(v4 + v6);
             if place < v4 {
@@ -513,19 +598,13 @@ impl Worker {
         }
     }
 
-    fn server_of(&mut self, connection: &ImportedConnection) -> Option<Arc<crate::RealServer>> {
+    fn service_of(&mut self, connection: &ImportedConnection) -> Option<Arc<VirtualService>> {
         let ImportedConnection {
-            virtual_addr,
-            destination,
-            mark,
-            ..
+            virtual_addr, mark, ..
         } = *connection;
         let protocol = connection.state.protocol();
-        let service = self.snapshot.load().find(protocol, virtual_addr, mark)?;
-        let any_port = SocketAddr::new(destination.ip(), 0);
-        service
-            .server(destination)
-            .or_else(|| service.server(any_port))
+        let snapshot = self.snapshot.load();
+        snapshot.find(protocol, virtual_addr, mark).cloned()
     }
 }
 
@@ -606,7 +685,7 @@ fn import<A: Address>(
     ends: &mut Ends<'_>,
     now: Nanos,
     connection: &ImportedConnection,
-    server: Option<Arc<crate::RealServer>>,
+    service: Option<&VirtualService>,
     has_room: bool,
 ) -> Result<(), ImportError> {
     let state = connection.state;
@@ -621,7 +700,7 @@ fn import<A: Address>(
             let entry = table.entry_mut(id);
             entry.packets = connection.packets;
             if entry.enter(state) {
-                ends.changed(table.entry(id));
+                ends.changed(table, id);
             }
             table.set_deadline(id, deadline);
             return Ok(());
@@ -634,15 +713,33 @@ fn import<A: Address>(
     if !has_room && replaced.is_none() {
         return Err(ImportError::TableFull);
     }
+    let destination = connection.destination;
+    let any_port = SocketAddr::new(destination.ip(), 0);
+    let server = service.and_then(|service| {
+        let server = service.server(destination);
+        server.or_else(|| service.server(any_port))
+    });
+    let method = server
+        .as_ref()
+        .map_or(connection.method, |server| server.method());
+    let local = if method == ForwardMethod::FullNat {
+        let local = service.and_then(|service| match connection.local {
+            Some(addr) => {
+                let address = service.locals.find(addr.ip())?;
+                ends.ports.take_this(now, address, addr.port(), destination)
+            }
+            None => ends.ports.take(now, &service.locals, false, destination),
+        });
+        Some(local.ok_or(ImportError::LocalPort)?)
+    } else {
+        None
+    };
     if let Some(server) = &server {
         server.bind(Class::Inactive);
     }
     if let Some(old) = replaced {
         ends.end(table, old, now, false);
     }
-    let method = server
-        .as_ref()
-        .map_or(connection.method, |server| server.method());
     let id = table.insert(NewEntry {
         flow: Flow {
             client: key.client,
@@ -650,20 +747,21 @@ fn import<A: Address>(
             server: address,
             client_port: key.client_port,
             vport: key.other_port,
-            server_port: connection.destination.port(),
+            server_port: destination.port(),
         },
         state: State::new(state.protocol()),
         method,
         server,
         template: None,
         control: NONE,
+        local,
         no_client_port: false,
         synchronised: true,
         packets: connection.packets,
         deadline,
     });
     table.entry_mut(id).enter(state);
-    ends.created(table.entry(id));
+    ends.created(table, id);
     Ok(())
 }
 

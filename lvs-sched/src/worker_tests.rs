@@ -864,6 +864,7 @@ fn imported_connections_are_bound_and_found() {
         packets: 7,
         remaining: Duration::from_secs(100),
         mark: 0,
+        local: None,
     };
     lan.worker.import_connection(lan.now, &imported).unwrap();
     let info = lan.worker.connections().next().unwrap();

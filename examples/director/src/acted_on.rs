@@ -75,7 +75,12 @@ pub fn is_acted_on(place: Place, keyword: &str) -> bool {
 const ACTED_ON: &[(&[Place], &[&str])] = &[
     (
         &[Place::Top],
-        &["global_defs", "vrrp_instance", "virtual_server"],
+        &[
+            "global_defs",
+            "vrrp_instance",
+            "virtual_server",
+            "local_address_group",
+        ],
     ),
     (
         &[Place::GlobalDefs],
@@ -105,6 +110,9 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "protocol",
             "persistence_timeout",
             "persistence_granularity",
+            "persistence_engine",
+            "laddr_group_name",
+            "ip_family",
             "ops",
             "flag-1",
             "flag-2",

@@ -149,7 +149,7 @@ impl Addresses {
     }
 }
 
-fn scope(name: &str) -> Scope {
+pub(crate) fn scope(name: &str) -> Scope {
     match name {
         "site" => Scope::Site,
         "link" => Scope::Link,

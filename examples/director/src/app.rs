@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lvs_conf::diff::{Change, diff};
-use lvs_fwd::view::ClaimSet;
-use lvs_sched::{Director, DirectorConfig, Timeouts};
+use lvs_fwd::marks::MarkRule;
+use lvs_fwd::view::{ClaimSet, TunnelOptions};
+use lvs_sched::{Defence, Director, DirectorConfig, DropReason, Family, ServiceKey, Timeouts};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -20,22 +21,32 @@ use tracing::{error, info, warn};
 
 use crate::acted_on::NoEffect;
 use crate::addresses::Addresses;
+use crate::beside::Beside;
 use crate::claims;
 use crate::cli::RunOptions;
 use crate::config::{ConfigFile, ReadError};
 use crate::control::answers;
+use crate::control::by_hand::{
+    self, MarkInfo, MarksInfo, MarksQuestion, TunableInfo, TunablesInfo, TunablesQuestion,
+};
 use crate::control::configuration::{self, RunningConfig};
 use crate::control::protocol::{
     Edit, ErrorKind, Operation, Reply, ReplyError, RestoreInfo, SocketAddress, StatusInfo,
 };
 use crate::control::server::{ControlSocket, Question};
+use crate::control::why::{self, WhyQuestion};
 use crate::data_path::{DataPath, StartError};
 use crate::edits::Edits;
+use crate::explain::Inquiry;
 use crate::logging::chain;
+use crate::marks::{self, Marks};
 use crate::plan::Plan;
 use crate::pools::Pools;
 use crate::probes::{Probes, Report};
 use crate::sys::watch;
+use crate::tunables::{self, Setting};
+use crate::tunnels::Tunnels;
+use crate::vrrp::VrrpError;
 
 /// Runs a director until it is told to end. Returns after everything has been given back.
 ///
@@ -63,11 +74,16 @@ struct App {
     file: ConfigFile,
     no_effect: NoEffect,
     plan: Plan,
+    beside: Beside,
+    marks: Marks,
+    /// Mark services without a rule; each is said once.
+    unmarked: Vec<ServiceKey>,
     /// Whether the plan was carried out only in part.
     is_incomplete: bool,
     scheduler: Arc<Director>,
     pools: Pools,
     edits: Edits,
+    tunnels: Arc<Tunnels>,
     reports: Receiver<Report>,
     addresses: Addresses,
     data_path: DataPath,
@@ -103,6 +119,10 @@ impl App {
         let no_effect = NoEffect::of(file.tree());
         warn_of(&no_effect);
         let plan = Plan::new(file.config());
+        let beside = Beside::read(&options.file).map_err(|faults| {
+            faults.iter().for_each(|fault| error!("{fault}"));
+            RunError::Beside
+        })?;
         raise_descriptor_limit();
         let signals = Signals::new().map_err(RunError::Signals)?;
         let address = SocketAddress::from_env();
@@ -115,8 +135,11 @@ impl App {
         let random = RandomState::new();
         let seed = |n: u64| random.hash_one(n);
         let seeds = [seed(0), seed(1), seed(2), seed(3)];
-        let scheduler = Arc::new(Director::new(DirectorConfig::new(seeds)));
-        let (data_path, failures) = DataPath::start(&options, &scheduler)?;
+        let mut config = DirectorConfig::new(seeds);
+        config.local_ports = options.local_ports.clone();
+        let scheduler = Arc::new(Director::new(config));
+        let tunnels = Arc::new(Tunnels::default());
+        let (data_path, failures) = DataPath::start(&options, &scheduler, &tunnels)?;
         let (probes, reports) = Probes::new();
         let mut app = Self {
             options,
@@ -124,9 +147,13 @@ impl App {
             file,
             no_effect,
             plan: Plan::default(),
+            beside: Beside::default(),
+            marks: Marks::default(),
+            unmarked: Vec::new(),
             is_incomplete: false,
             pools: Pools::new(Arc::clone(&scheduler), probes, seed(4)),
-            edits: Edits::new(Arc::clone(&scheduler)),
+            tunnels: Arc::clone(&tunnels),
+            edits: Edits::new(Arc::clone(&scheduler), Arc::clone(&tunnels)),
             scheduler,
             reports,
             addresses: Addresses::new().map_err(StartError::Netlink)?,
@@ -140,7 +167,7 @@ impl App {
             signals,
         };
         app.addresses.remove_leftovers(&plan.addresses);
-        app.apply(plan).await?;
+        app.apply(plan, beside).await?;
         info!(
             "running {}, control socket {address}",
             app.options.file.display()
@@ -169,7 +196,15 @@ impl App {
                 Happening::Question(question) => self.answer(question).await,
                 Happening::SystemChange => self.handle_system_change(),
                 Happening::ResolveRequest => self.data_path.handle_resolve_requests(),
-                Happening::Dump => self.data_path.log_counters(),
+                Happening::Dump => {
+                    self.data_path.log_counters();
+                    let refused = self.scheduler.dropped(DropReason::NoLocalPort);
+                    if refused > 0 {
+                        info!(
+                            "connections refused because no local address had a free port: {refused}"
+                        );
+                    }
+                }
                 Happening::WorkerEnded(number) => return Err(RunError::Worker(number)),
                 Happening::Deadline => {
                     // What a probe has to say came in time if it came before this: let the probes and their reports go
@@ -181,10 +216,28 @@ impl App {
                     let now = Instant::now();
                     self.pools.handle_timeout(now);
                     if self.scheduler.poll_timeout().is_some_and(|due| due <= now) {
+                        self.tell_memory(now);
                         self.scheduler.handle_timeout(now);
                     }
                 }
             }
+        }
+    }
+
+    /// Automatic defences judge by the memory that is free.
+    fn tell_memory(&self, now: Instant) {
+        let tunables = self.scheduler.tunables();
+        let defences = [
+            tunables.drop_entry,
+            tunables.drop_packet,
+            tunables.secure_tcp,
+        ];
+        let is_automatic =
+            |defence| matches!(defence, Defence::Automatic | Defence::AutomaticActive);
+        if defences.into_iter().any(is_automatic)
+            && let Some(pages) = tunables::free_pages()
+        {
+            self.scheduler.handle_memory(now, pages);
         }
     }
 
@@ -236,6 +289,16 @@ impl App {
             );
             return;
         }
+        let beside = match Beside::read(&self.options.file) {
+            Ok(beside) => beside,
+            Err(faults) => {
+                for fault in &faults {
+                    error!("{fault}");
+                }
+                error!("reload refused, the running configuration stays");
+                return;
+            }
+        };
         let plan = Plan::new(file.config());
         let no_effect = NoEffect::of(file.tree());
         if no_effect != self.no_effect {
@@ -244,7 +307,7 @@ impl App {
         }
         let changes = diff(self.file.config(), file.config());
         self.file = file;
-        if plan == self.plan && !self.is_incomplete {
+        if plan == self.plan && beside == self.beside && !self.is_incomplete {
             if changes.is_empty() {
                 info!("reload: nothing has changed");
             } else {
@@ -254,7 +317,7 @@ impl App {
             return;
         }
         log_changes(&changes);
-        match self.apply(plan).await {
+        match self.apply(plan, beside).await {
             Ok(()) => info!("reload done"),
             Err(error) => error!("reload incomplete: {}", chain(&error)),
         }
@@ -263,7 +326,7 @@ impl App {
     /// Makes everything what the plan says. Replies of new servers are claimed before the first packet goes to one of
     /// them; new services are there before packets are taken to them, and addresses come when both are. What is no
     /// longer wanted goes the other way round.
-    async fn apply(&mut self, plan: Plan) -> Result<(), StartError> {
+    async fn apply(&mut self, plan: Plan, beside: Beside) -> Result<(), StartError> {
         for remark in plan
             .remarks
             .iter()
@@ -279,21 +342,30 @@ impl App {
                 udp: plan.timeouts.udp.unwrap_or_default(),
             });
         }
-        let mut servers = claims::present(&self.scheduler, &self.plan);
+        let mut servers = claims::present(&self.scheduler, &self.plan, &self.marks.rules());
+        if self.marks.set_file(&beside.marks) {
+            info!("{} rules of marks", beside.marks.len());
+        }
+        self.take_tunables(&beside);
+        self.beside = beside;
+        let marks = self.marks.rules();
         let mut planned = ClaimSet::new();
-        claims::add_plan(&mut planned, &plan);
+        claims::add_plan(&mut planned, &plan, &marks);
         for server in planned.servers() {
             servers.insert_server(server);
         }
         let outcome = self.data_path.set_claims(servers).await;
+        self.tunnels.follow(&self.plan.tunnels, &plan.tunnels);
         self.pools.apply(Instant::now(), &plan);
-        let wanted = claims::present(&self.scheduler, &plan);
+        let wanted = claims::present(&self.scheduler, &plan, &marks);
+        self.remark_unmarked();
         let outcome = outcome.and(self.data_path.set_claims(wanted).await);
         // An address of which nothing is claimed would be answered by the host.
         if outcome.is_ok() {
             self.addresses.set(&plan.addresses);
         }
         self.plan = plan;
+        self.follow_tunables();
         self.handle_system_change();
         self.is_incomplete = outcome.is_err();
         outcome
@@ -304,7 +376,7 @@ impl App {
         let reply = match operation {
             Operation::Services => {
                 Reply::success(&answers::services(&self.scheduler, |key, addr| {
-                    self.edits.tunnel(key, addr)
+                    self.tunnels.tunnel(key, addr)
                 }))
             }
             Operation::Timeouts => Reply::success(&answers::timeouts(&self.scheduler)),
@@ -317,10 +389,28 @@ impl App {
             Operation::Restore(batch) => Reply::success(&RestoreInfo {
                 outcomes: self.carry_out(&batch.edits).await,
             }),
-            Operation::Unknown { op } if op == configuration::OPERATION => {
+            Operation::Other { op, .. } if op == configuration::OPERATION => {
                 Reply::success(&RunningConfig::new(self.file.config(), self.file.faults()))
             }
-            Operation::Unknown { op } => Reply::unknown(&op),
+            Operation::Other { op, arguments } if op == why::OPERATION => {
+                match serde_json::from_value(arguments.into()) {
+                    Ok(question) => return self.answer_why(question, answer),
+                    Err(error) => Reply::failure(ErrorKind::BadRequest, error.to_string()),
+                }
+            }
+            Operation::Other { op, arguments } if op == by_hand::MARKS => {
+                match serde_json::from_value(arguments.into()) {
+                    Ok(question) => self.change_marks(&question).await,
+                    Err(error) => Reply::failure(ErrorKind::BadRequest, error.to_string()),
+                }
+            }
+            Operation::Other { op, arguments } if op == by_hand::TUNABLES => {
+                match serde_json::from_value(arguments.into()) {
+                    Ok(question) => self.change_tunables(&question),
+                    Err(error) => Reply::failure(ErrorKind::BadRequest, error.to_string()),
+                }
+            }
+            Operation::Other { op, .. } => Reply::unknown(&op),
             _ => Reply::unknown("of another version"),
         };
         // An asker that went away needs no answer.
@@ -330,8 +420,9 @@ impl App {
     /// Carries out changes by hand, in order: the claim grows before the first and shrinks after the last. What came of
     /// each: nothing, or why it was refused.
     async fn carry_out(&mut self, edits: &[Edit]) -> Vec<Option<ReplyError>> {
-        let mut grown = claims::present(&self.scheduler, &self.plan);
-        self.edits.add_claims(edits, &mut grown);
+        let marks = self.marks.rules();
+        let mut grown = claims::present(&self.scheduler, &self.plan, &marks);
+        self.edits.add_claims(edits, &marks, &mut grown);
         if let Err(error) = self.data_path.set_claims(grown).await {
             let message = chain(&error);
             error!("{message}");
@@ -346,11 +437,139 @@ impl App {
             .iter()
             .map(|edit| self.edits.apply(now, edit).err())
             .collect();
-        let wanted = claims::present(&self.scheduler, &self.plan);
+        let wanted = claims::present(&self.scheduler, &self.plan, &marks);
         if let Err(error) = self.data_path.set_claims(wanted).await {
             error!("{}", chain(&error));
         }
+        self.remark_unmarked();
         outcomes
+    }
+
+    /// A service for packets that nobody marks is a mistake, and easily made.
+    fn remark_unmarked(&mut self) {
+        let services = self.scheduler.services();
+        let keys: Vec<ServiceKey> = services
+            .iter()
+            .filter_map(|service| service.key())
+            .collect();
+        let unmarked = claims::without_rule(&keys, &self.marks.rules());
+        for key in unmarked.iter().filter(|key| !self.unmarked.contains(key)) {
+            warn!("{}", claims::remark_without_rule(key));
+        }
+        self.unmarked = unmarked;
+    }
+
+    /// Tunables that the file sets otherwise than before; those by hand stay.
+    fn take_tunables(&self, beside: &Beside) {
+        let mut tunables = self.scheduler.tunables();
+        let mut change = |setting: &Setting| {
+            info!("{} = {}", setting.name, setting.value);
+            tunables::set(&mut tunables, setting);
+        };
+        for before in &self.beside.tunables {
+            if !beside.tunables.iter().any(|now| now.name == before.name) {
+                tunables::default_of(before.name)
+                    .iter()
+                    .for_each(&mut change);
+            }
+        }
+        for now in &beside.tunables {
+            if !self.beside.tunables.contains(now) {
+                change(now);
+            }
+        }
+        self.scheduler.set_tunables(tunables);
+    }
+
+    async fn change_marks(&mut self, question: &MarksQuestion) -> Reply {
+        let mut marks = self.marks.clone();
+        let rule = |text: &Option<String>| {
+            let rule = text.as_ref().map(|text| marks::parse_rule(text));
+            rule.transpose()
+                .map_err(|fault| Reply::failure(ErrorKind::Invalid, fault.to_string()))
+        };
+        let (delete, add) = match (rule(&question.delete), rule(&question.add)) {
+            (Ok(delete), Ok(add)) => (delete, add),
+            (Err(refusal), _) | (_, Err(refusal)) => return refusal,
+        };
+        if question.flush {
+            marks.flush();
+        }
+        if delete.is_some_and(|rule| !marks.delete(&rule)) {
+            return Reply::failure(ErrorKind::Invalid, "there is no such rule");
+        }
+        if let Some(rule) = add {
+            marks.add(rule, question.first);
+        }
+        if marks != self.marks {
+            let wanted = claims::present(&self.scheduler, &self.plan, &marks.rules());
+            if let Err(error) = self.data_path.set_claims(wanted).await {
+                return Reply::failure(ErrorKind::Internal, chain(&error));
+            }
+            self.marks = marks;
+            info!(
+                "by hand: rules of marks changed, now {}",
+                self.marks.rules().len()
+            );
+            self.remark_unmarked();
+        }
+        let services = self.scheduler.services();
+        let served = |rule: &MarkRule| {
+            services.iter().any(|service| match service.key() {
+                Some(ServiceKey::Mark { family, mark }) => {
+                    mark.get() == rule.mark && rule.is_of(family == Family::Inet6)
+                }
+                _ => false,
+            })
+        };
+        let info = |(rule, from_file): (&MarkRule, bool)| MarkInfo {
+            rule: marks::format_rule(rule),
+            from_file,
+            served: served(rule),
+        };
+        Reply::success(&MarksInfo {
+            rules: self.marks.listed().map(info).collect(),
+        })
+    }
+
+    fn change_tunables(&mut self, question: &TunablesQuestion) -> Reply {
+        let settings: Result<Vec<Setting>, _> = question
+            .set
+            .iter()
+            .map(|text| tunables::parse_setting(text))
+            .collect();
+        let settings = match settings {
+            Ok(settings) => settings,
+            Err(fault) => return Reply::failure(ErrorKind::Invalid, fault.to_string()),
+        };
+        let mut tunables = self.scheduler.tunables();
+        for setting in &settings {
+            info!("by hand: {} = {}", setting.name, setting.value);
+            tunables::set(&mut tunables, setting);
+        }
+        if !settings.is_empty() {
+            self.scheduler.set_tunables(tunables);
+            self.follow_tunables();
+        }
+        let info = |setting: Setting| TunableInfo {
+            default: tunables::default_of(setting.name).map_or_else(String::new, |one| one.value),
+            meaning: tunables::describe(setting.name)
+                .map_or("", |(meaning, _)| meaning)
+                .into(),
+            name: setting.name.into(),
+            value: setting.value,
+        };
+        let now = tunables::all(&self.scheduler.tunables());
+        Reply::success(&TunablesInfo {
+            tunables: now.into_iter().map(info).collect(),
+        })
+    }
+
+    /// What the data path makes of tunables.
+    fn follow_tunables(&mut self) {
+        self.data_path.set_tunnels(TunnelOptions {
+            path_mtu_discovery: self.scheduler.tunables().pmtu_disc,
+        });
     }
 
     fn answer_connections(&self, answer: tokio::sync::oneshot::Sender<Vec<Reply>>) {
@@ -371,10 +590,34 @@ impl App {
         });
     }
 
-    fn answer_status(&self, answer: tokio::sync::oneshot::Sender<Vec<Reply>>) {
-        let (sender, mut receiver) = unbounded_channel();
-        self.data_path.ask_connection_count(&sender);
-        drop(sender);
+    fn answer_why(&self, question: WhyQuestion, answer: tokio::sync::oneshot::Sender<Vec<Reply>>) {
+        let inquiry = Inquiry::begin(question, self.data_path.view(), self.data_path.workers());
+        let Some(owner) = inquiry.owner() else {
+            let _ = answer.send(vec![Reply::success(&inquiry.left())]);
+            return;
+        };
+        let (packet, payload) = (inquiry.packet(), inquiry.payload().map(<[u8]>::to_vec));
+        let receiver = self.data_path.ask_worker(owner, move |worker| {
+            let now = Instant::now();
+            (
+                now,
+                worker.balancer().explain(now, &packet, payload.as_deref()),
+            )
+        });
+        let (scheduler, mut plan) = (Arc::clone(&self.scheduler), self.plan.clone());
+        plan.tunnels.clone_from(&self.tunnels.present());
+        tokio::spawn(async move {
+            let reply = match receiver.await {
+                Ok((now, explanation)) => {
+                    Reply::success(&inquiry.finish(now, &explanation, &scheduler, &plan))
+                }
+                Err(_) => Reply::failure(ErrorKind::Internal, "the worker has ended"),
+            };
+            let _ = answer.send(vec![reply]);
+        });
+    }
+
+    fn answer_status(&mut self, answer: tokio::sync::oneshot::Sender<Vec<Reply>>) {
         let mut status = StatusInfo {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
@@ -383,10 +626,19 @@ impl App {
             workers: self.data_path.workers(),
             services: self.scheduler.services().len() as u64,
             connections: 0,
+            counters: self.data_path.counters(),
+            claimed: self.data_path.claimed(),
         };
+        let lengths: Vec<_> = (0..status.workers)
+            .map(|number| {
+                self.data_path
+                    .ask_worker(number, |worker| worker.balancer().worker().len())
+            })
+            .collect();
         tokio::spawn(async move {
-            while let Some(count) = receiver.recv().await {
-                status.connections += count as u64;
+            for (worker, length) in status.counters.iter_mut().zip(lengths) {
+                worker.connections = length.await.unwrap_or(0) as u64;
+                status.connections += worker.connections;
             }
             let _ = answer.send(vec![Reply::success(&status)]);
         });
@@ -436,6 +688,9 @@ pub enum RunError {
     /// keepalived would end with this file; the log says why.
     #[error("the configuration can't be used")]
     Unusable,
+    /// What the file has no words for is wrong; the log says what.
+    #[error("a file beside the configuration can't be used")]
+    Beside,
     /// The control socket is taken, most likely.
     #[error(
         "can't listen at the control socket {address}; does a director run in this network namespace already?"
@@ -452,6 +707,9 @@ pub enum RunError {
     /// The data path could not be started.
     #[error("can't start forwarding")]
     DataPath(#[from] StartError),
+    /// VRRP could not be started.
+    #[error(transparent)]
+    Vrrp(#[from] VrrpError),
     /// A worker's thread has ended; its message stands on standard error.
     #[error("worker {0} has failed: ended, so that nothing is claimed that nobody forwards")]
     Worker(usize),

@@ -1,23 +1,29 @@
 //! The scheduler as the data path's balancer: two vocabularies, translated.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
-use lvs_fwd::balancer::{self, Balancer, PacketInfo};
-use lvs_sched::{self as sched, ForwardMethod, Protocol, TcpFlags};
+use lvs_fwd::balancer::{self, Balancer, Encapsulation, PacketInfo, Packets};
+use lvs_sched::{self as sched, ForwardMethod, LocalEnd, Protocol, State, TcpFlags, TcpState};
+
+use crate::tunnels::{self, Tunnels};
 
 /// One worker's half of the scheduler, asked by that worker's engine.
 #[derive(Debug)]
 pub struct SchedBalancer {
     worker: sched::Worker,
+    tunnels: Arc<Tunnels>,
     packets: Vec<sched::Packet>,
     verdicts: Vec<sched::Verdict>,
 }
 
 impl SchedBalancer {
-    /// Over this worker.
-    pub fn new(worker: sched::Worker) -> Self {
+    /// Over this worker, with these tunnels.
+    pub fn new(worker: sched::Worker, tunnels: Arc<Tunnels>) -> Self {
         Self {
             worker,
+            tunnels,
             packets: Vec::new(),
             verdicts: Vec::new(),
         }
@@ -27,25 +33,71 @@ impl SchedBalancer {
     pub fn worker(&self) -> &sched::Worker {
         &self.worker
     }
+
+    /// What a packet would meet, as [`lvs_sched::Worker::explain`].
+    pub fn explain(
+        &mut self,
+        now: Instant,
+        packet: &sched::Packet,
+        payload: Option<&[u8]>,
+    ) -> sched::Explanation {
+        match payload {
+            Some(payload) => self.worker.explain_with(now, packet, payload),
+            None => self.worker.explain(now, packet),
+        }
+    }
 }
 
 impl Balancer for SchedBalancer {
     fn decide(
         &mut self,
         now: Instant,
-        packets: &[PacketInfo],
+        packets: &Packets<'_>,
         verdicts: &mut Vec<balancer::Verdict>,
     ) {
         self.packets.clear();
         self.packets.extend(packets.iter().map(packet));
         self.verdicts.clear();
         self.worker
-            .handle_batch(now, &self.packets, &mut self.verdicts);
-        verdicts.extend(self.verdicts.iter().map(verdict));
+            .handle_batch_with(now, &self.packets, &Payloads(packets), &mut self.verdicts);
+        let present = self.tunnels.present();
+        verdicts.extend(
+            self.verdicts
+                .iter()
+                .zip(packets.iter())
+                .map(|(found, packet)| {
+                    verdict(found, |server| {
+                        tunnels::encapsulation(&present, packet, false, server)
+                    })
+                }),
+        );
     }
 
     fn decide_error(&mut self, now: Instant, quoted: &PacketInfo) -> balancer::Verdict {
-        verdict(&self.worker.handle_icmp(now, &packet(quoted)))
+        let found = self.worker.handle_icmp(now, &packet(quoted));
+        verdict(&found, |server| {
+            tunnels::encapsulation(&self.tunnels.present(), quoted, true, server)
+        })
+    }
+
+    fn poll_ended(&mut self) -> Option<balancer::Ended> {
+        // What has no local address is not one of these.
+        loop {
+            let LocalEnd {
+                connection,
+                timed_out,
+                ..
+            } = self.worker.poll_local_end()?;
+            if let Some(local) = connection.local {
+                return Some(balancer::Ended {
+                    client: connection.client,
+                    vip: connection.virtual_addr,
+                    local,
+                    server: connection.destination,
+                    reset: timed_out && connection.state == State::Tcp(TcpState::Established),
+                });
+            }
+        }
     }
 
     fn handle_timeout(&mut self, now: Instant) {
@@ -54,6 +106,15 @@ impl Balancer for SchedBalancer {
 
     fn poll_timeout(&self) -> Option<Instant> {
         self.worker.poll_timeout()
+    }
+}
+
+/// What a persistence engine reads.
+struct Payloads<'a>(&'a Packets<'a>);
+
+impl sched::Payloads for Payloads<'_> {
+    fn payload(&self, index: usize) -> &[u8] {
+        self.0.payload(index)
     }
 }
 
@@ -74,30 +135,57 @@ fn packet(info: &PacketInfo) -> sched::Packet {
     }
 }
 
-fn verdict(verdict: &sched::Verdict) -> balancer::Verdict {
+fn verdict(
+    verdict: &sched::Verdict,
+    encapsulation: impl FnOnce(SocketAddr) -> Encapsulation,
+) -> balancer::Verdict {
     match *verdict {
-        sched::Verdict::Forward { method, server } => match method {
-            ForwardMethod::Nat => balancer::Verdict::Forward(balancer::Method::Nat { rip: server }),
-            ForwardMethod::DirectRoute | ForwardMethod::Local => {
-                balancer::Verdict::Forward(balancer::Method::DirectRoute { rip: server.ip() })
+        // The host routes it to where it was sent.
+        sched::Verdict::Forward {
+            method: ForwardMethod::Bypass,
+            ..
+        } => balancer::Verdict::NotOurs,
+        sched::Verdict::Forward { method, server } => {
+            match self::method(method, server, encapsulation) {
+                Some(method) => balancer::Verdict::Forward(method),
+                // FULLNAT without a local address, of a connection that came from elsewhere.
+                None => balancer::Verdict::Drop(METHOD_NOT_BUILT),
             }
-            ForwardMethod::Tunnel => balancer::Verdict::Forward(balancer::Method::Tunnel {
-                rip: server.ip(),
-                encapsulation: balancer::Encapsulation::Ipip,
-            }),
-            // The host routes it to where it was sent.
-            ForwardMethod::Bypass => balancer::Verdict::NotOurs,
-            // The plan gives no server this method.
-            ForwardMethod::FullNat => balancer::Verdict::Drop(METHOD_NOT_BUILT),
-        },
+        }
         sched::Verdict::Reply { method, vip } => match method {
             ForwardMethod::Nat => balancer::Verdict::Reply { source: vip },
             // The reply has the service's address already.
             _ => balancer::Verdict::NotOurs,
         },
+        sched::Verdict::ForwardFrom { local, server } => {
+            balancer::Verdict::Forward(balancer::Method::FullNat { rip: server, local })
+        }
+        sched::Verdict::ReplyTo { vip, client } => balancer::Verdict::ReplyTo {
+            source: vip,
+            client,
+        },
         sched::Verdict::NotOurs => balancer::Verdict::NotOurs,
         sched::Verdict::Drop(reason) => balancer::Verdict::Drop(reason as u8),
         sched::Verdict::Reject => balancer::Verdict::Reject,
+    }
+}
+
+/// How the data path sends to a server; `None` if it can't.
+pub fn method(
+    method: ForwardMethod,
+    server: SocketAddr,
+    encapsulation: impl FnOnce(SocketAddr) -> Encapsulation,
+) -> Option<balancer::Method> {
+    match method {
+        ForwardMethod::Nat => Some(balancer::Method::Nat { rip: server }),
+        ForwardMethod::DirectRoute | ForwardMethod::Local => {
+            Some(balancer::Method::DirectRoute { rip: server.ip() })
+        }
+        ForwardMethod::Tunnel => Some(balancer::Method::Tunnel {
+            rip: server.ip(),
+            encapsulation: encapsulation(server),
+        }),
+        ForwardMethod::Bypass | ForwardMethod::FullNat => None,
     }
 }
 

@@ -1,36 +1,56 @@
-//! What has to be taken from the host: packets to services, and replies of NAT servers.
+//! What has to be taken from the host: packets to services, and replies of NAT and FULLNAT servers.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 
+use lvs_fwd::marks::{MarkRule, MarkTable};
 use lvs_fwd::view::{ClaimSet, Endpoint};
-use lvs_sched::{Director, ForwardMethod, Protocol, ServiceKey};
+use lvs_sched::{Director, Family, ForwardMethod, Protocol, ServiceKey};
 
 use crate::plan::Plan;
 
 /// The claim of what stands in the scheduler, whoever put it there, and of the planned servers of its services: one that
-/// is down keeps its claim, because its old connections go on.
-pub fn present(scheduler: &Director, plan: &Plan) -> ClaimSet {
+/// is down keeps its claim, because its old connections go on. Packets with marks are found by `marks`.
+pub fn present(scheduler: &Director, plan: &Plan, marks: &[MarkRule]) -> ClaimSet {
     let mut claims = ClaimSet::new();
     for service in scheduler.services() {
         let Some(key) = service.key() else { continue };
         add_service(&mut claims, &key);
+        let reach = Reach {
+            key,
+            is_persistent: service.config().persistence.is_some(),
+            marks,
+        };
         for server in service.servers() {
-            add_server(&mut claims, &key, server.addr(), server.method());
+            add_server(&mut claims, &reach, server.addr(), server.method());
+        }
+        for local in service.local_addresses_in_use() {
+            claims.insert_local(local);
         }
     }
-    add_pools(&mut claims, plan, |key| scheduler.service(key).is_some());
+    add_pools(&mut claims, plan, marks, |key| {
+        scheduler.service(key).is_some()
+    });
+    let serves = |ipv6, mark| {
+        mark_key(ipv6, mark)
+            .is_some_and(|key| scheduler.service(&key).is_some() && why_unserved(&key).is_none())
+    };
+    claims.set_marks(MarkTable::new(marks.to_vec(), serves));
     claims
 }
 
-/// Adds all that a plan has.
-pub fn add_plan(claims: &mut ClaimSet, plan: &Plan) {
+/// Adds the services that a plan has, and their servers. What has a mark is claimed when its service is there.
+pub fn add_plan(claims: &mut ClaimSet, plan: &Plan, marks: &[MarkRule]) {
     for service in &plan.services {
         add_service(claims, &service.key);
+        for local in &service.locals {
+            claims.insert_local(*local);
+        }
     }
-    add_pools(claims, plan, |_| true);
+    add_pools(claims, plan, marks, |_| true);
 }
 
-/// Adds a service, if the data path can serve it.
+/// Adds a service of an address, if the data path can serve it.
 pub fn add_service(claims: &mut ClaimSet, key: &ServiceKey) {
     if let (
         ServiceKey::Address {
@@ -41,45 +61,125 @@ pub fn add_service(claims: &mut ClaimSet, key: &ServiceKey) {
         None,
     ) = (key, why_unserved(key))
     {
-        claims.insert_service(Endpoint {
+        let endpoint = |port| Endpoint {
             protocol: protocol.number(),
             addr: *vip,
-            port: *vport,
-        });
+            port,
+        };
+        claims.insert_service(endpoint(*vport));
+        if is_ftp(key) {
+            // Data connections come to any port. What turns out to be none is given back to the host.
+            claims.insert_service(endpoint(0));
+        }
     }
+}
+
+/// From where the servers of a service answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Reach<'a> {
+    /// The service.
+    pub key: ServiceKey,
+    /// Whether it is persistent: then its templates may send clients to other ports than a server's own.
+    pub is_persistent: bool,
+    /// Rules of marks, which say what protocols a mark's service has.
+    pub marks: &'a [MarkRule],
 }
 
 /// Adds a service's server, if its replies have to come by here.
 pub fn add_server(
     claims: &mut ClaimSet,
-    key: &ServiceKey,
+    reach: &Reach<'_>,
     addr: SocketAddr,
     method: ForwardMethod,
 ) {
-    let ServiceKey::Address {
-        protocol, vport, ..
-    } = key
-    else {
+    let answers_here = matches!(method, ForwardMethod::Nat | ForwardMethod::FullNat);
+    if !answers_here || why_unserved(&reach.key).is_some() {
         return;
-    };
-    if method == ForwardMethod::Nat && why_unserved(key).is_none() {
-        claims.insert_server(Endpoint {
-            protocol: protocol.number(),
-            addr: addr.ip(),
-            port: if addr.port() == 0 {
-                *vport
-            } else {
-                addr.port()
-            },
-        });
     }
+    let mut claim = |protocol, port| {
+        let server = Endpoint {
+            protocol,
+            addr: addr.ip(),
+            port,
+        };
+        if method == ForwardMethod::Nat {
+            claims.insert_server(server);
+        } else {
+            claims.insert_local_server(server);
+        }
+    };
+    match reach.key {
+        ServiceKey::Address {
+            protocol, vport, ..
+        } => {
+            let port = match addr.port() {
+                _ if is_ftp(&reach.key) || vport == 0 && reach.is_persistent => 0,
+                0 => vport,
+                port => port,
+            };
+            claim(protocol.number(), port);
+        }
+        ServiceKey::Mark { family, mark } => {
+            let port = if reach.is_persistent { 0 } else { addr.port() };
+            for rule in reach.marks {
+                if rule.mark == mark.get() && rule.is_of(family == Family::Inet6) {
+                    rule.protocols().for_each(|protocol| claim(protocol, port));
+                }
+            }
+        }
+    }
+}
+
+/// The services of these that no rule marks packets for.
+pub fn without_rule<'a>(
+    services: impl IntoIterator<Item = &'a ServiceKey>,
+    marks: &[MarkRule],
+) -> Vec<ServiceKey> {
+    let has_rule = |key: &ServiceKey| match key {
+        ServiceKey::Mark { family, mark } => marks
+            .iter()
+            .any(|rule| rule.mark == mark.get() && rule.is_of(*family == Family::Inet6)),
+        ServiceKey::Address { .. } => true,
+    };
+    let services = services.into_iter();
+    services.filter(|key| !has_rule(key)).copied().collect()
+}
+
+/// The warning about such a service.
+pub fn remark_without_rule(key: &ServiceKey) -> String {
+    format!(
+        "virtual service {key}: no rule gives packets this mark, it gets none; add one to the file .marks beside the \
+         configuration, or by `director mark add`"
+    )
+}
+
+/// Whether clients open more connections to the address of this service.
+fn is_ftp(key: &ServiceKey) -> bool {
+    matches!(
+        key,
+        ServiceKey::Address {
+            protocol: Protocol::Tcp,
+            vport: FTP,
+            ..
+        }
+    )
+}
+
+fn mark_key(ipv6: bool, mark: u32) -> Option<ServiceKey> {
+    Some(ServiceKey::Mark {
+        family: if ipv6 { Family::Inet6 } else { Family::Inet },
+        mark: NonZeroU32::new(mark)?,
+    })
 }
 
 /// What the data path can't serve is not taken from the host.
 pub fn why_unserved(key: &ServiceKey) -> Option<&'static str> {
     match key {
-        ServiceKey::Mark { .. } => Some("firewall marks are not seen by the data path yet"),
-        ServiceKey::Address { vip, .. } if vip.is_ipv6() => Some("IPv6 is not forwarded yet"),
+        ServiceKey::Mark {
+            family: Family::Inet6,
+            ..
+        } => Some("IPv6 is not forwarded by marks yet"),
+        ServiceKey::Mark { .. } => None,
         ServiceKey::Address {
             protocol: Protocol::Sctp,
             ..
@@ -88,14 +188,28 @@ pub fn why_unserved(key: &ServiceKey) -> Option<&'static str> {
     }
 }
 
-fn add_pools(claims: &mut ClaimSet, plan: &Plan, stands: impl Fn(&ServiceKey) -> bool) {
+fn add_pools(
+    claims: &mut ClaimSet,
+    plan: &Plan,
+    marks: &[MarkRule],
+    stands: impl Fn(&ServiceKey) -> bool,
+) {
     for pool in plan.pools.iter().filter(|pool| stands(&pool.service)) {
+        let mut services = plan.services.iter();
+        let reach = Reach {
+            key: pool.service,
+            is_persistent: services
+                .any(|service| service.key == pool.service && service.config.persistence.is_some()),
+            marks,
+        };
         let servers = pool
             .servers
             .iter()
             .map(|server| (server.addr, server.config));
         for (addr, config) in servers.chain(pool.sorry) {
-            add_server(claims, &pool.service, addr, config.method);
+            add_server(claims, &reach, addr, config.method);
         }
     }
 }
+
+const FTP: u16 = 21;

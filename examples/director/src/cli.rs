@@ -1,19 +1,33 @@
 //! The command line: keepalived's options, so that unit files and habits carry over.
 
 use std::ffi::OsString;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
+
+use lvs_fwd::view::LOCAL_PORTS;
 
 use crate::commands::compare::Old;
 use crate::commands::format::Mode;
+use crate::commands::status::Detail;
+use crate::commands::why::Packet;
+use crate::control::by_hand::MarksQuestion;
+use crate::demo::Setup;
+use crate::devices::Choice;
+use crate::realserver::{Mode as RealServerMode, RealServer};
+use crate::vrrp::VrrpOptions;
 
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Invocation {
     /// Run the director.
     Run(RunOptions),
+    /// Run VRRP alone (`-P`).
+    RunVrrp(VrrpOptions),
     /// Check the configuration file and set the exit status (`-t`).
     Check {
         /// The file to check.
@@ -48,10 +62,45 @@ pub enum Invocation {
         /// What `@ID` lines are for (`-i`); `None`: the host's name.
         config_id: Option<String>,
     },
+    /// Make this host a real server while it runs (`realserver`).
+    RealServer(RealServer),
+    /// Show what keeps this host from being a real server (`realserver --check`).
+    CheckRealServer {
+        /// What for.
+        wanted: RealServer,
+        /// One JSON object a finding instead of text (`--json`).
+        json: bool,
+    },
+    /// Show what on this host keeps a director from its work (`host --check`).
+    CheckHost {
+        /// The file that the director shall run.
+        file: PathBuf,
+        /// What `@ID` lines are for (`-i`); `None`: the host's name.
+        config_id: Option<String>,
+        /// How packets shall get in and out (`--device`).
+        device: Choice,
+        /// One JSON object a finding instead of text (`--json`).
+        json: bool,
+    },
+    /// Show what runs and what happened to packets (`status`).
+    Status(Detail),
+    /// Show what would happen to a packet (`why`).
+    Why {
+        /// The packet.
+        packet: Packet,
+        /// One JSON object instead of text (`--json`).
+        json: bool,
+    },
+    /// List or change rules of marks (`mark`).
+    Marks(MarksQuestion),
+    /// Set tunables (`set`), or without any list them (`show tunables`).
+    Tunables(Vec<String>),
     /// Show a director at work in network namespaces of its own.
     Demo {
         /// Data-path threads of the demo's director.
         workers: NonZeroU32,
+        /// Name of one of the set-ups; `None`: a tour.
+        setup: Option<String>,
     },
 }
 
@@ -68,8 +117,12 @@ pub struct RunOptions {
     pub log_detail: bool,
     /// Data-path threads, at least one.
     pub workers: NonZeroU32,
+    /// What frames are received and sent with (`--device`).
+    pub device: Choice,
     /// Receive slots of each ring; a longer frame goes through the socket's queue.
     pub ring_slots: NonZeroU32,
+    /// Ports that FULLNAT uses at local addresses.
+    pub local_ports: RangeInclusive<u16>,
 }
 
 /// Reads the arguments, the program's name first.
@@ -88,6 +141,7 @@ where
         Some(("demo", demo)) => {
             return Ok(Invocation::Demo {
                 workers: workers(demo),
+                setup: demo.get_one::<String>("setup").cloned(),
             });
         }
         Some(("fmt", format)) => return Ok(format_invocation(format)),
@@ -99,6 +153,30 @@ where
             });
         }
         Some(("plan", plan)) => return Ok(plan_invocation(plan)),
+        Some(("realserver", realserver)) => return Ok(realserver_invocation(realserver)),
+        Some(("host", host)) => {
+            return Ok(Invocation::CheckHost {
+                file: path(host, "use-file").unwrap_or_else(|| PathBuf::from(DEFAULT_FILE)),
+                config_id: config_id(host),
+                device: device(host),
+                json: host.get_flag("json"),
+            });
+        }
+        Some(("status", status)) => {
+            return Ok(Invocation::Status(Detail {
+                all: status.get_flag("all"),
+                json: status.get_flag("json"),
+            }));
+        }
+        Some(("mark", mark)) => return Ok(Invocation::Marks(marks_question(mark))),
+        Some(("set", set)) => {
+            let settings = set.get_many::<String>("setting");
+            return Ok(Invocation::Tunables(
+                settings.into_iter().flatten().cloned().collect(),
+            ));
+        }
+        Some(("show", _)) => return Ok(Invocation::Tunables(Vec::new())),
+        Some(("why", why)) => return Ok(why_invocation(why)),
         _ => {}
     }
     let file = path(&matches, "use-file").unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
@@ -110,15 +188,28 @@ where
             json: matches.get_flag("json"),
         });
     }
+    if matches.get_flag("vrrp") {
+        return Ok(Invocation::RunVrrp(VrrpOptions {
+            file,
+            config_id,
+            log_console: matches.get_flag("log-console"),
+            log_detail: matches.get_flag("log-detail"),
+        }));
+    }
     Ok(Invocation::Run(RunOptions {
         file,
         config_id,
         log_console: matches.get_flag("log-console"),
         log_detail: matches.get_flag("log-detail"),
         workers: workers(&matches),
+        device: device(&matches),
         ring_slots: *matches
             .get_one::<NonZeroU32>("ring-slots")
             .unwrap_or(&DEFAULT_RING_SLOTS),
+        local_ports: matches
+            .get_one::<RangeInclusive<u16>>("local-ports")
+            .cloned()
+            .unwrap_or(LOCAL_PORTS),
     }))
 }
 
@@ -148,6 +239,81 @@ fn plan_invocation(matches: &ArgMatches) -> Invocation {
     }
 }
 
+fn realserver_invocation(matches: &ArgMatches) -> Invocation {
+    let vips = matches.get_many::<IpAddr>("vip");
+    let wanted = RealServer {
+        vips: vips.into_iter().flatten().copied().collect(),
+        mode: match matches.get_one::<String>("mode").map(String::as_str) {
+            Some("tun") => RealServerMode::Tunnel,
+            _ => RealServerMode::DirectRoute,
+        },
+        gue_port: matches
+            .get_one::<u16>("gue-port")
+            .copied()
+            .unwrap_or(GUE_PORT),
+        without_tun: matches.get_flag("without-tun"),
+        state: path(matches, "state").unwrap_or_else(|| PathBuf::from(DEFAULT_STATE)),
+    };
+    if matches.get_flag("check") {
+        let json = matches.get_flag("json");
+        Invocation::CheckRealServer { wanted, json }
+    } else {
+        Invocation::RealServer(wanted)
+    }
+}
+
+fn marks_question(matches: &ArgMatches) -> MarksQuestion {
+    let rule = |matches: &ArgMatches| {
+        let words = matches.get_many::<String>("rule");
+        let words: Vec<&str> = words.into_iter().flatten().map(String::as_str).collect();
+        Some(words.join(" "))
+    };
+    match matches.subcommand() {
+        Some(("add", add)) => MarksQuestion {
+            add: rule(add),
+            first: add.get_flag("first"),
+            ..MarksQuestion::default()
+        },
+        Some(("delete", delete)) => MarksQuestion {
+            delete: rule(delete),
+            ..MarksQuestion::default()
+        },
+        Some(("flush", _)) => MarksQuestion {
+            flush: true,
+            ..MarksQuestion::default()
+        },
+        _ => MarksQuestion::default(),
+    }
+}
+
+fn why_invocation(matches: &ArgMatches) -> Invocation {
+    let side = |name: &str| matches.get_one::<SocketAddr>(name).copied();
+    let packet = if let Some(digits) = matches.get_one::<String>("hex") {
+        Packet::Hex(digits.clone())
+    } else if let Some(file) = path(matches, "pcap") {
+        let number = matches.get_one::<usize>("packet").copied().unwrap_or(1);
+        Packet::Capture(file, number)
+    } else {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let tcp = lvs_fwd::wire::protocol::TCP;
+        let protocol = matches.get_one::<u8>("protocol").copied().unwrap_or(tcp);
+        Packet::Flow {
+            protocol,
+            source: side("source").unwrap_or(nowhere),
+            destination: side("destination").unwrap_or(nowhere),
+            tcp_flags: match (protocol == tcp, matches.get_flag("data")) {
+                (true, true) => 0x10,
+                (true, false) => 0x02,
+                (false, _) => 0,
+            },
+        }
+    };
+    Invocation::Why {
+        packet,
+        json: matches.get_flag("json"),
+    }
+}
+
 fn path(matches: &ArgMatches, name: &str) -> Option<PathBuf> {
     matches.get_one::<PathBuf>(name).cloned()
 }
@@ -159,6 +325,27 @@ fn paths(matches: &ArgMatches, name: &str) -> Vec<PathBuf> {
 
 fn config_id(matches: &ArgMatches) -> Option<String> {
     matches.get_one::<String>("config-id").cloned()
+}
+
+fn device(matches: &ArgMatches) -> Choice {
+    matches
+        .get_one::<String>("device")
+        .and_then(|word| Choice::from_word(word))
+        .unwrap_or_default()
+}
+
+/// `FROM-TO`, within what the claim takes from the host.
+fn local_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    text.split_once('-')
+        .and_then(|(from, to)| Some(from.parse().ok()?..=to.parse().ok()?))
+        .filter(|range| LOCAL_PORTS.contains(range.start()) && range.start() <= range.end())
+        .ok_or_else(|| {
+            format!(
+                "a range of ports from {} to {} is expected, such as 1025-32767",
+                LOCAL_PORTS.start(),
+                LOCAL_PORTS.end()
+            )
+        })
 }
 
 fn workers(matches: &ArgMatches) -> NonZeroU32 {
@@ -215,6 +402,14 @@ fn command() -> Command {
                 .help("Stay in the foreground; always so, accepted for keepalived's unit files"),
         )
         .arg(
+            Arg::new("vrrp")
+                .short('P')
+                .long("vrrp")
+                .conflicts_with_all(["config-test", "workers"])
+                .action(ArgAction::SetTrue)
+                .help("Run the file's vrrp_instance blocks only, with peers that speak VRRP; nothing is balanced"),
+        )
+        .arg(
             Arg::new("log-console")
                 .short('l')
                 .long("log-console")
@@ -229,21 +424,280 @@ fn command() -> Command {
                 .help("Log in detail"),
         )
         .arg(workers.clone())
+        .arg(device_argument())
         .arg(
             Arg::new("ring-slots")
                 .long("ring-slots")
                 .value_name("N")
                 .value_parser(value_parser!(NonZeroU32))
-                .help("Receive slots of each packet ring, 1728 bytes each [default: 2048]"),
+                .help("Receive slots of each ring, 1728 bytes each, or of each AF_XDP queue [default: 2048]"),
+        )
+        .arg(
+            Arg::new("local-ports")
+                .long("local-ports")
+                .value_name("FROM-TO")
+                .value_parser(local_ports)
+                .help("Ports that FULLNAT uses at local addresses, shared by the workers [default: 1025-65535]"),
         )
         .subcommand(
             Command::new("demo")
                 .about("Clients, a director and real servers in network namespaces of their own; needs no privilege")
-                .arg(workers),
+                .arg(workers)
+                .arg(
+                    Arg::new("setup")
+                        .long("setup")
+                        .value_name("NAME")
+                        .value_parser(Setup::names())
+                        .help("Show one of the set-ups instead of a tour"),
+                ),
         )
         .subcommand(format_command())
         .subcommand(lint_command().arg(config_id.clone()))
-        .subcommand(plan_command().arg(config_id))
+        .subcommand(plan_command().arg(config_id.clone()))
+        .subcommand(host_command().arg(config_id))
+        .subcommand(realserver_command())
+        .subcommand(status_command())
+        .subcommand(why_command())
+        .subcommand(mark_command())
+        .subcommand(set_command())
+        .subcommand(
+            Command::new("show")
+                .about("Show settings of the running director")
+                .subcommand_required(true)
+                .subcommand(
+                    Command::new("tunables")
+                        .about("The kernel's net.ipv4.vs.*: values, meanings, and defaults where they differ"),
+                ),
+        )
+}
+
+fn host_command() -> Command {
+    Command::new("host")
+        .about("Show what on this host keeps a director from doing what its file says; changes nothing")
+        .after_help("Exit status: 0 nothing found, 1 something to do, 2 it can't be told.")
+        .arg(
+            Arg::new("check")
+                .long("check")
+                .required(true)
+                .action(ArgAction::SetTrue)
+                .help("Look, and change nothing"),
+        )
+        .arg(
+            Arg::new("use-file")
+                .short('f')
+                .long("use-file")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("Configuration file [default: /etc/keepalived/keepalived.conf]"),
+        )
+        .arg(device_argument())
+        .arg(json_flag("One JSON object a finding"))
+}
+
+fn realserver_command() -> Command {
+    Command::new("realserver")
+        .about("Make this host a real server for DR or TUN until it is told to end: the services' addresses on lo, quiet ARP, tunnels unpacked")
+        .after_help(
+            "SIGTERM and SIGINT give everything back; what a killed one left is given back by the next.\n\
+             Exit status: 0 done, with --check: nothing found; 1 with --check: something to do; 2 it can't be done or told.",
+        )
+        .arg(
+            Arg::new("vip")
+                .long("vip")
+                .value_name("ADDRESS")
+                .value_parser(value_parser!(IpAddr))
+                .action(ArgAction::Append)
+                .required(true)
+                .help("A service's address; may be given several times"),
+        )
+        .arg(
+            Arg::new("mode")
+                .long("mode")
+                .value_name("MODE")
+                .value_parser(["dr", "tun"])
+                .required(true)
+                .help("How packets come"),
+        )
+        .arg(
+            Arg::new("gue-port")
+                .long("gue-port")
+                .value_name("PORT")
+                .value_parser(value_parser!(u16).range(1..))
+                .help("UDP port of GUE tunnels [default: 6080]"),
+        )
+        .arg(
+            Arg::new("without-tun")
+                .long("without-tun")
+                .action(ArgAction::SetTrue)
+                .help("Give what was unpacked to the host by raw sockets; done by itself where there is no TUN device"),
+        )
+        .arg(
+            Arg::new("state")
+                .long("state")
+                .value_name("DIRECTORY")
+                .value_parser(value_parser!(PathBuf))
+                .help("Where changed settings are written down [default: /run/lvs-director]"),
+        )
+        .arg(
+            Arg::new("check")
+                .long("check")
+                .action(ArgAction::SetTrue)
+                .help("Show what keeps this host from being a real server, and change nothing"),
+        )
+        .arg(json_flag("With --check: one JSON object a finding").requires("check"))
+}
+
+fn status_command() -> Command {
+    Command::new("status")
+        .about("Show what the running director has counted: packets dropped by reason, devices, workers")
+        .after_help("Exit status: 0, or 2 if no director can be asked.")
+        .arg(
+            Arg::new("all")
+                .long("all")
+                .action(ArgAction::SetTrue)
+                .help("Show what never happened, too"),
+        )
+        .arg(json_flag("One JSON object, with everything"))
+}
+
+fn device_argument() -> Arg {
+    Arg::new("device")
+        .long("device")
+        .value_name("KIND")
+        .value_parser(PossibleValuesParser::new(Choice::WORDS))
+        .help(
+            "What frames are received and sent with: packet rings (ring), AF_XDP sockets (xdp), plain packet \
+             sockets (pnet), or at each interface the best that works there (auto) [default: auto]",
+        )
+}
+
+fn json_flag(help: &'static str) -> Arg {
+    Arg::new("json")
+        .long("json")
+        .action(ArgAction::SetTrue)
+        .help(help)
+}
+
+fn mark_command() -> Command {
+    let rule = Arg::new("rule")
+        .value_name("RULE")
+        .num_args(1..)
+        .required(true)
+        .help("Such as: daddr 198.51.100.100 tcp dport 80,443 mark 1");
+    Command::new("mark")
+        .about("List or change the rules that give packets of fwmark services their marks")
+        .after_help(
+            "The first rule that matches decides. Rules from the file .marks beside the configuration are read at each \
+             reload; what is changed here stays until the director ends or the file changes the same rule.\n\
+             Words: iif NAME, ip, ip6, saddr PREFIX, daddr PREFIX, tcp, udp, sport PORTS, dport PORTS, mark NUMBER.",
+        )
+        .subcommand_required(true)
+        .subcommand(Command::new("list").about("List the rules in their order"))
+        .subcommand(
+            Command::new("add")
+                .about("Add a rule behind all others")
+                .arg(
+                    Arg::new("first")
+                        .long("first")
+                        .action(ArgAction::SetTrue)
+                        .help("Add it before all others"),
+                )
+                .arg(rule.clone()),
+        )
+        .subcommand(Command::new("delete").about("Delete a rule").arg(rule))
+        .subcommand(Command::new("flush").about("Delete all rules"))
+}
+
+fn set_command() -> Command {
+    Command::new("set")
+        .about("Set tunables of the running director")
+        .after_help("The names are the kernel's, with or without net.ipv4.vs. before them; `director show tunables` lists them.")
+        .arg(
+            Arg::new("setting")
+                .value_name("NAME=VALUE")
+                .num_args(1..)
+                .required(true)
+                .help("Such as conn_reuse_mode=2; all are set or none"),
+        )
+}
+
+fn why_command() -> Command {
+    let side = |name: &'static str, value: &'static str, help: &'static str| {
+        Arg::new(name)
+            .value_name(value)
+            .value_parser(value_parser!(SocketAddr))
+            .requires("protocol")
+            .help(help)
+    };
+    Command::new("why")
+        .about("Show what the running director would do with a packet, and why, without doing it")
+        .after_help(
+            "Exit status: 0 the packet gets to where its sender wants it, 1 it does not, 2 nobody can be asked.\n\
+             An answer of a real server is asked about with the server as SOURCE.",
+        )
+        .override_usage(
+            "director why [--data] [--json] PROTOCOL SOURCE DESTINATION\n       \
+             director why [--json] --hex DIGITS\n       \
+             director why [--json] --pcap FILE [--packet N]",
+        )
+        .arg(
+            Arg::new("protocol")
+                .value_name("PROTOCOL")
+                .value_parser(protocol_number)
+                .requires("destination")
+                .help("tcp, udp or sctp"),
+        )
+        .arg(side("source", "SOURCE", "Address and port of the sender"))
+        .arg(side("destination", "DESTINATION", "Address and port of the receiver"))
+        .arg(
+            Arg::new("syn")
+                .long("syn")
+                .action(ArgAction::SetTrue)
+                .conflicts_with("data")
+                .help("TCP: a packet that begins a connection, the default"),
+        )
+        .arg(
+            Arg::new("data")
+                .long("data")
+                .action(ArgAction::SetTrue)
+                .help("TCP: a packet in the middle of a connection"),
+        )
+        .arg(
+            Arg::new("hex")
+                .long("hex")
+                .value_name("DIGITS")
+                .help("This packet, from its Ethernet or IP header on"),
+        )
+        .arg(
+            Arg::new("pcap")
+                .long("pcap")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("A packet of this capture"),
+        )
+        .arg(
+            Arg::new("packet")
+                .long("packet")
+                .value_name("N")
+                .value_parser(value_parser!(usize))
+                .requires("pcap")
+                .help("Which one of the capture, from 1 [default: 1]"),
+        )
+        .arg(json_flag("One JSON object"))
+        .group(
+            ArgGroup::new("what")
+                .args(["protocol", "hex", "pcap"])
+                .required(true),
+        )
+}
+
+fn protocol_number(name: &str) -> Result<u8, String> {
+    match name.to_ascii_lowercase().as_str() {
+        "tcp" => Ok(6),
+        "udp" => Ok(17),
+        "sctp" => Ok(132),
+        _ => Err("tcp, udp or sctp is expected".into()),
+    }
 }
 
 fn format_command() -> Command {
@@ -324,11 +778,17 @@ fn plan_command() -> Command {
 
 const DEFAULT_FILE: &str = "/etc/keepalived/keepalived.conf";
 
+/// Of GUE by convention.
+const GUE_PORT: u16 = 6080;
+
+const DEFAULT_STATE: &str = "/run/lvs-director";
+
 const DEFAULT_RING_SLOTS: NonZeroU32 = NonZeroU32::new(2048).expect("2048 is not zero");
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::devices::Kind;
 
     fn run(arguments: &[&str]) -> Invocation {
         parse(std::iter::once("director").chain(arguments.iter().copied())).unwrap()
@@ -420,8 +880,96 @@ mod tests {
     }
 
     #[test]
+    fn why_takes_a_flow_digits_or_a_capture() {
+        let why = |packet| Invocation::Why {
+            packet,
+            json: false,
+        };
+        let flow = |protocol, tcp_flags| Packet::Flow {
+            protocol,
+            source: "198.51.100.7:4000".parse().unwrap(),
+            destination: "203.0.113.10:80".parse().unwrap(),
+            tcp_flags,
+        };
+        let sides = ["198.51.100.7:4000", "203.0.113.10:80"];
+        assert_eq!(run(&["why", "tcp", sides[0], sides[1]]), why(flow(6, 2)));
+        let data = ["why", "TCP", sides[0], sides[1], "--data"];
+        assert_eq!(run(&data), why(flow(6, 0x10)));
+        assert_eq!(run(&["why", "udp", sides[0], sides[1]]), why(flow(17, 0)));
+        assert_eq!(
+            run(&["why", "--hex", "45 00"]),
+            why(Packet::Hex("45 00".into()))
+        );
+        assert_eq!(
+            run(&["why", "--pcap", "x.pcap", "--packet", "7"]),
+            why(Packet::Capture("x.pcap".into(), 7))
+        );
+        for wrong in [
+            &["why"][..],
+            &["why", "tcp"],
+            &["why", "tcp", sides[0]],
+            &["why", "icmp", sides[0], sides[1]],
+            &["why", "tcp", sides[0], sides[1], "--hex", "45"],
+        ] {
+            assert!(parse(std::iter::once(&"director").chain(wrong)).is_err());
+        }
+    }
+
+    #[test]
+    fn realserver_takes_several_addresses_and_one_mode() {
+        let arguments = [
+            "realserver",
+            "--vip",
+            "192.0.2.1",
+            "--vip",
+            "2001:db8::1",
+            "--mode",
+            "tun",
+        ];
+        let wanted = RealServer {
+            vips: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+            mode: RealServerMode::Tunnel,
+            gue_port: 6080,
+            without_tun: false,
+            state: DEFAULT_STATE.into(),
+        };
+        assert_eq!(run(&arguments), Invocation::RealServer(wanted.clone()));
+        let check = [&arguments[..], &["--check", "--json"]].concat();
+        assert_eq!(
+            run(&check),
+            Invocation::CheckRealServer { wanted, json: true }
+        );
+        for wrong in [
+            &["realserver", "--mode", "dr"][..],
+            &["realserver", "--vip", "192.0.2.1"],
+            &["realserver", "--vip", "192.0.2.1", "--mode", "nat"],
+            &["realserver", "--vip", "x", "--mode", "dr"],
+            &["realserver", "--vip", "192.0.2.1", "--mode", "dr", "--json"],
+            &["host"],
+        ] {
+            assert!(parse(std::iter::once(&"director").chain(wrong)).is_err());
+        }
+    }
+
+    #[test]
     fn json_is_for_a_config_test() {
         assert!(parse(["director", "--json"]).is_err());
+    }
+
+    #[test]
+    fn local_ports_are_a_range_that_the_host_can_spare() {
+        let of = |arguments: &[&str]| match run(arguments) {
+            Invocation::Run(options) => options.local_ports,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(of(&[]), 1025..=65535);
+        assert_eq!(of(&["--local-ports", "2000-2001"]), 2000..=2001);
+        for wrong in ["", "80-90", "3000", "3000-2000", "1025-70000", "a-b"] {
+            assert!(
+                parse(["director", "--local-ports", wrong]).is_err(),
+                "{wrong}"
+            );
+        }
     }
 
     #[test]
@@ -430,11 +978,38 @@ mod tests {
     }
 
     #[test]
+    fn a_kind_of_device_can_be_asked_for() {
+        for (arguments, device) in [
+            (&["-n"][..], Choice::Auto),
+            (&["--device", "ring"], Choice::Only(Kind::Ring)),
+            (&["--device", "xdp"], Choice::Only(Kind::Xdp)),
+        ] {
+            let Invocation::Run(options) = run(arguments) else {
+                panic!("not a run");
+            };
+            assert_eq!(options.device, device);
+        }
+        assert!(parse(["director", "--device", "carrier-pigeon"]).is_err());
+    }
+
+    #[test]
+    fn demo_takes_a_setup() {
+        let Invocation::Demo { setup, .. } = run(&["demo", "--setup", "mixed-dr-tun"]) else {
+            panic!("not a demo");
+        };
+        assert_eq!(setup.as_deref(), Some("mixed-dr-tun"));
+        assert!(parse(["director", "demo", "--setup", "other"]).is_err());
+    }
+
+    #[test]
     fn demo_takes_workers() {
         let two = NonZeroU32::new(2).unwrap();
         assert_eq!(
             run(&["demo", "--workers", "2"]),
-            Invocation::Demo { workers: two }
+            Invocation::Demo {
+                workers: two,
+                setup: None,
+            }
         );
     }
 }

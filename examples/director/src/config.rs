@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use lvs_conf::annotate_snippets::Renderer;
 use lvs_conf::tree::Statement;
 use lvs_conf::{
-    Code, Config, Diagnostic, FileError, Files, Loaded, Options, Severity, SourceMap, Span, Tree,
+    Code, Config, Diagnostic, FileError, Loaded, Mtus, Options, Severity, SourceMap, Span, Tree,
 };
 use lvs_fwd::netlink::Netlink;
 use serde::Serialize;
 use tracing::{error, info, warn};
 
+use crate::beside::{Beside, FileFault};
 use crate::disk::Disk;
 
 /// A configuration file as read.
@@ -40,12 +41,7 @@ impl ConfigFile {
     /// As for [`read`](Self::read).
     pub fn read_seeded(path: &Path, config_id: Option<&str>, seed: u64) -> Result<Self, ReadError> {
         let name = path.display().to_string();
-        let text = Disk.read(&name).map_err(|source| ReadError {
-            path: path.to_owned(),
-            source,
-        })?;
         let mut sources = SourceMap::new();
-        let main = sources.add(name, text);
         let options = Options {
             config_id: config_id.map_or_else(crate::disk::host_name, str::to_owned),
             directory: std::env::current_dir()
@@ -57,9 +53,16 @@ impl ConfigFile {
                 })
                 .collect(),
             random_seed: seed,
+            mtus: mtus(),
             ..Options::default()
         };
-        let loaded = lvs_conf::load(&mut sources, main, &Disk, &options);
+        let loaded =
+            lvs_conf::load_path(&mut sources, &name, &Disk, &options).map_err(|source| {
+                ReadError {
+                    path: path.to_owned(),
+                    source,
+                }
+            })?;
         Ok(Self { sources, loaded })
     }
 
@@ -180,14 +183,18 @@ pub fn check(
     for interface in &missing {
         writeln!(out, "{}\n", interface.text(&file.sources))?;
     }
-    let status = status(&file, &missing);
+    let beside = Beside::read(path).err().unwrap_or_default();
+    for fault in &beside {
+        writeln!(out, "error: {fault}\n")?;
+    }
+    let status = status(&file, missing.len() + beside.len());
     let count = |severity| {
         let all = file.loaded.diagnostics.iter();
         all.filter(|diagnostic| diagnostic.severity() == severity)
             .count()
     };
     let (errors, warnings) = (
-        count(Severity::Error) + missing.len(),
+        count(Severity::Error) + missing.len() + beside.len(),
         count(Severity::Warning),
     );
     if status == 0 {
@@ -225,7 +232,30 @@ pub fn check_json(path: &Path, config_id: Option<&str>, out: &mut impl Write) ->
     for interface in &missing {
         writeln!(out, "{}", interface.finding(&file.sources).to_json())?;
     }
-    Ok(status(&file, &missing))
+    let beside = Beside::read(path).err().unwrap_or_default();
+    for fault in &beside {
+        writeln!(out, "{}", beside_finding(fault).to_json())?;
+    }
+    Ok(status(&file, missing.len() + beside.len()))
+}
+
+/// A fault of a file beside the configuration.
+fn beside_finding(fault: &FileFault) -> Finding<'_> {
+    let place = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    Finding {
+        code: "file-beside",
+        class: "bad-file-beside",
+        file: fault.file().to_str().unwrap_or_default(),
+        line: place(fault.fault().line),
+        column: place(fault.fault().column),
+        end: End {
+            line: place(fault.fault().line),
+            column: place(fault.fault().column),
+        },
+        message: fault.fault().message.clone(),
+        hint: fault.fault().hint.clone(),
+        ..Finding::default()
+    }
 }
 
 /// Writes findings for a person, each with its lines; in colour on a terminal.
@@ -272,11 +302,11 @@ pub struct ReadError {
     source: FileError,
 }
 
-/// The status of the text, and of interfaces that are missing.
-fn status(file: &ConfigFile, missing: &[MissingInterface]) -> u8 {
+/// The status of the text, and of complaints about the surroundings.
+fn status(file: &ConfigFile, complaints: usize) -> u8 {
     let status = file.loaded.exit_status();
     // keepalived stops at a missing argument, before it looks at interfaces.
-    if missing.is_empty() || status == STATUS_STOPPED {
+    if complaints == 0 || status == STATUS_STOPPED {
         status
     } else {
         status.max(STATUS_COMPLAINT)
@@ -441,6 +471,15 @@ fn present_interfaces() -> Option<Vec<String>> {
         .and_then(|mut netlink| netlink.links())
         .ok()?;
     Some(links.into_iter().map(|link| link.name).collect())
+}
+
+/// How long packets may be on the interfaces of this host.
+fn mtus() -> Mtus {
+    let links = Netlink::open().and_then(|mut netlink| netlink.links());
+    links
+        .into_iter()
+        .flatten()
+        .fold(Mtus::default(), |mtus, link| mtus.with(link.name, link.mtu))
 }
 
 /// keepalived's status where reading stops at once.

@@ -8,9 +8,9 @@ use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use lvs_fwd::claim::{Claim, ClaimError};
+use lvs_fwd::claim::ClaimError;
 use lvs_fwd::device::Device;
-use lvs_fwd::device::ring::{Fanout, Ring, RingConfig};
+use lvs_fwd::device::xdp::XdpError;
 use lvs_fwd::handoff::Origin;
 use lvs_fwd::mirror::Mirror;
 use lvs_fwd::netlink::{Link, NetlinkError};
@@ -24,7 +24,11 @@ use tracing::{debug, error, info, warn};
 
 use crate::balance::SchedBalancer;
 use crate::cli::RunOptions;
+use crate::control::counters;
+use crate::control::protocol::{self, WorkerCounters};
+use crate::devices::{Devices, Kind};
 use crate::logging::chain;
+use crate::tunnels::Tunnels;
 
 /// Workers, claim and view of a running director.
 #[derive(Debug)]
@@ -32,12 +36,11 @@ pub struct DataPath {
     control: Control,
     threads: Vec<WorkerThread>,
     mirror: Mirror,
-    ring_slots: u32,
+    devices: Devices,
     /// Every port that there ever was; [`PortId`] is the place.
     ports: Vec<KnownPort>,
-    fanout_groups: u16,
     claims: Arc<ClaimSet>,
-    claim: Claim,
+    tunnels: TunnelOptions,
     /// Index of the TUN device, and the rules that lead to it; `None` without one.
     host: Option<(u32, LocalReplies)>,
 }
@@ -51,12 +54,40 @@ struct KnownPort {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PortState {
-    /// Every worker has a ring at the interface with this index.
-    Open(u32),
+    /// Every worker has a device at this interface.
+    Open(OpenInterface),
     /// The interface with this index can't be used; it is not tried again.
     Refused(u32),
     /// There is no such interface.
     Gone,
+}
+
+/// What an open interface was when it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct OpenInterface {
+    index: u32,
+    kind: Kind,
+    mac: Option<[u8; 6]>,
+    mtu: u32,
+}
+
+impl OpenInterface {
+    fn new(link: &Link, kind: Kind) -> Self {
+        Self {
+            index: link.index,
+            kind,
+            mac: link.mac,
+            mtu: link.mtu,
+        }
+    }
+
+    /// Whether its devices can go on with the interface as it is now.
+    fn serves(&self, link: &Link) -> bool {
+        match self.kind {
+            Kind::Ring => self.index == link.index,
+            Kind::Xdp | Kind::Pnet => *self == Self::new(link, self.kind),
+        }
+    }
 }
 
 /// A worker's thread, and where questions to it go.
@@ -78,6 +109,7 @@ impl DataPath {
     pub fn start(
         options: &RunOptions,
         scheduler: &Arc<Director>,
+        tunnels: &Arc<Tunnels>,
     ) -> Result<(Self, UnboundedReceiver<usize>), StartError> {
         let tun = open_tun()?;
         let host = match &tun {
@@ -86,8 +118,8 @@ impl DataPath {
         };
         let none: [&str; 0] = [];
         let mirror = Mirror::open(&none)?;
-        let claim = Claim::install(&none, &ClaimSet::new())?;
         let workers = options.workers.get();
+        let devices = Devices::new(options.device, workers, options.ring_slots.get())?;
         let config = RunnerConfig {
             workers,
             ..RunnerConfig::default()
@@ -97,18 +129,19 @@ impl DataPath {
             control,
             threads: Vec::new(),
             mirror,
-            ring_slots: options.ring_slots.get(),
+            devices,
             ports: Vec::new(),
-            fanout_groups: 0,
             claims: Arc::default(),
-            claim,
+            tunnels: TunnelOptions::default(),
             host,
         };
         // The first worker has the way to the host; the others' packets go through it.
         let mut host = tun.map(|tun| Box::new(tun) as Box<dyn Device>);
         let (ended, failures) = unbounded_channel();
         for seat in seats {
-            let balancer = SchedBalancer::new(scheduler.worker());
+            // The data path finds the worker of an answer by the port that this one chose.
+            let worker = scheduler.worker_of(seat.number(), workers);
+            let balancer = SchedBalancer::new(worker, Arc::clone(tunnels));
             let worker = seat.start(balancer, Vec::new(), host.take());
             let thread = start_thread(path.threads.len(), worker, ended.clone());
             path.threads.push(thread.map_err(StartError::Thread)?);
@@ -118,6 +151,7 @@ impl DataPath {
         if path.ports.is_empty() {
             warn!("there is no Ethernet interface in this network namespace yet");
         }
+        path.tell_local();
         path.publish();
         Ok((path, failures))
     }
@@ -130,17 +164,11 @@ impl DataPath {
     /// What the kernel refused. The old claim is still in force if it refused to grow.
     pub async fn set_claims(&mut self, wanted: ClaimSet) -> Result<(), StartError> {
         // Also where the last change was refused half-way.
-        if *self.claims == wanted && *self.claim.set() == wanted {
+        if *self.claims == wanted && self.devices.has_claimed(&wanted) {
             return Ok(());
         }
-        let mut both = wanted.clone();
-        for service in self.claims.services() {
-            both.insert_service(service);
-        }
-        for server in self.claims.servers() {
-            both.insert_server(server);
-        }
-        self.claim.replace(&both)?;
+        let both = wanted.joined(&self.claims);
+        self.devices.replace(&both)?;
         self.claims = Arc::new(wanted);
         self.lead_local_replies();
         let generation = self.publish();
@@ -148,7 +176,7 @@ impl DataPath {
         while !self.control.is_quiet(generation) && Instant::now() < patience {
             tokio::time::sleep(QUIET_POLL).await;
         }
-        self.claim.replace(&self.claims)?;
+        self.devices.replace(&self.claims)?;
         Ok(())
     }
 
@@ -166,6 +194,7 @@ impl DataPath {
             false
         });
         self.log_ports(&before);
+        self.tell_local();
         self.watch_tun();
         self.lead_local_replies();
         self.publish();
@@ -185,25 +214,28 @@ impl DataPath {
             .filter(|link| is_port(link))
             .cloned()
             .collect();
-        let is_there = |name: &str, index: u32| {
-            links
-                .iter()
-                .any(|link| link.index == index && link.name == name)
-        };
         let mut changed = false;
         for place in 0..self.ports.len() {
             let port = &mut self.ports[place];
-            let (PortState::Open(index) | PortState::Refused(index)) = port.state else {
-                continue;
-            };
-            if !is_there(&port.name, index) {
-                if port.state == PortState::Open(index) {
+            let now = links.iter().find(|link| link.name == port.name);
+            match port.state {
+                PortState::Gone => continue,
+                PortState::Refused(index) if now.is_some_and(|link| link.index == index) => {
+                    continue;
+                }
+                PortState::Refused(_) => {}
+                PortState::Open(open) if now.is_some_and(|link| open.serves(link)) => continue,
+                PortState::Open(open) if now.is_some_and(|link| link.index == open.index) => {
+                    info!("interface {} has changed: opened anew", port.name);
+                    self.close(place);
+                }
+                PortState::Open(_) => {
                     info!("interface {} is gone: no more forwarding at it", port.name);
                     self.close(place);
                 }
-                self.ports[place].state = PortState::Gone;
-                changed = true;
             }
+            self.ports[place].state = PortState::Gone;
+            changed = true;
         }
         let known: Vec<String> = self.ports.iter().map(|port| port.name.clone()).collect();
         for link in &links {
@@ -219,19 +251,17 @@ impl DataPath {
                 self.ports.len() - 1
             });
             changed = true;
-            // Claimed first: what comes in between is lost, and sent again, rather than refused by the host.
-            self.ports[place].state = PortState::Open(link.index);
-            let opened = self
-                .claim_at_open_ports()
-                .and_then(|()| self.open(place, link));
-            match opened {
-                Ok(memory) => info!("forwarding at {}, rings take {memory} MiB", link.name),
+            match self.open(place, link) {
+                Ok(port) => {
+                    self.ports[place].state = PortState::Open(OpenInterface::new(link, port.0));
+                    info!("forwarding at {} by {}, {}", link.name, port.0, port.1);
+                }
                 Err(error) if must => return Err(error),
                 Err(error) => {
                     error!("no forwarding at {}: {}", link.name, chain(&error));
                     self.ports[place].state = PortState::Refused(link.index);
                     // It may be that nothing can be claimed at it.
-                    if let Err(error) = self.claim_at_open_ports() {
+                    if let Err(error) = self.claim_at_rings() {
                         warn!("{}", chain(&error));
                     }
                 }
@@ -245,60 +275,48 @@ impl DataPath {
         Ok(changed)
     }
 
-    fn claim_at_open_ports(&mut self) -> Result<(), StartError> {
-        let open = |port: &&KnownPort| matches!(port.state, PortState::Open(_));
-        let names: Vec<&str> = self
-            .ports
-            .iter()
-            .filter(open)
-            .map(|port| port.name.as_str())
-            .collect();
-        Ok(self.claim.set_devices(&names)?)
+    fn claim_at_rings(&mut self) -> Result<(), StartError> {
+        self.devices.claim_at(&ring_names(&self.ports))
     }
 
-    /// Opens a ring at the interface for every worker. Returns how much memory they take, in MiB.
-    fn open(&mut self, place: usize, link: &Link) -> Result<usize, StartError> {
+    /// Opens the interface for every worker. Returns what kind the devices are, and how they work.
+    fn open(&mut self, place: usize, link: &Link) -> Result<(Kind, String), StartError> {
         let Ok(number) = u16::try_from(place) else {
             return Err(StartError::TooManyInterfaces);
         };
-        let workers = self.workers();
-        let mut config = RingConfig::new(link.index);
-        config.slots = self.ring_slots;
-        // Its own group even where an earlier interface of this name had one: that one's rings may still be open.
-        config.fanout = (workers > 1).then(|| Fanout {
-            group: fanout_group(self.fanout_groups),
-            workers,
-            vips: Vec::new(),
-        });
-        self.fanout_groups = self.fanout_groups.wrapping_add(1);
-        // The kernel numbers the rings of an interface in the order of their opening: worker by worker.
-        let rings = (0..workers)
-            .map(|_| Ring::open(&config))
-            .collect::<io::Result<Vec<Ring>>>()
-            .map_err(|source| StartError::Ring {
-                interface: link.name.clone(),
-                source,
-            })?;
-        let memory: usize = rings.iter().map(Ring::memory).sum();
-        for (worker, ring) in self.threads.iter().zip(rings) {
-            let ring: Box<dyn Device> = Box::new(ring);
+        let port = self.devices.open(link, &ring_names(&self.ports))?;
+        for (worker, device) in self.threads.iter().zip(port.devices) {
             // A worker that has ended is noticed elsewhere.
             let _ = worker.questions.send(Box::new(move |worker| {
-                worker.set_port(PortId(number), ring);
+                worker.set_port(PortId(number), device);
             }));
         }
         self.control.wake();
-        Ok(memory >> 20)
+        Ok((port.kind, port.description))
     }
 
+    /// Takes an interface's devices from the workers, and waits a moment for that: there can be only one steering program.
     fn close(&self, place: usize) {
+        let (done, closed) = mpsc::channel::<()>();
         for worker in &self.threads {
             let port = PortId(u16::try_from(place).unwrap_or(u16::MAX));
-            let _ = worker
-                .questions
-                .send(Box::new(move |worker| worker.remove_port(port)));
+            let done = done.clone();
+            let _ = worker.questions.send(Box::new(move |worker| {
+                worker.remove_port(port);
+                drop(done);
+            }));
         }
+        drop(done);
         self.control.wake();
+        // Ends when the last one has dropped its end.
+        let _ = closed.recv_timeout(QUIET_PATIENCE);
+    }
+
+    /// The claim must know the host's addresses.
+    fn tell_local(&mut self) {
+        if let Err(error) = self.devices.set_local(&self.mirror.snapshot().local) {
+            warn!("{}", chain(&error));
+        }
     }
 
     /// Somebody may remove the TUN device; then the director goes on as one that never had it.
@@ -383,22 +401,51 @@ impl DataPath {
         }
         for (worker, devices) in self.control.devices().into_iter().enumerate() {
             for DeviceReport { origin, counters } in devices {
-                let name = match origin {
-                    Origin::Host => "the host",
-                    Origin::Port(port) => self
-                        .ports
-                        .get(usize::from(port.0))
-                        .map_or("?", |port| port.name.as_str()),
-                };
+                let name = self.name_of(origin);
                 info!("worker {worker} at {name}: {counters:?}");
             }
         }
-        match self.claim.counters() {
+        match self.devices.counters() {
             Ok(claimed) => info!(
                 "claimed from the host: {} packets to services, {} from real servers, {} ICMP errors",
                 claimed.to_services, claimed.from_servers, claimed.errors
             ),
             Err(error) => warn!("{}", chain(&error)),
+        }
+    }
+
+    /// What each worker has counted since the start; connections are not among it.
+    pub fn counters(&self) -> Vec<WorkerCounters> {
+        let devices = self.control.devices();
+        let counters = self.control.counters().iter().zip(devices).enumerate();
+        counters
+            .map(|(number, (counters, devices))| {
+                let devices = devices
+                    .iter()
+                    .map(|report| (self.name_of(report.origin), report.counters));
+                counters::worker(number, counters, devices)
+            })
+            .collect()
+    }
+
+    /// What the claim took from the host; empty if the kernel does not tell.
+    pub fn claimed(&mut self) -> Vec<protocol::Counter> {
+        match self.devices.counters() {
+            Ok(claimed) => counters::claimed(&claimed),
+            Err(error) => {
+                warn!("{}", chain(&error));
+                Vec::new()
+            }
+        }
+    }
+
+    fn name_of(&self, origin: Origin) -> &str {
+        match origin {
+            Origin::Host => "the host",
+            Origin::Port(port) => self
+                .ports
+                .get(usize::from(port.0))
+                .map_or("?", |port| port.name.as_str()),
         }
     }
 
@@ -417,9 +464,26 @@ impl DataPath {
         });
     }
 
-    /// Asks every worker how many connections it has.
-    pub fn ask_connection_count(&self, answer: &tokio::sync::mpsc::UnboundedSender<usize>) {
-        self.ask(answer, |worker| worker.balancer().worker().len());
+    /// Asks one worker, by its number.
+    pub fn ask_worker<T: Send + 'static>(
+        &self,
+        number: u32,
+        question: impl FnOnce(&mut Worker<SchedBalancer>) -> T + Send + 'static,
+    ) -> tokio::sync::oneshot::Receiver<T> {
+        let (answer, receiver) = tokio::sync::oneshot::channel();
+        if let Some(worker) = self.threads.get(number as usize) {
+            // A worker that has ended answers nothing; the asker notices.
+            let _ = worker.questions.send(Box::new(move |worker| {
+                let _ = answer.send(question(worker));
+            }));
+        }
+        self.control.wake();
+        receiver
+    }
+
+    /// The surroundings as the workers see them.
+    pub fn view(&self) -> Arc<View> {
+        self.control.view()
     }
 
     fn ask<T: Send + 'static>(
@@ -437,6 +501,14 @@ impl DataPath {
         self.control.wake();
     }
 
+    /// How tunnels treat large packets, from now on.
+    pub fn set_tunnels(&mut self, tunnels: TunnelOptions) {
+        if self.tunnels != tunnels {
+            self.tunnels = tunnels;
+            self.publish();
+        }
+    }
+
     /// Makes the present picture the workers' view.
     fn publish(&self) -> u64 {
         let snapshot = self.mirror.snapshot();
@@ -448,7 +520,7 @@ impl DataPath {
             ports: snapshot.ports,
             local: snapshot.local,
             hostless: self.host.is_none(),
-            tunnels: TunnelOptions::default(),
+            tunnels: self.tunnels,
         })
     }
 
@@ -489,14 +561,28 @@ pub enum StartError {
     /// There are more interfaces than ports can be numbered.
     #[error("too many interfaces")]
     TooManyInterfaces,
-    /// A packet ring could not be opened.
-    #[error("can't open a packet ring at {interface} (CAP_NET_RAW is needed)")]
+    /// A packet socket could not be opened.
+    #[error("can't open a packet socket at {interface} (CAP_NET_RAW is needed)")]
     Ring {
         /// The interface.
         interface: String,
         /// What the system says.
         source: io::Error,
     },
+    /// AF_XDP is not to be had.
+    #[error("AF_XDP is asked for, and does not work here")]
+    Xdp(#[source] XdpError),
+    /// An interface can't be opened with AF_XDP.
+    #[error("can't open {interface} with AF_XDP; `--device auto` or `ring` take packet rings")]
+    XdpAt {
+        /// The interface.
+        interface: String,
+        /// What was refused.
+        source: XdpError,
+    },
+    /// The table of what steering programs claim could not be changed or read.
+    #[error("the claim of the steering programs was refused")]
+    XdpClaim(#[source] io::Error),
     /// The claim was refused.
     #[error("the nftables claim was refused (CAP_NET_ADMIN is needed)")]
     Claim(#[from] ClaimError),
@@ -539,11 +625,12 @@ fn open_tun() -> Result<Option<Tun>, TunError> {
     }
 }
 
-/// Unique in the network namespace as far as a process can tell: its id, and a number of its own.
-fn fanout_group(number: u16) -> u16 {
-    (std::process::id() as u16)
-        .wrapping_mul(FANOUT_STRIDE)
-        .wrapping_add(number)
+fn ring_names(ports: &[KnownPort]) -> Vec<&str> {
+    ports
+        .iter()
+        .filter(|port| matches!(port.state, PortState::Open(open) if open.kind != Kind::Xdp))
+        .map(|port| port.name.as_str())
+        .collect()
 }
 
 /// Tells that a worker's thread has ended, however it did.
@@ -596,5 +683,3 @@ const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
 const QUIET_PATIENCE: Duration = Duration::from_millis(500);
 
 const QUIET_POLL: Duration = Duration::from_millis(1);
-
-const FANOUT_STRIDE: u16 = 64;

@@ -23,8 +23,12 @@ macro_rules! say {
     }};
 }
 
-/// Shows it. The exit status is a failure if what was shown is not what should be.
-pub fn run(workers: NonZeroU32) -> ExitCode {
+mod setup;
+
+pub use setup::Setup;
+
+/// Shows it, or a set-up. The exit status is a failure if what was shown is not what should be.
+pub fn run(workers: NonZeroU32, setup: Option<&'static Setup>) -> ExitCode {
     if let Err(error) = netlab::enter() {
         eprintln!(
             "director demo: can't make network namespaces: {error}\n\
@@ -33,7 +37,11 @@ pub fn run(workers: NonZeroU32) -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
-    match Demo::new(workers).and_then(Demo::show) {
+    let outcome = match setup {
+        Some(setup) => setup::show(setup, workers),
+        None => Demo::new(workers).and_then(Demo::show),
+    };
+    match outcome {
         Ok(0) => ExitCode::SUCCESS,
         Ok(wrong) => {
             eprintln!("director demo: {wrong} things were not as they should be");
@@ -61,9 +69,7 @@ struct Demo {
 
 impl Demo {
     fn new(workers: NonZeroU32) -> io::Result<Self> {
-        let style = Style {
-            colour: io::stdout().is_terminal(),
-        };
+        let style = Style::of_output();
         style.heading("A keepalived.conf balances real TCP connections");
         let client = Namespace::new("client")?;
         let director = Namespace::new("director")?;
@@ -88,7 +94,7 @@ impl Demo {
         }
         say!("{TOPOLOGY}");
         style.dim(CONFIG.trim_end());
-        let process = Running::start(&director, workers, style)?;
+        let process = Running::start(&director, workers, style, CONFIG)?;
         Ok(Self {
             style,
             client,
@@ -135,7 +141,7 @@ impl Demo {
         self.requests(60, &[0, 1, 2]);
 
         self.style.heading("ipvsadm -Ln --stats");
-        let listing = self.listing()?;
+        let listing = listing(&self.director)?;
         say!("{}", listing.trim_end());
         self.expect(
             listing.contains("198.51.100.100:15000"),
@@ -223,32 +229,33 @@ impl Demo {
         Ok(None)
     }
 
-    fn listing(&self) -> io::Result<String> {
-        let (mut output, mut errors) = (Vec::new(), Vec::new());
-        let status = self.director.run(|| {
-            ipvsadm::run::run(
-                ["-Ln", "--stats"],
-                &SocketAddress::default(),
-                &Names::default(),
-                std::io::empty(),
-                &mut output,
-                &mut errors,
-            )
-        });
-        if status != 0 {
-            return Err(io::Error::other(
-                String::from_utf8_lossy(&errors).into_owned(),
-            ));
-        }
-        Ok(String::from_utf8_lossy(&output).into_owned())
-    }
-
     fn expect(&mut self, holds: bool, what: &str) {
         if !holds {
             self.wrong += 1;
             self.style.bad(&format!("not so: {what}"));
         }
     }
+}
+
+/// What `ipvsadm -Ln --stats` prints there.
+fn listing(director: &Namespace) -> io::Result<String> {
+    let (mut output, mut errors) = (Vec::new(), Vec::new());
+    let status = director.run(|| {
+        ipvsadm::run::run(
+            ["-Ln", "--stats"],
+            &SocketAddress::default(),
+            &Names::default(),
+            std::io::empty(),
+            &mut output,
+            &mut errors,
+        )
+    });
+    if status != 0 {
+        return Err(io::Error::other(
+            String::from_utf8_lossy(&errors).into_owned(),
+        ));
+    }
+    Ok(String::from_utf8_lossy(&output).into_owned())
 }
 
 /// The director's process and its configuration file, both gone when dropped.
@@ -260,9 +267,14 @@ struct Running {
 }
 
 impl Running {
-    fn start(namespace: &Namespace, workers: NonZeroU32, style: Style) -> io::Result<Self> {
+    fn start(
+        namespace: &Namespace,
+        workers: NonZeroU32,
+        style: Style,
+        conf: &str,
+    ) -> io::Result<Self> {
         let file = std::env::temp_dir().join(format!("director-demo-{}.conf", std::process::id()));
-        fs::write(&file, CONFIG)?;
+        fs::write(&file, conf)?;
         let mut command = namespace.command(std::env::current_exe()?)?;
         command
             .args(["-n", "-l", "--workers", &workers.to_string(), "-f"])
@@ -330,6 +342,12 @@ struct Style {
 
 impl Style {
     const BAR: &str = "36";
+
+    fn of_output() -> Self {
+        Self {
+            colour: io::stdout().is_terminal(),
+        }
+    }
 
     fn heading(self, text: &str) {
         say!("\n{}", self.paint("1", text));

@@ -15,64 +15,74 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lvs_fwd::marks::MarkRule;
 use lvs_fwd::view::ClaimSet;
 use lvs_sched::{
-    Director, EngineKind, Family, ForwardMethod, Granularity, Persistence, Protocol,
-    SchedulerFlags, ServerConfig, ServerError, ServiceConfig, ServiceError, ServiceKey, Timeouts,
-    Weight,
+    Director, EngineKind, Family, ForwardMethod, Granularity, LocalError, Persistence,
+    PersistenceEngine, Protocol, SchedulerFlags, ServerConfig, ServerError, ServiceConfig,
+    ServiceError, ServiceKey, Timeouts, Weight,
 };
 use tracing::{info, warn};
 
-use crate::claims;
+use crate::claims::{self, Reach};
 use crate::control::protocol::{
     self, Edit, ErrorKind, Method, PersistenceInfo, ReplyError, ServerId, ServerSettings,
-    ServerSpec, ServiceAddress, ServiceId, ServiceSettings, ServiceSpec, TimeoutsInfo, TunnelInfo,
-    TunnelKind,
+    ServerSpec, ServiceAddress, ServiceId, ServiceSettings, ServiceSpec, TimeoutsInfo, TunnelKind,
 };
+use crate::tunnels::Tunnels;
 
 /// Carries out changes by hand.
 #[derive(Debug)]
 pub struct Edits {
     scheduler: Arc<Director>,
-    /// Encapsulations that are not plain IPIP. The scheduler does not need to know them.
-    tunnels: HashMap<(ServiceKey, SocketAddr), TunnelInfo>,
+    tunnels: Arc<Tunnels>,
     /// What was said already.
     remarks: HashSet<&'static str>,
 }
 
 impl Edits {
     /// None yet.
-    pub fn new(scheduler: Arc<Director>) -> Self {
+    pub fn new(scheduler: Arc<Director>, tunnels: Arc<Tunnels>) -> Self {
         Self {
             scheduler,
-            tunnels: HashMap::new(),
+            tunnels,
             remarks: HashSet::new(),
         }
     }
 
-    /// The encapsulation towards a server whose method is tunnelling, if it is not plain IPIP.
-    pub fn tunnel(&self, key: &ServiceKey, addr: SocketAddr) -> Option<TunnelInfo> {
-        self.tunnels.get(&(*key, addr)).copied()
-    }
-
     /// Adds what must be claimed before these changes are carried out: no server may answer before its replies come by here.
-    pub fn add_claims(&self, edits: &[Edit], claims: &mut ClaimSet) {
-        let mut added = HashSet::new();
+    pub fn add_claims(&self, edits: &[Edit], marks: &[MarkRule], claims: &mut ClaimSet) {
+        let mut persistent = HashMap::new();
         for edit in edits {
             match edit {
-                Edit::AddService(spec) => {
+                Edit::AddService(spec) | Edit::EditService(spec) => {
                     if let Ok(key) = service_key(&spec.id) {
-                        claims::add_service(claims, &key);
-                        added.insert(key);
+                        if matches!(edit, Edit::AddService(_)) {
+                            claims::add_service(claims, &key);
+                        }
+                        *persistent.entry(key).or_default() |= spec.settings.persistence.is_some();
                     }
                 }
                 Edit::AddServer(spec) | Edit::EditServer(spec) => {
                     let addr = spec.id.server;
-                    if let Ok(key) = service_key(&spec.id.service)
-                        && (added.contains(&key) || self.scheduler.service(&key).is_some())
-                    {
-                        claims::add_server(claims, &key, addr, method(spec.settings.method));
+                    let Ok(key) = service_key(&spec.id.service) else {
+                        continue;
+                    };
+                    let present = self.scheduler.service(&key);
+                    let was = present.map(|service| service.config().persistence.is_some());
+                    let becomes = persistent.get(&key).copied();
+                    if was.is_some() || becomes.is_some() {
+                        let reach = Reach {
+                            key,
+                            is_persistent: was == Some(true) || becomes == Some(true),
+                            marks,
+                        };
+                        let method = method(spec.settings.method);
+                        claims::add_server(claims, &reach, addr, method);
                     }
+                }
+                Edit::AddLocalAddress(spec) => {
+                    claims.insert_local(spec.local);
                 }
                 _ => {}
             }
@@ -100,6 +110,22 @@ impl Edits {
             Edit::AddServer(spec) => self.add_server(now, spec),
             Edit::EditServer(spec) => self.edit_server(now, spec),
             Edit::DeleteServer(id) => self.delete_server(now, id),
+            Edit::AddLocalAddress(spec) => {
+                let key = service_key(&spec.service)?;
+                self.scheduler
+                    .add_local_address(&key, spec.local)
+                    .map_err(local_error)?;
+                info!("by hand: local address {} of {key} added", spec.local);
+                Ok(())
+            }
+            Edit::DeleteLocalAddress(spec) => {
+                let key = service_key(&spec.service)?;
+                self.scheduler
+                    .remove_local_address(&key, spec.local)
+                    .map_err(local_error)?;
+                info!("by hand: local address {} of {key} removed", spec.local);
+                Ok(())
+            }
             Edit::Zero { only: None } => {
                 self.scheduler.zero();
                 info!("by hand: all counters start from zero");
@@ -129,8 +155,10 @@ impl Edits {
             return Err(service_error(ServiceError::Exists));
         }
         let config = service_config(&spec.settings)?;
+        let engine = engine(&spec.settings)?;
         self.scheduler
             .add_service(key, config)
+            .and_then(|_| self.scheduler.set_engine(&key, engine))
             .map_err(service_error)?;
         info!(
             "by hand: virtual service {key} added, scheduler {}",
@@ -148,8 +176,10 @@ impl Edits {
             return Err(service_error(ServiceError::NotFound));
         }
         let config = service_config(&spec.settings)?;
+        let engine = engine(&spec.settings)?;
         self.scheduler
             .edit_service(&key, config)
+            .and_then(|()| self.scheduler.set_engine(&key, engine))
             .map_err(service_error)?;
         info!(
             "by hand: virtual service {key} changed, scheduler {}",
@@ -158,16 +188,16 @@ impl Edits {
         Ok(())
     }
 
-    fn delete_service(&mut self, now: Instant, key: &ServiceKey) -> Result<(), ReplyError> {
+    fn delete_service(&self, now: Instant, key: &ServiceKey) -> Result<(), ReplyError> {
         self.scheduler
             .remove_service(now, key)
             .map_err(service_error)?;
-        self.tunnels.retain(|(service, _), _| service != key);
+        self.tunnels.forget(key);
         info!("by hand: virtual service {key} removed");
         Ok(())
     }
 
-    fn add_server(&mut self, now: Instant, spec: &ServerSpec) -> Result<(), ReplyError> {
+    fn add_server(&self, now: Instant, spec: &ServerSpec) -> Result<(), ReplyError> {
         let key = service_key(&spec.id.service)?;
         let addr = spec.id.server;
         let config = server_config(&spec.settings)?;
@@ -182,7 +212,7 @@ impl Edits {
         Ok(())
     }
 
-    fn edit_server(&mut self, now: Instant, spec: &ServerSpec) -> Result<(), ReplyError> {
+    fn edit_server(&self, now: Instant, spec: &ServerSpec) -> Result<(), ReplyError> {
         let key = service_key(&spec.id.service)?;
         let addr = spec.id.server;
         let config = server_config(&spec.settings)?;
@@ -197,12 +227,12 @@ impl Edits {
         Ok(())
     }
 
-    fn delete_server(&mut self, now: Instant, id: &ServerId) -> Result<(), ReplyError> {
+    fn delete_server(&self, now: Instant, id: &ServerId) -> Result<(), ReplyError> {
         let key = service_key(&id.service)?;
         self.scheduler
             .remove_server(now, &key, id.server)
             .map_err(server_error)?;
-        self.tunnels.remove(&(key, id.server));
+        self.tunnels.set((key, id.server), None);
         info!("by hand: real server {} of {key} removed", id.server);
         Ok(())
     }
@@ -222,25 +252,11 @@ impl Edits {
         Ok(())
     }
 
-    fn remember_tunnel(&mut self, key: ServiceKey, addr: SocketAddr, settings: &ServerSettings) {
+    fn remember_tunnel(&self, key: ServiceKey, addr: SocketAddr, settings: &ServerSettings) {
         let tunnel = settings
             .tunnel
-            .filter(|tunnel| settings.method == Method::Tunnel && tunnel.kind != TunnelKind::Ipip);
-        if tunnel.is_some() {
-            self.remark(
-                "GUE and GRE tunnels are not built yet, packets for such a server travel as IP in IP",
-                &format!("real server {addr} of {key}"),
-            );
-        } else if settings.method == Method::Tunnel && addr.is_ipv6() {
-            self.remark(
-                "tunnels over IPv6 are not built yet, packets for such a server are dropped",
-                &format!("real server {addr} of {key}"),
-            );
-        }
-        match tunnel {
-            Some(tunnel) => self.tunnels.insert((key, addr), tunnel),
-            None => self.tunnels.remove(&(key, addr)),
-        };
+            .filter(|_| settings.method == Method::Tunnel);
+        self.tunnels.set((key, addr), tunnel);
     }
 
     /// What has no effect is said once, not for each object.
@@ -300,16 +316,15 @@ fn service_config(settings: &ServiceSettings) -> Result<ServiceConfig, ReplyErro
     })
 }
 
+fn engine(settings: &ServiceSettings) -> Result<Option<Arc<dyn PersistenceEngine>>, ReplyError> {
+    let persistence = settings.persistence.as_ref();
+    let name = persistence.and_then(|persistence| persistence.engine.as_ref());
+    let engine = name.map(|name| name.parse::<EngineKind>()).transpose();
+    let engine = engine.map_err(|error| refusal(ErrorKind::NoScheduler, error.to_string()))?;
+    Ok(engine.map(EngineKind::build))
+}
+
 fn persistence(info: &PersistenceInfo) -> Result<Persistence, ReplyError> {
-    if let Some(engine) = &info.engine {
-        let why = match engine.parse::<EngineKind>() {
-            Ok(kind) => format!(
-                "persistence engine {kind} looks into packets, and the data path does not pass on what is in them yet"
-            ),
-            Err(error) => error.to_string(),
-        };
-        return Err(refusal(ErrorKind::NoScheduler, why));
-    }
     if info.timeout == 0 || info.timeout > MAX_PERSISTENCE {
         return Err(refusal(
             ErrorKind::Invalid,
@@ -326,9 +341,6 @@ fn persistence(info: &PersistenceInfo) -> Result<Persistence, ReplyError> {
 }
 
 fn server_config(settings: &ServerSettings) -> Result<ServerConfig, ReplyError> {
-    if settings.method == Method::FullNat {
-        return Err(refusal(ErrorKind::Unsupported, "FULLNAT is not built yet"));
-    }
     let tunnel = settings.tunnel.unwrap_or_default();
     if tunnel.kind == TunnelKind::Gue && tunnel.port == 0 {
         return Err(refusal(ErrorKind::Invalid, "a GUE tunnel needs a port"));
@@ -369,6 +381,17 @@ fn server_error(error: ServerError) -> ReplyError {
         ServerError::NotFound => ErrorKind::NoServer,
         ServerError::Address | ServerError::Family => ErrorKind::Invalid,
         ServerError::Thresholds => ErrorKind::OutOfRange,
+        _ => ErrorKind::Internal,
+    };
+    refusal(kind, error.to_string())
+}
+
+fn local_error(error: LocalError) -> ReplyError {
+    let kind = match error {
+        LocalError::NoService => ErrorKind::NoService,
+        LocalError::Exists => ErrorKind::LocalExists,
+        LocalError::NotFound => ErrorKind::NoLocal,
+        LocalError::Address | LocalError::Family => ErrorKind::Invalid,
         _ => ErrorKind::Internal,
     };
     refusal(kind, error.to_string())

@@ -1,14 +1,15 @@
 //! The director as a library: a keepalived.conf, run in user space.
 //!
 //! The libraries meet here and nowhere else. [`plan`] turns a configuration's model into what should be there; [`pools`]
-//! lets health decide who stands in the scheduler's table, and [`edits`] lets operators; [`balance`] lets the data path ask the scheduler;
-//! [`data_path`] runs workers, claim and view; [`app`] is the control loop around them. The binary adds the command line,
-//! [`commands`] about files, and [`demo`].
+//! lets health decide who stands in the scheduler's table, and [`edits`] lets operators; [`balance`] lets the data path ask the scheduler, and [`tunnels`] how to wrap;
+//! [`beside`] reads the files beside it, rules of [`marks`] and [`tunables`]; [`data_path`] runs workers, claim and view; [`explain`] tells why a packet goes where; [`app`] is the control loop around them. The binary adds the command line,
+//! [`commands`] about files, hosts and the running director, [`realserver`] for the other side, and [`demo`].
 
 pub mod acted_on;
 pub mod addresses;
 pub mod app;
 pub mod balance;
+pub mod beside;
 pub mod claims;
 pub mod cli;
 pub mod commands;
@@ -16,10 +17,19 @@ pub mod config;
 pub mod control;
 pub mod data_path;
 pub mod demo;
+pub mod devices;
 mod disk;
 pub mod edits;
+pub mod explain;
+pub mod findings;
 pub mod logging;
+pub mod marks;
 pub mod plan;
 pub mod pools;
 pub mod probes;
+pub mod realserver;
+mod settings;
 mod sys;
+pub mod tunables;
+pub mod tunnels;
+pub mod vrrp;

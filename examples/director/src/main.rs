@@ -4,8 +4,10 @@ use std::io;
 use std::process::ExitCode;
 
 use director::cli::{self, Invocation};
-use director::commands::{STATUS_TROUBLE, compare, format, lint};
-use director::{app, config, demo, logging};
+use director::commands::{
+    STATUS_TROUBLE, by_hand, compare, format, host, lint, realserver, status, why,
+};
+use director::{app, config, demo, logging, vrrp};
 
 fn main() -> ExitCode {
     let invocation = match cli::parse(std::env::args_os()) {
@@ -57,16 +59,66 @@ fn main() -> ExitCode {
             &mut io::stdout(),
             &mut io::stderr(),
         )),
-        Invocation::Demo { workers } => demo::run(workers),
+        Invocation::RealServer(wanted) => ExitCode::from(realserver::run(&wanted)),
+        Invocation::CheckRealServer { wanted, json } => exit(realserver::check(
+            &wanted,
+            json,
+            &mut io::stdout(),
+            &mut io::stderr(),
+        )),
+        Invocation::CheckHost {
+            file,
+            config_id,
+            device,
+            json,
+        } => exit(host::check(
+            &file,
+            config_id.as_deref(),
+            device,
+            json,
+            &mut io::stdout(),
+            &mut io::stderr(),
+        )),
+        Invocation::Status(detail) => {
+            exit(status::run(detail, &mut io::stdout(), &mut io::stderr()))
+        }
+        Invocation::Marks(question) => exit(by_hand::marks(
+            &question,
+            &mut io::stdout(),
+            &mut io::stderr(),
+        )),
+        Invocation::Tunables(settings) => exit(by_hand::tunables(
+            settings,
+            &mut io::stdout(),
+            &mut io::stderr(),
+        )),
+        Invocation::Why { packet, json } => exit(why::run(
+            &packet,
+            json,
+            &mut io::stdout(),
+            &mut io::stderr(),
+        )),
+        Invocation::Demo { workers, setup } => {
+            demo::run(workers, setup.as_deref().and_then(demo::Setup::find))
+        }
         Invocation::Run(options) => {
             logging::start(options.log_console, options.log_detail);
-            match app::run(options) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    tracing::error!("{}", logging::chain(&error));
-                    ExitCode::FAILURE
-                }
-            }
+            ended(app::run(options))
+        }
+        Invocation::RunVrrp(options) => {
+            logging::start(options.log_console, options.log_detail);
+            ended(vrrp::run(&options))
+        }
+    }
+}
+
+/// The status of a daemon that has ended, which says why to the log.
+fn ended(outcome: Result<(), app::RunError>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{}", logging::chain(&error));
+            ExitCode::FAILURE
         }
     }
 }

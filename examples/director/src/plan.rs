@@ -2,25 +2,30 @@
 //!
 //! A plan is plain data. Two plans are compared to find what a reload changes; nothing is done here.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lvs_conf::Config;
 use lvs_conf::model::{
-    self, Checker as ConfChecker, HttpCheck as ConfHttpCheck, HttpVersion, LvsMethod, Probe,
-    Protocol as ConfProtocol, RealServer, Scheduler, ServiceAddress, Tunnel, VirtualServer,
-    VrrpInstance,
+    self, Checker as ConfChecker, HttpCheck as ConfHttpCheck, HttpVersion, LocalAddressGroup,
+    LvsMethod, Probe, Protocol as ConfProtocol, RealServer, Scheduler, ServiceAddress, Tunnel,
+    TunnelChecksum as ConfChecksum, VirtualServer, VrrpInstance,
 };
 use lvs_health::{
     BodyDigest, CheckerConfig, ConnectOptions, HttpCheck, HttpConfig, HttpProtocol, MemberConfig,
     PoolConfig, StatusSet, TcpCheck, Timing, Url,
 };
 use lvs_sched::{
-    Family, ForwardMethod, Granularity, Persistence, Protocol, SchedulerFlags, SchedulerKind,
-    ServerConfig, ServiceConfig, ServiceKey, Weight,
+    EngineKind, Family, ForwardMethod, Granularity, Persistence, Protocol, SchedulerFlags,
+    SchedulerKind, ServerConfig, ServiceConfig, ServiceKey, Weight,
 };
+
+use crate::control::protocol::{TunnelChecksum, TunnelInfo, TunnelKind};
+use crate::tunnels::Served;
 
 /// What a configuration asks of the running director.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -31,6 +36,8 @@ pub struct Plan {
     pub pools: Vec<PlannedPool>,
     /// Addresses to hold.
     pub addresses: Vec<PlannedAddress>,
+    /// Tunnels that are not plain IP in IP.
+    pub tunnels: HashMap<Served, TunnelInfo>,
     /// Idle times to set; `None` leaves the present value.
     pub timeouts: PlannedTimeouts,
     /// What of the configuration has another effect than written; each is said once. What has none at all is
@@ -45,6 +52,10 @@ pub struct PlannedService {
     pub key: ServiceKey,
     /// How it is scheduled.
     pub config: ServiceConfig,
+    /// What keeps its connections together besides their clients, if it is persistent.
+    pub engine: Option<EngineKind>,
+    /// From where its FULLNAT servers are reached.
+    pub locals: Vec<IpAddr>,
 }
 
 /// The real servers of one `virtual_server` block.
@@ -132,7 +143,7 @@ impl Plan {
             ));
         }
         for server in &config.virtual_servers {
-            plan.add_virtual_server(server);
+            plan.add_virtual_server(server, &config.local_address_groups);
         }
         plan
     }
@@ -161,7 +172,50 @@ impl Plan {
         }
     }
 
-    fn add_virtual_server(&mut self, server: &VirtualServer) {
+    /// The local addresses of a service, which are also to be held where the group says so.
+    fn add_locals(
+        &mut self,
+        server: &VirtualServer,
+        key: &ServiceKey,
+        groups: &[LocalAddressGroup],
+    ) -> Vec<IpAddr> {
+        let group = server
+            .local_address_group
+            .as_ref()
+            .and_then(|name| groups.iter().find(|group| group.name == *name));
+        let is_ipv6 = key.family() == Family::Inet6;
+        let all = group.map_or(&[][..], |group| &group.addresses);
+        let all = all.iter().filter(|it| it.address.is_ipv6() == is_ipv6);
+        let mut locals = Vec::new();
+        for local in all {
+            locals.push(local.address);
+            let held = local.interface.as_ref().map(|interface| PlannedAddress {
+                addr: local.address,
+                prefix_len: if is_ipv6 { 128 } else { 32 },
+                interface: interface.clone(),
+                label: None,
+                scope: None,
+                broadcast: None,
+            });
+            if let Some(held) = held.filter(|held| !self.addresses.contains(held)) {
+                self.addresses.push(held);
+            }
+        }
+        let needs_locals = server
+            .real_servers
+            .iter()
+            .any(|real| real.method == LvsMethod::FullNat);
+        if needs_locals && locals.is_empty() {
+            self.remarks.push(format!(
+                "virtual_server {}: there is no local address for its FNAT servers, name a local_address_group by \
+                 laddr_group_name; until then its connections are refused",
+                server.service
+            ));
+        }
+        locals
+    }
+
+    fn add_virtual_server(&mut self, server: &VirtualServer, groups: &[LocalAddressGroup]) {
         let key = match service_key(server) {
             Ok(key) => key,
             Err(reason) => {
@@ -173,9 +227,22 @@ impl Plan {
             }
         };
         let config = self.service_config(server);
+        let engine = self.engine(server);
+        let locals = self.add_locals(server, &key, groups);
+        let first = self.services.iter_mut().find(|service| service.key == key);
+        if let Some(first) = first {
+            let more = locals.iter().filter(|local| !first.locals.contains(local));
+            let more: Vec<IpAddr> = more.copied().collect();
+            first.locals.extend(more);
+        }
         match self.services.iter().find(|service| service.key == key) {
-            None => self.services.push(PlannedService { key, config }),
-            Some(first) if first.config == config => {}
+            None => self.services.push(PlannedService {
+                key,
+                config,
+                engine,
+                locals,
+            }),
+            Some(first) if first.config == config && first.engine == engine => {}
             Some(_) => self.remarks.push(format!(
                 "virtual_server {}: another block for this address came first, its scheduler and persistence apply to both",
                 server.service
@@ -226,6 +293,18 @@ impl Plan {
         }
     }
 
+    fn engine(&mut self, server: &VirtualServer) -> Option<EngineKind> {
+        let name = server.persistence_engine.as_ref()?;
+        let engine = name.parse().ok();
+        if engine.is_none() {
+            self.remarks.push(format!(
+                "virtual_server {}: there is no persistence engine {name}, clients alone decide",
+                server.service
+            ));
+        }
+        engine.filter(|_| server.persistence_timeout.is_some())
+    }
+
     fn real_server(&mut self, service: &VirtualServer, real: &RealServer) -> Option<PlannedServer> {
         let method = self.method(service, real.address, real.method)?;
         let weight = Weight::new(real.weight).unwrap_or(Weight::MAX);
@@ -256,18 +335,12 @@ impl Plan {
         match method {
             LvsMethod::Nat => Some(ForwardMethod::Nat),
             LvsMethod::Dr => Some(ForwardMethod::DirectRoute),
-            LvsMethod::Tun(Tunnel::Ipip) if addr.is_ipv4() => Some(ForwardMethod::Tunnel),
+            LvsMethod::FullNat => Some(ForwardMethod::FullNat),
             LvsMethod::Tun(kind) => {
-                let what = match kind {
-                    Tunnel::Ipip => "a tunnel over IPv6",
-                    Tunnel::Gue { .. } => "a GUE tunnel",
-                    Tunnel::Gre { .. } => "a GRE tunnel",
-                };
-                self.remarks.push(format!(
-                    "virtual_server {}: {what} is not built yet, server {addr} is left out",
-                    service.service
-                ));
-                None
+                if let (Some(tunnel), Ok(key)) = (tunnel(kind), service_key(service)) {
+                    self.tunnels.insert((key, addr), tunnel);
+                }
+                Some(ForwardMethod::Tunnel)
             }
         }
     }
@@ -342,16 +415,38 @@ fn service_key(server: &VirtualServer) -> Result<ServiceKey, &'static str> {
         ConfProtocol::Sctp => return Err("SCTP is not forwarded yet"),
     };
     match &server.service {
-        ServiceAddress::Address { address, .. } if address.is_ipv6() => {
-            Err("IPv6 is not forwarded yet")
-        }
         ServiceAddress::Address { address, port } => Ok(ServiceKey::Address {
             protocol,
             vip: *address,
             vport: port.unwrap_or(0),
         }),
-        ServiceAddress::Mark(_) => Err("firewall marks are not seen by the data path yet"),
+        ServiceAddress::Mark(mark) => Ok(ServiceKey::Mark {
+            family: family(server),
+            mark: NonZeroU32::new(*mark).ok_or("mark 0 is no mark")?,
+        }),
         ServiceAddress::Group(_) => Err("virtual_server_group is not acted on yet"),
+    }
+}
+
+/// `None` is IP in IP.
+fn tunnel(kind: Tunnel) -> Option<TunnelInfo> {
+    let checksum = |checksum| match checksum {
+        ConfChecksum::None => TunnelChecksum::None,
+        ConfChecksum::Full => TunnelChecksum::Full,
+        ConfChecksum::Remote => TunnelChecksum::Remote,
+    };
+    match kind {
+        Tunnel::Ipip => None,
+        Tunnel::Gue { port, checksum: c } => Some(TunnelInfo {
+            kind: TunnelKind::Gue,
+            port,
+            checksum: checksum(c),
+        }),
+        Tunnel::Gre { checksum: c } => Some(TunnelInfo {
+            kind: TunnelKind::Gre,
+            port: 0,
+            checksum: checksum(c),
+        }),
     }
 }
 
@@ -374,7 +469,14 @@ fn granularity(server: &VirtualServer) -> Granularity {
     match server.persistence_granularity {
         Some(model::Granularity::Mask(mask)) => Granularity::Mask(mask),
         Some(model::Granularity::Prefix(length)) => Granularity::Prefix(length),
-        None => Granularity::host(Family::Inet),
+        None => Granularity::host(family(server)),
+    }
+}
+
+fn family(server: &VirtualServer) -> Family {
+    match server.family {
+        Some(model::Family::Inet6) => Family::Inet6,
+        Some(model::Family::Inet) | None => Family::Inet,
     }
 }
 
@@ -513,16 +615,43 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_built_is_said_and_the_rest_stays() {
-        let text = block("NAT", &["10.0.0.1 80"])
-            + &block("TUN type gre", &["10.0.0.2 80"]).replace("192.0.2.10", "192.0.2.11");
+    fn tunnels_are_kept_beside_their_servers() {
+        let other = |text: String, host: &str| text.replace("192.0.2.10", host);
+        let text = block("TUN", &["10.0.0.1 80"])
+            + &other(block("TUN type gre csum", &["10.0.0.2 80"]), "192.0.2.11")
+            + &other(
+                block("TUN type gue port 6080", &["10.0.0.3 80"]),
+                "192.0.2.12",
+            );
         let plan = plan(&text);
-        assert_eq!(plan.services.len(), 2);
-        assert!(plan.pools[1].servers.is_empty());
+        let mut tunnels: Vec<_> = plan
+            .tunnels
+            .iter()
+            .map(|((_, addr), tunnel)| (addr.to_string(), *tunnel))
+            .collect();
+        tunnels.sort_by(|one, other| one.0.cmp(&other.0));
+        let tunnel = |kind, port, checksum| TunnelInfo {
+            kind,
+            port,
+            checksum,
+        };
+        assert_eq!(
+            tunnels,
+            [
+                (
+                    "10.0.0.2:80".to_owned(),
+                    tunnel(TunnelKind::Gre, 0, TunnelChecksum::Full)
+                ),
+                (
+                    "10.0.0.3:80".to_owned(),
+                    tunnel(TunnelKind::Gue, 6080, TunnelChecksum::None)
+                ),
+            ]
+        );
         assert!(
-            plan.remarks
+            plan.pools
                 .iter()
-                .any(|remark| remark.contains("a GRE tunnel is not built yet, server 10.0.0.2:80"))
+                .all(|pool| pool.servers[0].config.method == ForwardMethod::Tunnel)
         );
     }
 
@@ -539,6 +668,26 @@ mod tests {
                  10.0.0.1:443, 10.0.0.2:443"
             ]
         );
+    }
+
+    #[test]
+    fn local_addresses_are_of_the_services_family_and_held_where_the_group_says() {
+        let text = format!(
+            "local_address_group g {{\n10.0.0.200 eth1\n10.0.0.201\nfd00::200 eth1\n}}\n{}",
+            block("FNAT", &["10.0.0.1 8080"])
+                .replace("protocol TCP", "protocol TCP\nladdr_group_name g")
+        );
+        let plan = plan(&text);
+        let locals = ["10.0.0.200", "10.0.0.201"].map(|addr| addr.parse::<IpAddr>().unwrap());
+        assert_eq!(plan.services[0].locals, locals);
+        let held: Vec<String> = plan.addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(held, ["10.0.0.200/32 on eth1"]);
+        let server = &plan.pools[0].servers[0];
+        assert_eq!(server.config.method, ForwardMethod::FullNat);
+        assert_eq!(server.addr.port(), 8080);
+        assert!(plan.remarks.is_empty(), "{:?}", plan.remarks);
+        let without = self::plan(&text.replace("laddr_group_name g", ""));
+        assert!(without.remarks[0].contains("there is no local address for its FNAT servers"));
     }
 
     #[test]

@@ -3,12 +3,14 @@
 //! Only what the configuration changes is changed here: what an operator did [by hand](crate::edits) to something else stays.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use lvs_health::{Change, Event, Monitor, Pool, ServerId};
-use lvs_sched::{Director, ServerConfig, ServerError, ServiceError, ServiceKey, Weight};
+use lvs_sched::{
+    Director, EngineKind, LocalError, ServerConfig, ServerError, ServiceError, ServiceKey, Weight,
+};
 use tracing::{debug, info, warn};
 
 use crate::plan::{Plan, PlannedPool, PlannedServer, PlannedService};
@@ -130,7 +132,12 @@ impl Pools {
             if before.contains(planned) {
                 continue;
             }
-            let PlannedService { key, config } = planned;
+            let PlannedService {
+                key,
+                config,
+                engine,
+                locals,
+            } = planned;
             let outcome = match self.scheduler.edit_service(key, *config) {
                 Ok(()) => Ok("changed"),
                 Err(ServiceError::NotFound) => {
@@ -139,6 +146,10 @@ impl Pools {
                 }
                 Err(error) => Err(error),
             };
+            let outcome = outcome.and_then(|what| {
+                let engine = engine.map(EngineKind::build);
+                self.scheduler.set_engine(key, engine).map(|()| what)
+            });
             match outcome {
                 Ok(what) => info!(
                     "virtual service {key} {what}, scheduler {}",
@@ -146,11 +157,33 @@ impl Pools {
                 ),
                 Err(error) => warn!("virtual service {key}: {error}"),
             }
+            let former = before.iter().find(|former| former.key == *key);
+            let former = former.filter(|_| !added.contains(key));
+            let former = former.map_or(&[][..], |former| &former.locals);
+            self.apply_locals(key, former, locals);
         }
         let scheduler = &self.scheduler;
         self.placed
             .retain(|(key, _), _| !added.contains(key) && scheduler.service(key).is_some());
         added
+    }
+
+    /// Local addresses that came or went by hand stay as they are.
+    fn apply_locals(&self, key: &ServiceKey, former: &[IpAddr], locals: &[IpAddr]) {
+        for gone in former.iter().filter(|addr| !locals.contains(addr)) {
+            match self.scheduler.remove_local_address(key, *gone) {
+                Ok(()) => info!("local address {gone} of {key} removed"),
+                Err(LocalError::NotFound) => {}
+                Err(error) => warn!("local address {gone} of {key}: {error}"),
+            }
+        }
+        for new in locals.iter().filter(|addr| !former.contains(addr)) {
+            match self.scheduler.add_local_address(key, *new) {
+                Ok(()) => info!("local address {new} of {key} added"),
+                Err(LocalError::Exists) => {}
+                Err(error) => warn!("local address {new} of {key}: {error}"),
+            }
+        }
     }
 
     /// A service that is new in the scheduler has no servers yet, even if the pool is the old one.

@@ -67,6 +67,12 @@ pub enum Verb {
     Zero,
     /// `--set`
     Set,
+    /// `--add-laddr`
+    AddLocal,
+    /// `--del-laddr`
+    DeleteLocal,
+    /// `--get-laddr`
+    ListLocal,
     /// `--start-daemon`
     StartDaemon,
     /// `--stop-daemon`
@@ -93,6 +99,9 @@ impl Verb {
             Self::List => "list",
             Self::Zero => "zero",
             Self::Set => "set",
+            Self::AddLocal => "add-laddr",
+            Self::DeleteLocal => "del-laddr",
+            Self::ListLocal => "get-laddr",
             Self::StartDaemon => "start-daemon",
             Self::StopDaemon => "stop-daemon",
             Self::Help => "help",
@@ -120,6 +129,8 @@ pub enum Switch {
     Gatewaying,
     Ipip,
     Masquerading,
+    Fullnat,
+    Laddr,
     TunType,
     TunPort,
     TunNocsum,
@@ -440,6 +451,9 @@ pub const TABLE: &[Spec] = &[
     verb(Verb::List, "Ll", "list", Argument::None, "list services, connections or timeouts; the default"),
     verb(Verb::Zero, "Z", "zero", Argument::None, "zero the counters of one or all services"),
     verb(Verb::Set, "", "set", Argument::None, "set the timeouts: tcp tcpfin udp, in seconds"),
+    verb(Verb::AddLocal, "", "add-laddr", Argument::None, "give a service a local address for FULLNAT"),
+    verb(Verb::DeleteLocal, "", "del-laddr", Argument::None, "take a local address from a service"),
+    verb(Verb::ListLocal, "", "get-laddr", Argument::None, "list local addresses of one or all services"),
     verb(Verb::StartDaemon, "", "start-daemon", Argument::Required("STATE"), "start connection sync, master or backup"),
     verb(Verb::StopDaemon, "", "stop-daemon", Argument::Required("STATE"), "stop connection sync, master or backup"),
     verb(Verb::Help, "h", "help", Argument::None, "print this text"),
@@ -459,6 +473,8 @@ pub const TABLE: &[Spec] = &[
     flag(Switch::Gatewaying, "g", "gatewaying", "direct routing, the default"),
     flag(Switch::Ipip, "i", "ipip", "tunnelling"),
     flag(Switch::Masquerading, "m", "masquerading", "NAT"),
+    flag(Switch::Fullnat, "", "fullnat", "FULLNAT: NAT of both sides, from the service's local addresses"),
+    value(Switch::Laddr, "", "laddr", "ADDRESS", "local address"),
     value(Switch::TunType, "", "tun-type", "TYPE", "ipip, gue or gre; default ipip"),
     value(Switch::TunPort, "", "tun-port", "PORT", "destination port of GUE, 1 to 65535"),
     flag(Switch::TunNocsum, "", "tun-nocsum", "tunnel without checksum, the default"),

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::protocol::{
-    Edit, Family, Granularity, Method, PersistenceInfo, ServerId, ServerSettings, ServerSpec,
-    ServiceAddress, ServiceId, ServiceSettings, ServiceSpec, TimeoutsInfo, TunnelChecksum,
-    TunnelInfo, TunnelKind,
+    Edit, Family, Granularity, LocalAddressSpec, Method, PersistenceInfo, ServerId, ServerSettings,
+    ServerSpec, ServiceAddress, ServiceId, ServiceSettings, ServiceSpec, TimeoutsInfo,
+    TunnelChecksum, TunnelInfo, TunnelKind,
 };
 
 use crate::args::{LowArgs, Switch, UsageError, Verb};
@@ -75,6 +75,8 @@ pub enum Subject {
     Timeouts,
     /// Connection sync.
     Daemons,
+    /// Local addresses of one service, or of all.
+    LocalAddresses(Option<ServiceId>),
 }
 
 /// The side of connection sync.
@@ -130,6 +132,13 @@ pub fn interpret(low: &LowArgs, names: &Names) -> Result<Invocation, UsageError>
         Verb::Help => return Ok(Invocation::Help),
         Verb::Version => return Ok(Invocation::Version),
         Verb::List => return given.list().map(Invocation::List),
+        Verb::ListLocal => {
+            return Ok(Invocation::List(List {
+                subject: Subject::LocalAddresses(service),
+                numeric: given.has(OptionName::Numeric),
+                ..List::default()
+            }));
+        }
         Verb::Save => {
             return Ok(Invocation::Save {
                 numeric: given.has(OptionName::Numeric),
@@ -153,6 +162,8 @@ pub fn interpret(low: &LowArgs, names: &Names) -> Result<Invocation, UsageError>
             let server = given.real_server(service, low.verb)?;
             Edit::DeleteServer(ServerId { service, server })
         }
+        Verb::AddLocal => Edit::AddLocalAddress(given.local_address(required()?, low.verb)?),
+        Verb::DeleteLocal => Edit::DeleteLocalAddress(given.local_address(required()?, low.verb)?),
         Verb::Flush => Edit::Flush,
         Verb::Zero => Edit::Zero { only: service },
         Verb::Set => Edit::SetTimeouts(timeouts),
@@ -179,6 +190,7 @@ struct Given {
     upper: u32,
     lower: u32,
     tunnel: TunnelInfo,
+    local: Option<IpAddr>,
     daemon: DaemonSettings,
 }
 
@@ -204,6 +216,7 @@ impl Given {
                 port: 0,
                 checksum: TunnelChecksum::None,
             },
+            local: None,
             daemon: DaemonSettings {
                 interface: DEFAULT_INTERFACE.into(),
                 ..DaemonSettings::default()
@@ -263,6 +276,11 @@ impl Given {
             Switch::Gatewaying => self.method = Method::DirectRoute,
             Switch::Ipip => self.method = Method::Tunnel,
             Switch::Masquerading => self.method = Method::Nat,
+            Switch::Fullnat => self.method = Method::FullNat,
+            Switch::Laddr => {
+                let local = text.trim_start_matches('[').trim_end_matches(']');
+                self.local = Some(local.parse().map_err(|_| illegal("local address", text))?);
+            }
             Switch::TunType => {
                 self.tunnel.kind = match text {
                     "ipip" => TunnelKind::Ipip,
@@ -384,6 +402,20 @@ impl Given {
             persistent_conn: self.has(OptionName::PersistentConn),
             tun_info: self.has(OptionName::TunInfo),
         })
+    }
+
+    fn local_address(
+        &self,
+        service: ServiceId,
+        verb: Verb,
+    ) -> Result<LocalAddressSpec, UsageError> {
+        let local = self.local.ok_or_else(|| missing(OptionName::Laddr, verb))?;
+        if Family::of(local) != service.family {
+            return Err(UsageError::invalid(
+                "the local address is not of the service's family",
+            ));
+        }
+        Ok(LocalAddressSpec { service, local })
     }
 
     fn service_spec(&self, service: ServiceId) -> Result<ServiceSpec, UsageError> {

@@ -39,6 +39,7 @@ pub(crate) enum OptionName {
     TunNocsum,
     TunCsum,
     TunRemcsum,
+    Laddr,
 }
 
 impl OptionName {
@@ -65,7 +66,10 @@ impl OptionName {
             Switch::OnePacket => Self::Ops,
             Switch::SchedFlags => Self::SchedFlags,
             Switch::RealServer => Self::RealServer,
-            Switch::Gatewaying | Switch::Ipip | Switch::Masquerading => Self::ForwardingMethod,
+            Switch::Gatewaying | Switch::Ipip | Switch::Masquerading | Switch::Fullnat => {
+                Self::ForwardingMethod
+            }
+            Switch::Laddr => Self::Laddr,
             Switch::TunType => Self::TunType,
             Switch::TunPort => Self::TunPort,
             Switch::TunNocsum => Self::TunNocsum,
@@ -126,6 +130,8 @@ pub(crate) fn legal_options(verb: Verb) -> (&'static [OptionName], &'static [Opt
             ],
         ),
         Verb::DeleteServer => (&[O::ServiceAddress, O::RealServer], &[]),
+        Verb::AddLocal | Verb::DeleteLocal => (&[O::ServiceAddress, O::Laddr], &[]),
+        Verb::ListLocal => (&[], &[O::ServiceAddress, O::Numeric]),
         Verb::List => (
             &[],
             &[
@@ -198,6 +204,7 @@ pub(crate) const ORDER: &[(OptionName, &str)] = &[
     (OptionName::TunNocsum, "tun-nocsum"),
     (OptionName::TunCsum, "tun-csum"),
     (OptionName::TunRemcsum, "tun-remcsum"),
+    (OptionName::Laddr, "laddr"),
 ];
 
 /// What `-L` lists at most one of.

@@ -6,7 +6,8 @@
 //! so that a program which only asks need not build a director.
 //!
 //! The table can be listed, saved, edited and restored. What is not here: `--start-daemon`, because this director has
-//! no connection sync, and FULLNAT's options of other distributions. Where the original has no good answer
+//! no connection sync. FULLNAT, which the original does not know, has long options: `--fullnat`, `--add-laddr`, `--del-laddr`,
+//! `--get-laddr`, `--laddr`. Where the original has no good answer
 //! this one differs: `-R` skips lines that start with `#` and says on which line a command was refused, a netmask with
 //! holes is refused, and `-h` and `-v` need no director.
 //!

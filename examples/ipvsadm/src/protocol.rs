@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 mod client;
 mod edit;
@@ -35,8 +35,8 @@ mod socket;
 
 pub use client::{Client, ClientError};
 pub use edit::{
-    Edit, Restoration, RestoreInfo, ServerId, ServerSettings, ServerSpec, ServiceId,
-    ServiceSettings, ServiceSpec,
+    Edit, LocalAddressSpec, Restoration, RestoreInfo, ServerId, ServerSettings, ServerSpec,
+    ServiceId, ServiceSettings, ServiceSpec,
 };
 pub use socket::{SOCKET_VARIABLE, SocketAddress};
 
@@ -92,7 +92,11 @@ impl Request {
             "status" => Operation::Status,
             "restore" => Operation::Restore(read(line)?),
             name if Edit::NAMES.contains(&name) => Operation::Edit(read(line)?),
-            _ => Operation::Unknown { op },
+            _ => {
+                let mut arguments: Map<String, Value> = read(line)?;
+                arguments.retain(|name, _| name != "op" && name != "version");
+                Operation::Other { op, arguments }
+            }
         };
         Ok(Self { version, op })
     }
@@ -130,11 +134,14 @@ pub enum Operation {
     /// One change of the table, by its own name; answered by `null` when it has been carried out.
     #[serde(untagged)]
     Edit(Edit),
-    /// An operation of another version.
+    /// An operation that is not of this protocol: of the director's own commands, or of another version.
     #[serde(untagged)]
-    Unknown {
+    Other {
         /// Its name.
         op: String,
+        /// What stands beside the name.
+        #[serde(flatten)]
+        arguments: Map<String, Value>,
     },
 }
 
@@ -271,6 +278,10 @@ pub enum ErrorKind {
     ServerExists,
     /// The service has no such real server.
     NoServer,
+    /// The service has such a local address already.
+    LocalExists,
+    /// The service has no such local address.
+    NoLocal,
     /// A weight or threshold is out of range, or the lower threshold is above the upper one.
     OutOfRange,
     /// The arguments make no sense together: an address that is not unicast, families that do not fit.
@@ -322,6 +333,22 @@ pub struct ServiceInfo {
     /// The real servers, in the director's order.
     #[serde(default)]
     pub destinations: Vec<DestinationInfo>,
+    /// Local addresses for FULLNAT, in the order in which they were added.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub locals: Vec<LocalAddressInfo>,
+}
+
+/// A local address of a virtual service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalAddressInfo {
+    /// The address.
+    pub address: IpAddr,
+    /// Connections of the service that use it.
+    #[serde(default)]
+    pub connections: u32,
+    /// How often its turn came but it had no free port.
+    #[serde(default)]
+    pub conflicts: u64,
 }
 
 /// An address family.
@@ -529,6 +556,9 @@ pub struct ConnectionInfo {
     pub vip: SocketAddr,
     /// The real server.
     pub destination: SocketAddr,
+    /// The director's side of a FULLNAT connection to the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<SocketAddr>,
     /// The state's name, as the kernel spells it: `ESTABLISHED`, `FIN_WAIT`, `UDP`.
     pub state: String,
     /// Seconds until the entry expires.
@@ -576,6 +606,50 @@ pub struct StatusInfo {
     pub services: u64,
     /// Entries of the connection tables.
     pub connections: u64,
+    /// What each data-path thread has counted since the start.
+    pub counters: Vec<WorkerCounters>,
+    /// Packets that were taken from the host since the start, where the kernel tells.
+    pub claimed: Vec<Counter>,
+}
+
+/// What a data-path thread has counted. Each list has all that can be counted, the largest first.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WorkerCounters {
+    /// Its number, from 0.
+    pub worker: u32,
+    /// Entries of its connection table.
+    pub connections: u64,
+    /// Packets that were dropped, by reason.
+    pub dropped: Vec<Counter>,
+    /// Frames that were left to the host, by reason.
+    pub left: Vec<Counter>,
+    /// What else happened to packets.
+    pub events: Vec<Counter>,
+    /// What happened at each device; up to a second old.
+    pub devices: Vec<DeviceCounters>,
+}
+
+/// What a data-path thread has counted at one device.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeviceCounters {
+    /// Name of the interface, or `the host`.
+    pub device: String,
+    /// What happened there, the largest first.
+    pub counters: Vec<Counter>,
+}
+
+/// How often something happened.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counter {
+    /// A name for programs, in kebab case.
+    pub name: String,
+    /// What it means, in words.
+    pub text: String,
+    /// How often.
+    pub count: u64,
 }
 
 fn read<T: DeserializeOwned>(line: &[u8]) -> Result<T, Reply> {
@@ -628,7 +702,12 @@ mod tests {
     #[test]
     fn unknown_fields_are_ignored_and_unknown_operations_kept() {
         let request = Request::parse(br#"{"version":1,"op":"dance","tempo":120}"#).unwrap();
-        assert_eq!(request.op, Operation::Unknown { op: "dance".into() });
+        let Operation::Other { op, arguments } = &request.op else {
+            panic!("not of this protocol");
+        };
+        assert_eq!(op, "dance");
+        assert!(!arguments.contains_key("version"));
+        assert_eq!(Request::parse(&request.to_line()).unwrap(), request);
         assert_eq!(
             text(&Reply::unknown("dance").to_line()),
             "{\"ok\":false,\"error\":{\"kind\":\"unknown-op\",\"message\":\"unknown operation 'dance'\"}}\n"
@@ -677,6 +756,7 @@ mod tests {
             client: "203.0.113.5:50000".parse().unwrap(),
             vip: "192.0.2.10:80".parse().unwrap(),
             destination: "10.0.0.11:8080".parse().unwrap(),
+            local: None,
             state: "ESTABLISHED".into(),
             expires: 894,
             engine: None,

@@ -11,11 +11,17 @@ pub(crate) fn message(edit: &Edit, error: &ReplyError) -> String {
         }
         (
             ErrorKind::NoService,
-            Edit::AddServer(_) | Edit::EditServer(_) | Edit::DeleteServer(_),
+            Edit::AddServer(_)
+            | Edit::EditServer(_)
+            | Edit::DeleteServer(_)
+            | Edit::AddLocalAddress(_)
+            | Edit::DeleteLocalAddress(_),
         ) => "Service not defined",
         (ErrorKind::NoService, _) => "No such service",
         (ErrorKind::ServerExists, _) => "Destination already exists",
         (ErrorKind::NoServer, _) => "No such destination",
+        (ErrorKind::LocalExists, _) => "Local address already exists",
+        (ErrorKind::NoLocal, _) => "No such local address",
         (ErrorKind::OutOfRange, _) => "Numerical result out of range",
         (ErrorKind::Invalid, _) => return format!("Invalid operation: {error}"),
         (ErrorKind::UnknownOp, _) => {

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use crate::args::{self, STATUS_INVALID, STATUS_REFUSED, UsageError, Verb};
 use crate::command::{self, Invocation, List, Subject};
 use crate::listing::names::Names;
-use crate::listing::{self, connections, save, services};
+use crate::listing::{self, connections, locals, save, services};
 use crate::protocol::{Client, ClientError, Edit, SocketAddress};
 use crate::refusal;
 
@@ -114,6 +114,15 @@ impl<O: Write, E: Write> Session<'_, O, E> {
                 list.persistent_conn,
                 (!list.numeric).then_some(names),
             ),
+            Subject::LocalAddresses(only) => {
+                let info = client.services()?;
+                locals::listing(&info, only, (!list.numeric).then_some(names)).ok_or_else(|| {
+                    Failure {
+                        status: STATUS_NO_DATA,
+                        message: "No such service".into(),
+                    }
+                })?
+            }
             Subject::Timeouts => listing::timeouts(&client.timeouts()?),
             Subject::Daemons => listing::daemons(&client.status()?),
         })

@@ -321,6 +321,7 @@ fn the_binary_lists_what_the_director_says() {
         client: "203.0.113.5:50000".parse().unwrap(),
         vip: "192.0.2.10:80".parse().unwrap(),
         destination: "10.0.0.11:8080".parse().unwrap(),
+        local: None,
         state: "ESTABLISHED".into(),
         expires: 894,
         engine: None,

@@ -31,4 +31,4 @@ mod tunnel;
 pub use http::{HttpServer, Response, bytes_hash, http_get};
 pub use link::{Bridge, End, veth};
 pub use namespace::{Namespace, Privilege, enter};
-pub use tunnel::Decapsulator;
+pub use tunnel::{Decapsulator, GUE_PORT, Unpacked};

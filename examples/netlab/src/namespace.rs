@@ -197,25 +197,52 @@ impl Namespace {
         })
     }
 
-    /// Makes this host a router.
+    /// Makes this host a router, of IPv6 too where there is IPv6.
     ///
     /// # Errors
     ///
     /// What the system refused.
     pub fn forward(&self) -> io::Result<()> {
-        self.sysctl("net.ipv4.ip_forward", "1")
+        self.sysctl("net.ipv4.ip_forward", "1")?;
+        match self.sysctl("net.ipv6.conf.all.forwarding", "1") {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
     }
 
     /// Makes this host a real server for direct routing: the virtual address stands on the loopback
-    /// interface, and nobody hears of it by ARP.
+    /// interface, and nobody hears of it by ARP or neighbour discovery.
     ///
     /// # Errors
     ///
     /// What the system refused.
     pub fn hold_vip(&self, vip: &str) -> io::Result<()> {
+        if vip.contains(':') {
+            // Neighbours are answered for addresses of the interface that asks alone.
+            return self.add_address("lo", &format!("{vip}/128"));
+        }
         self.sysctl("net.ipv4.conf.all.arp_ignore", "1")?;
         self.sysctl("net.ipv4.conf.all.arp_announce", "2")?;
         self.add_address("lo", &format!("{vip}/32"))
+    }
+
+    /// Switches the offloads of an interface on or off: checksums, segmentation in both directions. Without them every
+    /// packet is on the wire as it would be between machines.
+    ///
+    /// # Errors
+    ///
+    /// What the system refused.
+    pub fn offloads(&self, interface: &str, on: bool) -> io::Result<()> {
+        self.run(|| {
+            // The kernel refuses to switch on what depends on another one that is still off.
+            let mut order = OFFLOADS;
+            if !on {
+                order.reverse();
+            }
+            order
+                .into_iter()
+                .try_for_each(|command| sys::set_offload(interface, command, on))
+        })
     }
 
     /// [`http_get`](crate::http_get) from this namespace.
@@ -238,6 +265,10 @@ impl AsFd for Namespace {
         self.descriptor.as_fd()
     }
 }
+
+/// Checksums and scattered buffers on transmit, segmentation of TCP and in general, and merging on receive, by the numbers
+/// of ethtool.
+const OFFLOADS: [u32; 5] = [0x17, 0x19, 0x1f, 0x24, 0x2c];
 
 fn enter_namespace(descriptor: BorrowedFd<'_>, name: &str) {
     if let Err(error) = move_into_link_name_space(descriptor, Some(LinkNameSpaceType::Network)) {

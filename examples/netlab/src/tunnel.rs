@@ -1,7 +1,8 @@
 //! The far end of tunnels.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::net::{Ipv6Addr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -11,16 +12,37 @@ use lvs_fwd::device::Device as _;
 use lvs_fwd::frame::Frame;
 use lvs_fwd::tun::Tun;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with, sockopt};
+use rustix::net::{
+    AddressFamily, Protocol, SocketFlags, SocketType, ipproto, socket_with, sockopt,
+};
 
-use crate::Namespace;
+use crate::{Namespace, sys};
 
-/// Unpacks IP-in-IP packets that reach a namespace, in user space: what is inside arrives there through a TUN device, as
-/// if by the kernel's `tunl0`. It stops when dropped.
+/// Unpacks tunnel packets that reach a namespace, in user space: what is inside arrives there through a TUN device, as
+/// if by the kernel's `tunl0`. IP in IP and GRE are unpacked over IPv4 and IPv6, GUE at [`GUE_PORT`]. It stops when
+/// dropped.
 #[derive(Debug)]
 pub struct Decapsulator {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// UDP port where Generic UDP Encapsulation is unpacked.
+pub const GUE_PORT: u16 = 6080;
+
+/// What a [`Decapsulator`] has unpacked so far, in packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Unpacked {
+    /// IP in IP.
+    pub ipip: u64,
+    /// GRE without a checksum.
+    pub gre: u64,
+    /// GRE with a checksum, which was right.
+    pub gre_checksum: u64,
+    /// GUE. The kernel drops what has a wrong checksum.
+    pub gue: u64,
+    /// Thrown away: headers that say something else, or a wrong checksum.
+    pub malformed: u64,
 }
 
 impl Decapsulator {
@@ -35,9 +57,9 @@ impl Decapsulator {
         let own = Arc::clone(&shared);
         let (started, outcome) = sync_channel(1);
         let thread = namespace.spawn(move || match open() {
-            Ok((tun, socket)) => {
+            Ok((tun, sockets)) => {
                 let _ = started.send(Ok(()));
-                own.run(tun, &socket);
+                own.run(tun, &sockets);
             }
             Err(error) => {
                 let _ = started.send(Err(error));
@@ -55,7 +77,21 @@ impl Decapsulator {
 
     /// Packets unpacked so far.
     pub fn packets(&self) -> u64 {
-        self.shared.packets.load(Ordering::Relaxed)
+        let all = self.unpacked();
+        all.ipip + all.gre + all.gre_checksum + all.gue
+    }
+
+    /// Packets so far, by the kind of tunnel.
+    pub fn unpacked(&self) -> Unpacked {
+        let [ipip, gre, gre_checksum, gue, malformed] =
+            Kind::ALL.map(|kind| self.shared.counts[kind as usize].load(Ordering::Relaxed));
+        Unpacked {
+            ipip,
+            gre,
+            gre_checksum,
+            gue,
+            malformed,
+        }
     }
 }
 
@@ -71,42 +107,156 @@ impl Drop for Decapsulator {
 #[derive(Debug, Default)]
 struct Shared {
     stopped: AtomicBool,
-    packets: AtomicU64,
+    counts: [AtomicU64; Kind::ALL.len()],
 }
 
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Ipip,
+    Gre,
+    GreChecksum,
+    Gue,
+    Malformed,
+}
+
+impl Kind {
+    const ALL: [Self; 5] = [
+        Self::Ipip,
+        Self::Gre,
+        Self::GreChecksum,
+        Self::Gue,
+        Self::Malformed,
+    ];
+}
+
+/// What arrives at a socket begins with this.
+#[derive(Debug, Clone, Copy)]
+enum Shape {
+    Ipip,
+    Gre,
+    Gue,
+}
+
+/// A socket, what arrives there, and whether the outer IPv4 header comes along.
+type Source = (OwnedFd, Shape, bool);
+
 impl Shared {
-    fn run(&self, mut tun: Tun, socket: &OwnedFd) {
+    fn run(&self, mut tun: Tun, sockets: &[Source]) {
         let mut buffer = vec![0; 0x1_0000];
         while !self.stopped.load(Ordering::Relaxed) {
-            let mut readable = [PollFd::new(socket, PollFlags::IN)];
+            let mut readable: Vec<PollFd<'_>> = sockets
+                .iter()
+                .map(|(socket, ..)| PollFd::new(socket, PollFlags::IN))
+                .collect();
             let _ = poll(&mut readable, Some(&PATIENCE));
-            while let Ok(length) = rustix::io::read(socket, &mut buffer[..]) {
-                // The kernel has put fragments together; the outer header is still there.
-                let header = buffer.first().map_or(0, |byte| usize::from(byte & 15) * 4);
-                let Some(inside) = buffer[..length].get(header..) else {
-                    continue;
-                };
-                self.packets.fetch_add(1, Ordering::Relaxed);
-                tun.transmit(Frame::from_bytes(inside));
-                let _ = tun.flush();
+            for (socket, shape, has_header) in sockets {
+                self.drain(socket.as_fd(), *shape, *has_header, &mut buffer, &mut tun);
             }
+        }
+    }
+
+    fn drain(
+        &self,
+        socket: BorrowedFd<'_>,
+        shape: Shape,
+        has_header: bool,
+        buffer: &mut [u8],
+        tun: &mut Tun,
+    ) {
+        while let Ok(length) = rustix::io::read(socket, &mut *buffer) {
+            // The kernel has put fragments together; IPv4's outer header is still there.
+            let header = match has_header {
+                true => buffer.first().map_or(0, |byte| usize::from(byte & 15) * 4),
+                false => 0,
+            };
+            let inside = buffer[..length]
+                .get(header..)
+                .and_then(|packet| unpack(packet, shape));
+            let Some((kind, inside)) = inside else {
+                self.counts[Kind::Malformed as usize].fetch_add(1, Ordering::Relaxed);
+                continue;
+            };
+            self.counts[kind as usize].fetch_add(1, Ordering::Relaxed);
+            tun.transmit(Frame::from_bytes(inside));
+            let _ = tun.flush();
         }
     }
 }
 
-fn open() -> io::Result<(Tun, OwnedFd)> {
+/// The IP packet inside, if the headers in front of it are right.
+fn unpack(packet: &[u8], shape: Shape) -> Option<(Kind, &[u8])> {
+    let (kind, version, inside) = match shape {
+        Shape::Ipip => (Kind::Ipip, None, packet),
+        Shape::Gre => {
+            let (header, rest) = packet.split_at_checked(4)?;
+            let version = match [header[2], header[3]] {
+                [0x08, 0x00] => 4,
+                [0x86, 0xdd] => 6,
+                _ => return None,
+            };
+            match [header[0], header[1]] {
+                [0, 0] => (Kind::Gre, Some(version), rest),
+                [0x80, 0] if sum(packet) == 0xffff => {
+                    (Kind::GreChecksum, Some(version), rest.get(4..)?)
+                }
+                _ => return None,
+            }
+        }
+        Shape::Gue => {
+            let (header, rest) = packet.split_at_checked(4)?;
+            let version = match header {
+                [0, 4, 0, 0] => 4,
+                [0, 41, 0, 0] => 6,
+                _ => return None,
+            };
+            (Kind::Gue, Some(version), rest)
+        }
+    };
+    let is_right = version.is_none_or(|version| inside.first().is_some_and(|b| b >> 4 == version));
+    is_right.then_some((kind, inside))
+}
+
+/// The Internet checksum's sum.
+fn sum(bytes: &[u8]) -> u64 {
+    let words = bytes.chunks(2).map(|word| match *word {
+        [high, low] => u64::from(u16::from_be_bytes([high, low])),
+        [high] => u64::from(high) << 8,
+        _ => 0,
+    });
+    let mut sum: u64 = words.sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum
+}
+
+fn open() -> io::Result<(Tun, Vec<Source>)> {
     let tun = Tun::open().map_err(io::Error::other)?;
+    let mut sockets = Vec::new();
+    for (family, has_header) in [(AddressFamily::INET, true), (AddressFamily::INET6, false)] {
+        for (protocol, shape) in [
+            (ipproto::IPIP, Shape::Ipip),
+            (ipproto::IPV6, Shape::Ipip),
+            (ipproto::GRE, Shape::Gre),
+        ] {
+            sockets.push((raw(family, protocol)?, shape, has_header));
+        }
+    }
+    let gue = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, GUE_PORT))?;
+    gue.set_nonblocking(true)?;
+    sys::accept_zero_checksums(&gue)?;
+    sockets.push((OwnedFd::from(gue), Shape::Gue, false));
+    for (socket, ..) in &sockets {
+        // What the system's limit leaves of it does too, only slower.
+        let _ = sockopt::set_socket_recv_buffer_size_force(socket, RECEIVE_BUFFER)
+            .or_else(|_| sockopt::set_socket_recv_buffer_size(socket, RECEIVE_BUFFER));
+    }
+    Ok((tun, sockets))
+}
+
+fn raw(family: AddressFamily, protocol: Protocol) -> io::Result<OwnedFd> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = socket_with(
-        AddressFamily::INET,
-        SocketType::RAW,
-        flags,
-        Some(ipproto::IPIP),
-    )?;
-    // What the system's limit leaves of it does too, only slower.
-    let _ = sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER)
-        .or_else(|_| sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER));
-    Ok((tun, socket))
+    Ok(socket_with(family, SocketType::RAW, flags, Some(protocol))?)
 }
 
 const RECEIVE_BUFFER: usize = 8 << 20;

@@ -63,6 +63,11 @@ fn main() -> ExitCode {
             "claim_silences_the_claimed_port_only",
             claim_silences_the_claimed_port_only,
         ),
+        ("claim_takes_ipv6_too", claim_takes_ipv6_too),
+        (
+            "claim_takes_ipv6_errors_about_what_it_claims",
+            claim_takes_ipv6_errors_about_what_it_claims,
+        ),
         (
             "claim_follows_its_set_and_devices",
             claim_follows_its_set_and_devices,
@@ -283,6 +288,7 @@ fn events_tell_of_links_and_addresses() -> io::Result<()> {
     has(
         &|event| matches!(event, Event::Forwarding { ifindex, enabled: true } if *ifindex == link.index),
     );
+    has(&|event| matches!(event, Event::ForwardingV6 { enabled: true }));
     Ok(())
 }
 
@@ -292,8 +298,6 @@ fn claim_silences_the_claimed_port_only() -> io::Result<()> {
     let other = HttpServer::start(&director, addr("10.0.0.2:81"), "host")?;
     let mut set = ClaimSet::new();
     set.insert_service(endpoint("10.0.0.2:80"));
-    set.insert_service(endpoint("[2001:db8::1]:80"));
-    set.insert_server(endpoint("[2001:db8::1]:80"));
     set.insert_service(endpoint("10.0.0.2:90"));
     let mut claim = director
         .run(|| Claim::install(&["eth0"], &set))
@@ -316,6 +320,124 @@ fn claim_silences_the_claimed_port_only() -> io::Result<()> {
         connect(&client, "10.0.0.2:90"),
         io::ErrorKind::ConnectionRefused
     );
+    Ok(())
+}
+
+fn claim_takes_ipv6_too() -> io::Result<()> {
+    let (client, director) = pair()?;
+    let (refused, silent) = (io::ErrorKind::ConnectionRefused, io::ErrorKind::TimedOut);
+    let other = HttpServer::start(&director, addr("[2001:db8::2]:81"), "host")?;
+    let mut set = ClaimSet::new();
+    set.insert_service(endpoint("[2001:db8::2]:80"));
+    set.insert_server(endpoint("[2001:db8::1]:8080"));
+    let mut claim = director
+        .run(|| Claim::install(&["eth0"], &set))
+        .map_err(io::Error::other)?;
+    assert_eq!(connect(&client, "[2001:db8::2]:80"), silent);
+    assert_eq!(connect(&client, "[2001:db8::2]:90"), refused);
+    assert_eq!(client.http_get(other.addr(), "/", SECOND)?.status, 200);
+    // The host's own checks are answered; a reply to somebody behind it is taken.
+    let web = HttpServer::start(&client, addr("[2001:db8::1]:8080"), "rs1")?;
+    assert_eq!(director.http_get(web.addr(), "/", SECOND)?.status, 200);
+    assert_eq!(claim.counters().map_err(io::Error::other)?.from_servers, 0);
+    client.default_route("2001:db8::2")?;
+    set.insert_server(Endpoint {
+        protocol: 17,
+        ..endpoint("[2001:db8::1]:5353")
+    });
+    set.insert_service(Endpoint {
+        protocol: 17,
+        ..endpoint("[2001:db8::2]:53")
+    });
+    claim.replace(&set).map_err(io::Error::other)?;
+    let server = client.run(|| UdpSocket::bind("[2001:db8::1]:5353"))?;
+    server.send_to(b"reply", "[2001:db8:c::5]:4000")?;
+    wait(|| claim.counters().unwrap().from_servers == 1);
+    // Fragments: the first has the ports, the others belong to whoever has the address.
+    let before = claim.counters().map_err(io::Error::other)?.to_services;
+    let sender = client.run(|| UdpSocket::bind("[2001:db8::1]:0"))?;
+    sender.send_to(&[1; 4000], "[2001:db8::2]:53")?;
+    let to_services = |claim: &mut Claim| claim.counters().unwrap().to_services - before;
+    wait(|| to_services(&mut claim) == 3);
+    sender.send_to(&[1; 4000], "[2001:db8::2]:54")?;
+    wait(|| to_services(&mut claim) == 5);
+    // Neighbours still find each other when they have forgotten.
+    let mut netlink = client.netlink().map_err(io::Error::other)?;
+    let link = netlink.link_by_name("eth0").map_err(io::Error::other)?;
+    netlink
+        .set_up(link.index, false)
+        .map_err(io::Error::other)?;
+    netlink.set_up(link.index, true).map_err(io::Error::other)?;
+    client.add_address("eth0", "2001:db8::1/64")?;
+    wait(|| {
+        client
+            .http_get(other.addr(), "/", SECOND)
+            .is_ok_and(|response| response.status == 200)
+    });
+    drop(claim);
+    assert_eq!(connect(&client, "[2001:db8::2]:80"), refused);
+    Ok(())
+}
+
+/// The same decision as the engine's, on the kernel's side.
+fn claim_takes_ipv6_errors_about_what_it_claims() -> io::Result<()> {
+    use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto, sendto, socket};
+
+    let (client, director) = pair()?;
+    client.default_route("2001:db8::2")?;
+    let mut set = ClaimSet::new();
+    let udp_endpoint = |text| Endpoint {
+        protocol: 17,
+        ..endpoint(text)
+    };
+    set.insert_service(udp_endpoint("[2001:db8::2]:53"));
+    set.insert_server(udp_endpoint("[2001:db8:9::9]:5353"));
+    let mut claim = director
+        .run(|| Claim::install(&["eth0"], &set))
+        .map_err(io::Error::other)?;
+    let raw =
+        client.run(|| socket(AddressFamily::INET6, SocketType::RAW, Some(ipproto::ICMPV6)))?;
+    let answer = udp6("[2001:db8::2]:53", "[2001:db8::1]:4000", &[]);
+    let question = udp6("[2001:db8:c::5]:4000", "[2001:db8:9::9]:5353", &[]);
+    let part = |offset| {
+        udp6(
+            "[2001:db8::2]:53",
+            "[2001:db8::1]:4000",
+            &[17, 0, 0, offset, 0, 0, 0, 9],
+        )
+    };
+    let changed = |at: usize, value: u8| {
+        let mut quoted = answer.clone();
+        quoted[at] = value;
+        quoted
+    };
+    let (own, elsewhere) = ("[2001:db8::2]:0", "[2001:db8:c::5]:0");
+    let table = [
+        ("unreachable", 1, &answer, own, true),
+        ("too big", 2, &answer, own, true),
+        ("time exceeded", 3, &answer, own, true),
+        ("parameter problem", 4, &answer, own, true),
+        ("about a request", 1, &question, elsewhere, true),
+        ("about a check", 1, &question, own, false),
+        ("echo", 128, &answer, own, false),
+        ("router advertisement", 134, &answer, own, false),
+        ("neighbour solicitation", 135, &answer, own, false),
+        ("neighbour advertisement", 136, &answer, own, false),
+        ("other port", 1, &changed(41, 54), own, false),
+        ("TCP", 1, &changed(6, 6), own, false),
+        ("not IPv6", 1, &changed(0, 0x45), own, false),
+        ("first fragment", 2, &part(1), own, true),
+        ("later fragment", 2, &part(8), own, false),
+        ("cut", 1, &answer[..47].to_vec(), own, false),
+    ];
+    let mut expected = 0;
+    for (name, kind, quoted, to, is_claimed) in table {
+        let message = [&[kind, 0, 0, 0, 0, 0, 5, 20], &quoted[..]].concat();
+        sendto(&raw, &message, SendFlags::empty(), &addr(to))?;
+        expected += u64::from(is_claimed);
+        wait(|| claim.counters().unwrap().errors >= expected);
+        assert_eq!(claim.counters().unwrap().errors, expected, "{name}");
+    }
     Ok(())
 }
 
@@ -496,7 +618,7 @@ fn mirror_follows_routes_and_neighbours() -> io::Result<()> {
         (port.name.as_str(), port.mtu, port.forwarding),
         ("eth0", 1500, false)
     );
-    assert_eq!(port.ipv4(), Some("10.0.0.2".parse().unwrap()));
+    assert_eq!(port.addr(false), Some("10.0.0.2".parse().unwrap()));
     assert_eq!(
         before.routes.lookup(&ip("10.0.0.2")).unwrap().kind,
         RouteKind::Local
@@ -729,10 +851,12 @@ fn claim_takes_errors_about_what_it_claims() -> io::Result<()> {
     Ok(())
 }
 
-/// Two hosts with a cable: 10.0.0.1 and 10.0.0.2.
+/// Two hosts with a cable: 10.0.0.1 and 10.0.0.2, 2001:db8::1 and ::2.
 fn pair() -> io::Result<(Namespace, Namespace)> {
     let (one, two) = (Namespace::new("one")?, Namespace::new("two")?);
     veth((&one, "eth0", "10.0.0.1/24"), (&two, "eth0", "10.0.0.2/24"))?;
+    one.add_address("eth0", "2001:db8::1/64")?;
+    two.add_address("eth0", "2001:db8::2/64")?;
     Ok((one, two))
 }
 
@@ -808,3 +932,21 @@ fn ip(text: &str) -> IpAddr {
 
 const SECOND: Duration = Duration::from_secs(1);
 const SHORT: Duration = Duration::from_millis(200);
+
+/// A UDP packet over IPv6 without payload, with these headers in front of UDP's: a fragment header, or none.
+fn udp6(from: &str, to: &str, fragment: &[u8]) -> Vec<u8> {
+    let (SocketAddr::V6(from), SocketAddr::V6(to)) = (addr(from), addr(to)) else {
+        unreachable!("IPv6 tests")
+    };
+    let mut packet = vec![0x60, 0, 0, 0, 0, 8 + fragment.len() as u8, 17, 64];
+    if !fragment.is_empty() {
+        packet[6] = 44;
+    }
+    packet.extend_from_slice(&from.ip().octets());
+    packet.extend_from_slice(&to.ip().octets());
+    packet.extend_from_slice(fragment);
+    for word in [from.port(), to.port(), 8, 0] {
+        packet.extend_from_slice(&word.to_be_bytes());
+    }
+    packet
+}

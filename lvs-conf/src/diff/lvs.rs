@@ -1,5 +1,6 @@
 //! Virtual servers, real servers and checkers.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -8,15 +9,20 @@ use crate::model::{Checker, Config, Probe, RealServer, VirtualServer};
 
 pub(super) fn diff(out: &mut Changes, old: &Config, new: &Config) {
     out.changed_if(old.ssl != new.ssl, Object::Ssl);
+    // Of groups with one name the first counts, and what it lists twice is there once.
     let entries = |config: &Config| -> Vec<(String, crate::model::GroupEntry)> {
+        let mut names = HashSet::new();
+        let mut seen = HashSet::new();
         let groups = config.server_groups.iter();
         groups
+            .filter(|group| names.insert(group.name.as_str()))
             .flat_map(|group| {
                 group
                     .entries
                     .iter()
                     .map(|entry| (group.name.clone(), *entry))
             })
+            .filter(|entry| seen.insert(entry.clone()))
             .collect()
     };
     out.named(
@@ -24,6 +30,25 @@ pub(super) fn diff(out: &mut Changes, old: &Config, new: &Config) {
         &entries(new),
         |entry| entry.clone(),
         |(name, entry)| Object::GroupEntry(name, entry),
+    );
+    // As the director reads them: of two groups with one name the first counts.
+    let locals = |config: &Config| -> Vec<(String, crate::model::LocalAddress)> {
+        let mut names = HashSet::new();
+        let mut seen = HashSet::new();
+        config
+            .local_address_groups
+            .iter()
+            .filter(|group| !group.addresses.is_empty() && names.insert(&group.name))
+            .flat_map(|group| group.addresses.iter().map(|local| (&group.name, local)))
+            .filter(|(name, local)| seen.insert((*name, local.to_string())))
+            .map(|(name, local)| (name.clone(), local.clone()))
+            .collect()
+    };
+    out.named(
+        &locals(old),
+        &locals(new),
+        |local| local.clone(),
+        |(name, local)| Object::LocalAddress(name, local),
     );
     let (removed, kept, added) = matched(&old.virtual_servers, &new.virtual_servers, ServiceId::of);
     for (id, _) in removed {
@@ -163,6 +188,7 @@ impl VirtualServer {
             persistence_timeout: self.persistence_timeout,
             persistence_granularity: self.persistence_granularity,
             persistence_engine: self.persistence_engine.clone(),
+            local_address_group: self.local_address_group.clone(),
             one_packet: self.one_packet,
             quorum: self.quorum,
             hysteresis: self.hysteresis,

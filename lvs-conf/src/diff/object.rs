@@ -3,7 +3,9 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::model::{Family, GroupEntry, Protocol, ServiceAddress, VirtualAddress, VirtualServer};
+use crate::model::{
+    Family, GroupEntry, LocalAddress, Protocol, ServiceAddress, VirtualAddress, VirtualServer,
+};
 use crate::print::{address_line, quoted};
 
 /// A part of a configuration, by what it is matched with its counterpart.
@@ -48,6 +50,8 @@ pub enum Object {
     SyncGroup(String),
     /// An entry of a `virtual_server_group`, by the group's name.
     GroupEntry(String, GroupEntry),
+    /// An address of a `local_address_group`, by the group's name.
+    LocalAddress(String, LocalAddress),
     /// A virtual service: scheduler, flags, persistence, scripts.
     Service(ServiceId),
     /// Quorum and hysteresis of a service.
@@ -85,6 +89,9 @@ impl fmt::Display for Object {
             Self::SyncGroup(name) => write!(f, "vrrp_sync_group {}", quoted(name)),
             Self::GroupEntry(name, entry) => {
                 write!(f, "entry {entry} of virtual_server_group {}", quoted(name))
+            }
+            Self::LocalAddress(name, local) => {
+                write!(f, "address {local} of local_address_group {}", quoted(name))
             }
             Self::Service(id) => write!(f, "service {id}"),
             Self::Quorum(id) => write!(f, "quorum of {id}"),
@@ -236,7 +243,7 @@ impl fmt::Display for InstanceId {
     }
 }
 
-/// What makes an address the same one. Broadcast, peer, flags and lifetime are not compared.
+/// What makes an address the same one. Broadcast, peer, flags and lifetime are not compared; who tracks it may change.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AddressId {
     /// The address.
@@ -255,7 +262,7 @@ pub struct AddressId {
 
 impl AddressId {
     /// Of an address on an interface, unless it names its own.
-    pub(super) fn of(vip: &VirtualAddress, interface: Option<&String>) -> Self {
+    pub fn of(vip: &VirtualAddress, interface: Option<&String>) -> Self {
         Self {
             address: vip.address,
             prefix_len: vip.prefix_len,

@@ -132,6 +132,29 @@ fn rules() -> Vec<(String, String, Vec<String>)> {
             instance("virtual_ipaddress_excluded {\n10.0.0.3\n}"),
             &["change {I}"],
         ),
+        // An address that comes or goes says so itself, the instance stays as it is.
+        row(
+            instance(""),
+            instance("virtual_ipaddress {\n10.0.0.3\n}"),
+            &["add address 10.0.0.3 on eth0 of {I}"],
+        ),
+        row(
+            instance("virtual_ipaddress {\n10.0.0.3\n10.0.0.4\n}"),
+            instance("virtual_ipaddress {\n10.0.0.4\n10.0.0.5\n}"),
+            &[
+                "remove address 10.0.0.3 on eth0 of {I}",
+                "add address 10.0.0.5 on eth0 of {I}",
+            ],
+        ),
+        row(
+            instance("virtual_ipaddress {\n10.0.0.3\n}"),
+            instance("priority 50\nvirtual_ipaddress {\n10.0.0.4\n}"),
+            &[
+                "remove address 10.0.0.3 on eth0 of {I}",
+                "add address 10.0.0.4 on eth0 of {I}",
+                "change {I}",
+            ],
+        ),
         row(
             instance("virtual_routes {\n10.9.0.0/16 dev eth0\n}"),
             instance("virtual_routes {\n10.9.0.0/16 dev eth1\n}"),

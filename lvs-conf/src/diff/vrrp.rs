@@ -1,8 +1,9 @@
 //! Static entries, instances and sync groups.
 
+use std::collections::HashSet;
+
 use super::{AddressId, Changes, Edit, InstanceId, Object, RouterMode, matched};
 use crate::model::{Config, VirtualAddress, VrrpInstance};
-use crate::print::{route_line, rule_line};
 
 pub(super) fn diff(out: &mut Changes, old: &Config, new: &Config) {
     out.named(
@@ -15,25 +16,26 @@ pub(super) fn diff(out: &mut Changes, old: &Config, new: &Config) {
         |out: &mut Changes, old: Vec<String>, new: Vec<String>, object: fn(String) -> Object| {
             out.named(&old, &new, |line| line.clone(), object);
         };
-    let addresses = |list: &[VirtualAddress]| -> Vec<AddressId> {
-        list.iter().map(|vip| AddressId::of(vip, None)).collect()
+    let statics = |config: &Config| -> Vec<Address> {
+        let all = config.static_addresses.iter();
+        distinct(all.map(|vip| Address::of(vip, None)))
     };
     out.named(
-        &addresses(&old.static_addresses),
-        &addresses(&new.static_addresses),
-        |id| id.clone(),
+        &statics(old),
+        &statics(new),
+        |address| address.id.clone(),
         Object::StaticAddress,
     );
     lines(
         out,
-        old.static_routes.iter().map(route_line).collect(),
-        new.static_routes.iter().map(route_line).collect(),
+        lines_of(&old.static_routes),
+        lines_of(&new.static_routes),
         Object::StaticRoute,
     );
     lines(
         out,
-        old.static_rules.iter().map(rule_line).collect(),
-        new.static_rules.iter().map(rule_line).collect(),
+        lines_of(&old.static_rules),
+        lines_of(&new.static_rules),
         Object::StaticRule,
     );
     let (removed, kept, added) = matched(&old.instances, &new.instances, InstanceId::of);
@@ -52,6 +54,39 @@ pub(super) fn diff(out: &mut Changes, old: &Config, new: &Config) {
         |o| o.name.clone(),
         Object::SyncGroup,
     );
+}
+
+/// What is compared of an address: what the kernel has, by which it is matched, and who watches it.
+#[derive(PartialEq)]
+struct Address {
+    id: AddressId,
+    no_track: bool,
+    track_group: Option<String>,
+}
+
+impl Address {
+    fn of(vip: &VirtualAddress, interface: Option<&String>) -> Self {
+        Self {
+            id: AddressId::of(vip, interface),
+            no_track: vip.no_track,
+            track_group: vip.track_group.clone(),
+        }
+    }
+}
+
+/// What is written twice is there once.
+fn distinct(addresses: impl Iterator<Item = Address>) -> Vec<Address> {
+    let mut seen = HashSet::new();
+    addresses
+        .filter(|address| seen.insert(address.id.clone()))
+        .collect()
+}
+
+/// Routes or rules as lines.
+fn lines_of<T: ToString>(list: &[T]) -> Vec<String> {
+    let mut seen = HashSet::new();
+    let lines = list.iter().map(ToString::to_string);
+    lines.filter(|line| seen.insert(line.clone())).collect()
 }
 
 impl InstanceId {
@@ -81,32 +116,28 @@ fn instance(out: &mut Changes, id: &InstanceId, old: &VrrpInstance, new: &VrrpIn
         return;
     }
     // Moving an address between the two blocks does not touch it.
-    let pool = |instance: &VrrpInstance| -> Vec<AddressId> {
+    let pool = |instance: &VrrpInstance| -> Vec<Address> {
         let all = instance
             .virtual_addresses
             .iter()
             .chain(&instance.excluded_addresses);
-        all.map(|vip| AddressId::of(vip, instance.interface.as_ref()))
-            .collect()
+        distinct(all.map(|vip| Address::of(vip, instance.interface.as_ref())))
     };
     let (old_pool, new_pool) = (pool(old), pool(new));
     out.named(
         &old_pool,
         &new_pool,
-        |id| id.clone(),
+        |address| address.id.clone(),
         |address| Object::InstanceAddress(id.clone(), address),
     );
-    let routes = |instance: &VrrpInstance| -> Vec<String> {
-        instance.routes.iter().map(route_line).collect()
-    };
+    let routes = |instance: &VrrpInstance| -> Vec<String> { lines_of(&instance.routes) };
     out.named(
         &routes(old),
         &routes(new),
         |line| line.clone(),
         |route| Object::InstanceRoute(id.clone(), route),
     );
-    let rules =
-        |instance: &VrrpInstance| -> Vec<String> { instance.rules.iter().map(rule_line).collect() };
+    let rules = |instance: &VrrpInstance| -> Vec<String> { lines_of(&instance.rules) };
     out.named(
         &rules(old),
         &rules(new),
@@ -120,11 +151,15 @@ fn instance(out: &mut Changes, id: &InstanceId, old: &VrrpInstance, new: &VrrpIn
         rules: Vec::new(),
         ..instance.clone()
     };
-    let advertised = |instance: &VrrpInstance| -> Vec<std::net::IpAddr> {
-        instance
-            .virtual_addresses
-            .iter()
-            .map(|vip| vip.address)
+    // What comes and goes says for itself whether it is advertised; what stays may have moved from one block to the other.
+    let ids = |pool: &[Address]| -> HashSet<AddressId> {
+        pool.iter().map(|address| address.id.clone()).collect()
+    };
+    let (before, after) = (ids(&old_pool), ids(&new_pool));
+    let advertised = |instance: &VrrpInstance| -> HashSet<AddressId> {
+        let ids = instance.virtual_addresses.iter();
+        ids.map(|vip| AddressId::of(vip, instance.interface.as_ref()))
+            .filter(|id| before.contains(id) && after.contains(id))
             .collect()
     };
     out.changed_if(

@@ -35,7 +35,7 @@ pub fn reference() -> String {
                 row.name,
                 arguments(row),
                 row.range.map(|r| r.to_string()).unwrap_or_default(),
-                cell(row.default),
+                default(row),
                 row.since,
                 meaning(row)
             );
@@ -77,6 +77,22 @@ fn arguments(row: &Keyword) -> String {
         Shape::Block(_) => format!("{args}`{{ statements }}`"),
         Shape::Values => format!("{args}`{{ lines }}`"),
     }
+}
+
+fn default(row: &Keyword) -> String {
+    let mut text = cell(&row.default.to_string());
+    for part in [
+        row.exception.to_owned(),
+        row.bare
+            .map(|args| format!("without argument: `{args}`"))
+            .unwrap_or_default(),
+    ] {
+        if !part.is_empty() {
+            text += if text.is_empty() { "" } else { "; " };
+            text += &cell(&part);
+        }
+    }
+    text
 }
 
 fn meaning(row: &Keyword) -> String {

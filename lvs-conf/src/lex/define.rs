@@ -41,6 +41,10 @@ impl Definitions {
         self.values.insert(name, Definition { lines, span });
     }
 
+    pub(super) fn seed(&mut self, seed: u64) {
+        self.random = seed;
+    }
+
     /// Evenly spread over the range, both ends included (splitmix64).
     fn random(&mut self, from: u64, to: u64) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -66,12 +66,32 @@ impl<'a> Reader<'a> {
         files: &'a dyn Files,
         options: &'a Options,
     ) -> Self {
+        Self::of_several(sources, &[main], files, options)
+    }
+
+    /// Reads several sources, one after the other as if they were one.
+    pub fn of_several(
+        sources: &'a mut SourceMap,
+        mains: &[SourceId],
+        files: &'a dyn Files,
+        options: &'a Options,
+    ) -> Self {
         let mut frames = Vec::new();
-        let mut end = 0;
-        if let Some(source) = sources.get(main) {
-            let file = OpenFile::new(source, main, &options.directory);
-            end = to_offset(source.bytes().len());
-            frames.push(Frame::File(file));
+        let mut last = Span::NOWHERE;
+        for id in mains.iter().rev() {
+            if let Some(source) = sources.get(*id) {
+                let file = OpenFile::new(source, *id, &options.directory);
+                let end = to_offset(source.bytes().len());
+                if frames.is_empty() {
+                    last = Span {
+                        source: *id,
+                        start: end,
+                        end,
+                    };
+                }
+                // The first one is read first.
+                frames.push(Frame::File(file));
+            }
         }
         Self {
             sources,
@@ -85,11 +105,7 @@ impl<'a> Reader<'a> {
             queue: VecDeque::new(),
             made: 0,
             lines: 0,
-            end: Span {
-                source: main,
-                start: end,
-                end,
-            },
+            end: last,
         }
     }
 
@@ -119,7 +135,7 @@ impl<'a> Reader<'a> {
         self.lines
     }
 
-    /// The end of the first source.
+    /// The end of the source, of several that of the last.
     pub fn end(&self) -> Span {
         self.end
     }
@@ -127,6 +143,11 @@ impl<'a> Reader<'a> {
     /// What `include_check` says, for the includes that follow.
     pub fn set_include_checks(&mut self, checks: IncludeChecks) {
         self.checks = checks;
+    }
+
+    /// What `random_seed` says, for the references to `${_RANDOM}` that follow.
+    pub fn set_random_seed(&mut self, seed: u64) {
+        self.definitions.seed(seed);
     }
 
     /// The checks that are on.

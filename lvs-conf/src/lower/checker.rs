@@ -7,6 +7,7 @@ use super::Context;
 use super::track::Names;
 use crate::diag::{Code, Consequence, Diagnostic};
 use crate::keywords::Place;
+use crate::keywords::preset::preset;
 use crate::model::{
     BfdCheck, Checker, DnsCheck, DnsType, Family, FileCheck, GlobalDefs, HttpCheck, HttpVersion,
     MiscCheck, Probe, Regex, Script, SmtpCheck, UdpCheck, Url,
@@ -42,8 +43,8 @@ impl Schedule {
     /// The built-in values.
     pub(super) fn global(global: &GlobalDefs) -> Self {
         Self {
-            delay_loop: Duration::from_secs(60),
-            connect_timeout: Duration::from_secs(5),
+            delay_loop: preset!(duration, VirtualServer, "delay_loop"),
+            connect_timeout: preset!(duration, VirtualServer, "connect_timeout"),
             retry: None,
             delay_before_retry: None,
             warmup: None,
@@ -129,9 +130,9 @@ pub(super) fn probe(destination: SocketAddr, schedule: &Schedule) -> Probe {
         bind_port: None,
         bind_interface: None,
         connect_timeout: schedule.connect_timeout,
-        fwmark: 0,
-        retry: 1,
-        delay_before_retry: Duration::from_secs(1),
+        fwmark: preset!(number as u32, TcpCheck, "fwmark"),
+        retry: preset!(number as u32, TcpCheck, "retry"),
+        delay_before_retry: preset!(duration, TcpCheck, "delay_before_retry"),
         delay_loop: schedule.delay_loop,
         warmup: schedule.delay_loop,
         alpha: schedule.alpha,
@@ -154,8 +155,8 @@ struct Unset {
 impl Default for Unset {
     fn default() -> Self {
         Self {
-            retry: 1,
-            delay_before_retry: Some(Duration::from_secs(1)),
+            retry: preset!(number as u32, TcpCheck, "retry"),
+            delay_before_retry: Some(preset!(duration, TcpCheck, "delay_before_retry")),
         }
     }
 }
@@ -348,7 +349,7 @@ fn misc(cx: &mut Context, block: &Statement, mut draft: Draft) -> Option<Checker
         }
     }
     let unset = Unset {
-        retry: 0,
+        retry: preset!(number as u32, MiscCheck, "retry"),
         ..Unset::default()
     };
     let mut probe = draft.finish(cx, block, unset)?;
@@ -426,7 +427,7 @@ fn smtp(
 }
 
 fn dns(cx: &mut Context, block: &Statement, mut draft: Draft) -> Option<Checker> {
-    let mut kind = DnsType::Soa;
+    let mut kind = DnsType::DEFAULT;
     let mut name: Option<String> = None;
     for statement in block.statements() {
         match statement.spec.canonical() {
@@ -448,7 +449,7 @@ fn dns(cx: &mut Context, block: &Statement, mut draft: Draft) -> Option<Checker>
         }
     }
     let unset = Unset {
-        retry: 3,
+        retry: preset!(number as u32, DnsCheck, "retry"),
         delay_before_retry: None,
     };
     Some(Checker::DnsCheck(DnsCheck {
@@ -469,8 +470,8 @@ fn udp(cx: &mut Context, block: &Statement, mut draft: Draft) -> Option<Checker>
         payload: Vec::new(),
         require_reply: false,
         reply: Vec::new(),
-        min_reply_length: 0,
-        max_reply_length: 255,
+        min_reply_length: UdpCheck::DEFAULT_MIN_REPLY,
+        max_reply_length: UdpCheck::DEFAULT_MAX_REPLY,
     };
     for statement in block.statements() {
         match statement.spec.canonical() {
@@ -546,7 +547,7 @@ fn http(
 ) -> Option<Checker> {
     let mut check = HttpCheck {
         probe: draft.probe.clone(),
-        version: HttpVersion::Http10,
+        version: HttpVersion::DEFAULT,
         enable_sni: false,
         sni_name: None,
         fast_recovery: false,
@@ -577,7 +578,7 @@ fn http(
         }
     }
     let unset = Unset {
-        delay_before_retry: Some(Duration::from_secs(3)),
+        delay_before_retry: Some(preset!(duration, HttpGet, "delay_before_retry")),
         ..Unset::default()
     };
     check.probe = draft.finish(cx, block, unset)?;
@@ -661,7 +662,7 @@ fn url(cx: &mut Context, block: &Statement) -> Option<Url> {
         }
     }
     if status_codes.is_empty() {
-        status_codes.push((200, 299));
+        status_codes.push(Url::DEFAULT_STATUS);
     }
     status_codes.shrink_to_fit();
     if regex.max_offset.is_some_and(|max| regex.min_offset > max) {

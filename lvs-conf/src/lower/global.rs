@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Context;
 use crate::diag::{Code, Consequence, Diagnostic};
+use crate::keywords::preset::preset;
 use crate::model::{
     DaemonSettings, FlushOnStop, Garp, GarpExtra, GlobalDefs, IncludeChecks, RxPolicy, SyncDaemon,
 };
@@ -279,13 +280,18 @@ fn vrrp(cx: &mut Context, statement: &Statement, global: &mut GlobalDefs) -> boo
                 global.firewall.ipsets = Some(names);
             }
         }
-        "nftables" => table(cx, statement, &mut global.firewall.nftables, "keepalived"),
+        "nftables" => table(
+            cx,
+            statement,
+            &mut global.firewall.nftables,
+            preset!(bare_text, GlobalDefs, "nftables"),
+        ),
         "nftables_ipvs" => {
             table(
                 cx,
                 statement,
                 &mut global.firewall.ipvs_table,
-                "keepalived_ipvs",
+                preset!(bare_text, GlobalDefs, "nftables_ipvs"),
             );
         }
         "vrrp_rx_bufs_policy" => rx_policy(cx, statement, &mut global.buffers.advertisements),
@@ -537,7 +543,8 @@ fn process(cx: &mut Context, statement: &Statement, global: &mut GlobalDefs) -> 
         }
         "max_auto_priority" => {
             if statement.args.is_empty() {
-                processes.max_auto_priority = 99;
+                processes.max_auto_priority =
+                    preset!(bare_number as i8, GlobalDefs, "max_auto_priority");
             } else {
                 cx.set(statement, &mut processes.max_auto_priority);
             }
@@ -555,7 +562,7 @@ fn process(cx: &mut Context, statement: &Statement, global: &mut GlobalDefs) -> 
     };
     cx.set(statement, limit);
     // The kernel takes the limit for none if it is one.
-    *limit = limit.map(|limit| limit.max(Duration::from_micros(2)));
+    *limit = (*limit).max(Duration::from_micros(2));
     true
 }
 

@@ -10,6 +10,7 @@ use super::track::Names;
 use crate::diag::{Code, Consequence, Diagnostic};
 use crate::dialect::Dialect;
 use crate::keywords::Shape;
+use crate::keywords::preset::preset;
 use crate::model::{
     Config, Family, GlobalDefs, Granularity, GroupEntry, LvsMethod, Protocol, RealServer,
     Scheduler, ServerGroup, ServiceAddress, SorryServer, VirtualServer,
@@ -25,6 +26,7 @@ mod words;
 
 settings! { VirtualServer {
     "persistence_engine" => persistence_engine,
+    "laddr_group_name" => local_address_group,
     "flag-1" => flags.flag1,
     "flag-2" => flags.flag2,
     "flag-3" => flags.flag3,
@@ -50,8 +52,13 @@ settings! { RealServer {
 /// Reads groups and virtual servers.
 pub(super) fn read(cx: &mut Context, tree: &Tree, config: &mut Config) {
     for statement in &tree.statements {
-        if statement.spec.name == "virtual_server_group" {
-            config.server_groups.extend(group::read(cx, statement));
+        match statement.spec.name {
+            "virtual_server_group" => config.server_groups.extend(group::read(cx, statement)),
+            "local_address_group" => {
+                let group = group::read_local(cx, statement);
+                config.local_address_groups.extend(group);
+            }
+            _ => {}
         }
     }
     let names = Names::of(tree, config);
@@ -73,6 +80,27 @@ pub(super) fn read(cx: &mut Context, tree: &Tree, config: &mut Config) {
         }
     }
     config.virtual_servers = servers;
+    for statement in &tree.statements {
+        for name in statement
+            .statements()
+            .iter()
+            .filter(|inner| inner.spec.name == "laddr_group_name")
+            .filter_map(|inner| inner.args.first())
+        {
+            let mut groups = config.local_address_groups.iter();
+            if !groups.any(|group| group.name == name.text.as_str()) {
+                cx.push(
+                    Diagnostic::new(
+                        Code::ServerGroupUnusable,
+                        Consequence::Ignore,
+                        name.span,
+                        format!("local_address_group `{}` is not defined", name.text),
+                    )
+                    .expected("`local_address_group NAME { ... }`"),
+                );
+            }
+        }
+    }
 }
 
 /// What a virtual server refers to.
@@ -446,9 +474,7 @@ impl<'a> Draft<'a> {
                 .expected("`lb_algo <SCHEDULER>`"),
             );
         }
-        server.scheduler = self
-            .scheduler
-            .unwrap_or(Scheduler::WeightedLeastConnections);
+        server.scheduler = self.scheduler.unwrap_or(Scheduler::DEFAULT);
         server.method = self.method.unwrap_or(LvsMethod::Nat);
         if let Some(span) = self.ops {
             server.one_packet = server.protocol == Protocol::Udp;
@@ -787,4 +813,4 @@ impl<'a> Draft<'a> {
     }
 }
 
-const DEFAULT_PERSISTENCE: Duration = Duration::from_secs(360);
+const DEFAULT_PERSISTENCE: Duration = preset!(bare_duration, VirtualServer, "persistence_timeout");

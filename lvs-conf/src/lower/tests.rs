@@ -4,7 +4,7 @@ use crate::diag::{Code, Consequence};
 use crate::files::NoFiles;
 use crate::load::{Loaded, load};
 use crate::model::*;
-use crate::options::Options;
+use crate::options::{Mtus, Options};
 use crate::source::SourceMap;
 
 fn read(text: &str) -> Loaded {
@@ -517,6 +517,9 @@ fn found(text: &str) -> (Config, Vec<(Code, Consequence, u32)>) {
     (loaded.config, found.collect())
 }
 
+/// Without it the firewall that a VMAC needs is mentioned.
+const NFTABLES: &str = "global_defs {\nnftables\n}\n";
+
 fn router(settings: &str) -> String {
     format!(
         "vrrp_instance a {{\ninterface eth0\nvirtual_router_id 5\n{settings}\nvirtual_ipaddress {{\n10.0.0.1\n}}\n}}\n"
@@ -537,6 +540,92 @@ fn addresses_that_do_not_fit_an_advertisement_are_excluded() {
 }
 
 #[test]
+fn an_advertisement_must_fit_the_interface() {
+    let read = |text: String, mtus| {
+        let mut sources = SourceMap::new();
+        let id = sources.add("x", text);
+        let options = Options {
+            mtus,
+            ..Options::default()
+        };
+        let config = load(&mut sources, id, &NoFiles, &options).config;
+        let instance = &config.instances[0];
+        (
+            instance.virtual_addresses.len(),
+            instance.excluded_addresses.len(),
+        )
+    };
+    let six = "vrrp_instance a {\ninterface eth0\nvirtual_router_id 5\nvirtual_ipaddress {\nfe80::1\n~SEQ(i, 1, 99) fd00::$i\n}\n}\n".to_owned();
+    let four = router("virtual_ipaddress {\n~SEQ(i, 1, 99) 10.0.1.$i\n}");
+    let small = || Mtus::default().with("eth0", 76 + 8);
+    // 40 of IPv6, 8 of VRRP, 16 an address.
+    assert_eq!(read(six.clone(), Mtus::all(1500)), (90, 10));
+    assert_eq!(read(six.clone(), Mtus::default()), (100, 0));
+    assert_eq!(read(six, small()), (2, 98));
+    // 20 of IPv4, 8 of VRRP, 8 of a password in version 2, 4 an address.
+    assert_eq!(read(four.clone(), Mtus::all(1500)), (100, 0));
+    assert_eq!(read(four.clone(), small()), (12, 88));
+    let third = four.replace("interface", "version 3\ninterface");
+    assert_eq!(read(third, small()), (14, 86));
+    let ah = four.replace(
+        "interface",
+        "authentication {\nauth_type AH\nauth_pass x\n}\ninterface",
+    );
+    assert_eq!(read(ah, small()), (6, 94));
+    let elsewhere = Mtus::all(1500).with("eth1", 84);
+    assert_eq!(read(four, elsewhere), (100, 0));
+}
+
+#[test]
+fn a_firewall_that_is_switched_on_by_itself_is_mentioned() {
+    let implied = |global: &str, settings: &str| {
+        let text = format!("global_defs {{\n{global}\n}}\n{}", router(settings));
+        let (config, list) = found(&text);
+        assert!(config.global.firewall.nftables.is_none() || !global.is_empty());
+        list.iter().any(|(code, consequence, _)| {
+            (*code, *consequence) == (Code::FirewallImplied, Consequence::Log)
+        })
+    };
+    assert!(!implied("", ""));
+    for settings in ["no_accept", "use_vmac", "strict_mode"] {
+        assert!(implied("", settings), "{settings}");
+        assert!(!implied("nftables", settings), "{settings}");
+        assert!(!implied("vrrp_iptables", settings), "{settings}");
+    }
+}
+
+#[test]
+fn random_parameters_follow_the_seed_of_the_file_from_its_line_on() {
+    let drawn = |text: &str, random_seed| {
+        let mut sources = SourceMap::new();
+        let id = sources.add("x", text);
+        let options = Options {
+            random_seed,
+            ..Options::default()
+        };
+        let config = load(&mut sources, id, &NoFiles, &options).config;
+        let scripts = config.scripts.iter();
+        scripts.map(|s| s.rise).collect::<Vec<_>>()
+    };
+    let script =
+        |name: &str| format!("vrrp_script {name} {{\nscript /x\nrise ${{_RANDOM 1 30000}}\n}}\n");
+    let seed = |n: u32| format!("global_defs {{\nrandom_seed {n}\n}}\n");
+    let after = format!("{}{}", seed(7), script("a"));
+    assert_eq!(drawn(&after, 1), drawn(&after, 2), "the file's seed counts");
+    assert_ne!(drawn(&after, 1), drawn(&after.replace('7', "8"), 1));
+    let around = format!("{}{}{}", script("b"), seed(7), script("a"));
+    let (one, other) = (drawn(&around, 1), drawn(&around, 2));
+    assert_ne!(
+        one[0], other[0],
+        "what stands before is drawn from the caller's"
+    );
+    assert_eq!(
+        (one[1], other[1]),
+        (drawn(&after, 1)[0], drawn(&after, 1)[0])
+    );
+}
+
+#[test]
 fn an_address_is_advertised_or_excluded_not_both() {
     let text = router("virtual_ipaddress_excluded {\n10.0.0.1 dev eth0\n10.0.0.1 dev eth1\n}");
     let (config, list) = found(&text);
@@ -554,10 +643,14 @@ fn an_address_is_advertised_or_excluded_not_both() {
 fn two_instances_do_not_share_a_vmac_interface() {
     let one = router("use_vmac vrrp5");
     let other = one.replace("a {", "b {").replace("id 5", "id 6");
-    let (_, list) = found(&format!("{one}{other}"));
+    let (_, list) = found(&format!("{one}{other}{NFTABLES}"));
     assert_eq!(list, [(Code::ConfigFault, Consequence::Warn, 9)]);
     assert_eq!(
-        found(&format!("{one}{}", other.replace("vrrp5", "vrrp6"))).1,
+        found(&format!(
+            "{one}{}{NFTABLES}",
+            other.replace("vrrp5", "vrrp6")
+        ))
+        .1,
         []
     );
 }
@@ -565,10 +658,10 @@ fn two_instances_do_not_share_a_vmac_interface() {
 #[test]
 fn an_ipv4_ipvlan_needs_an_address() {
     assert_eq!(
-        found(&router("use_ipvlan")).1,
+        found(&(router("use_ipvlan") + NFTABLES)).1,
         [(Code::ConfigFault, Consequence::Warn, 1)]
     );
-    assert_eq!(found(&router("use_ipvlan 10.0.0.9/24")).1, []);
+    assert_eq!(found(&(router("use_ipvlan 10.0.0.9/24") + NFTABLES)).1, []);
 }
 
 #[test]

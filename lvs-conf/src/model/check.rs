@@ -1,6 +1,6 @@
 //! How real servers are checked.
 
-use super::{Duration, IpAddr, Script, SocketAddr, fmt};
+use super::{Duration, IpAddr, Script, SocketAddr, fmt, preset};
 
 /// How a real server is checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,7 +72,7 @@ pub struct SmtpCheck {
 
 impl SmtpCheck {
     /// The name that is said unless another is given.
-    pub const DEFAULT_HELO: &'static str = "smtpchecker.keepalived.org";
+    pub const DEFAULT_HELO: &'static str = preset!(text, SmtpCheck, "helo_name");
 }
 
 /// A DNS query.
@@ -110,6 +110,11 @@ words! {
     }
 }
 
+impl DnsType {
+    /// What is asked for unless another type is given.
+    pub const DEFAULT: Self = preset!(DnsType, of DnsCheck, "type");
+}
+
 /// A command whose exit status is the result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MiscCheck {
@@ -138,6 +143,13 @@ pub struct UdpCheck {
     pub min_reply_length: u16,
     /// Longest reply.
     pub max_reply_length: u16,
+}
+
+impl UdpCheck {
+    /// Shortest reply unless another length is given.
+    pub const DEFAULT_MIN_REPLY: u16 = preset!(number as u16, UdpCheck, "min_reply_length");
+    /// Longest reply unless another length is given.
+    pub const DEFAULT_MAX_REPLY: u16 = preset!(number as u16, UdpCheck, "max_reply_length");
 }
 
 /// A BFD session.
@@ -222,6 +234,11 @@ words! {
     }
 }
 
+impl HttpVersion {
+    /// That of a checker which names none.
+    pub const DEFAULT: Self = preset!(HttpVersion, of HttpGet, "http_protocol");
+}
+
 /// A request and what counts as success.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
@@ -237,6 +254,11 @@ pub struct Url {
     pub regex: Option<Regex>,
     /// The end of TLS must be proper (SSL_GET).
     pub tls_compliant: bool,
+}
+
+impl Url {
+    /// Status codes that are success unless others are given.
+    pub const DEFAULT_STATUS: (u16, u16) = (200, 299);
 }
 
 /// A pattern for the body, as written.

@@ -1,6 +1,6 @@
 //! Settings of `global_defs`.
 
-use super::{Duration, IpAddr, Script, ScriptUser, VrrpDefaults, fmt};
+use super::{Duration, IpAddr, Script, ScriptUser, VrrpDefaults, fmt, preset};
 
 /// Global settings.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,7 +70,7 @@ impl Default for GlobalDefs {
         Self {
             router_id: None,
             mail: Mail::default(),
-            default_interface: "eth0".to_owned(),
+            default_interface: preset!(text, GlobalDefs, "default_interface").to_owned(),
             dynamic_interfaces: false,
             allow_if_changes: false,
             script_user: None,
@@ -78,9 +78,9 @@ impl Default for GlobalDefs {
             use_symlink_paths: false,
             set_supplementary_groups: false,
             startup_script: None,
-            startup_script_timeout: Duration::from_secs(10),
+            startup_script_timeout: preset!(duration, GlobalDefs, "startup_script_timeout"),
             shutdown_script: None,
-            shutdown_script_timeout: Duration::from_secs(10),
+            shutdown_script_timeout: preset!(duration, GlobalDefs, "shutdown_script_timeout"),
             fifos: NotifyFifos::default(),
             rs_init_notifies: false,
             checker_log_all_failures: false,
@@ -136,7 +136,7 @@ impl Default for Mail {
             server: None,
             port: 25,
             helo_name: None,
-            connect_timeout: Duration::from_secs(30),
+            connect_timeout: preset!(duration, GlobalDefs, "smtp_connect_timeout"),
             alert: None,
             alert_vrrp: None,
             alert_checker: None,
@@ -205,12 +205,12 @@ impl Default for Firewall {
             iptables: None,
             ipsets: None,
             nftables: None,
-            nftables_priority: -1,
+            nftables_priority: preset!(number as i32, GlobalDefs, "nftables_priority"),
             nftables_ifindex: false,
             nftables_counters: false,
             ipvs_table: None,
-            ipvs_priority: -1,
-            ipvs_start_mark: 1000,
+            ipvs_priority: preset!(number as i32, GlobalDefs, "nftables_ipvs_priority"),
+            ipvs_start_mark: preset!(number as u32, GlobalDefs, "nftables_ipvs_start_fwmark"),
         }
     }
 }
@@ -283,14 +283,14 @@ impl Default for Processes {
             vrrp: Process::default(),
             checker: Process::default(),
             bfd: Process::default(),
-            max_auto_priority: 0,
-            min_auto_priority_delay: Duration::from_secs(1),
+            max_auto_priority: preset!(number as i8, GlobalDefs, "max_auto_priority"),
+            min_auto_priority_delay: preset!(duration, GlobalDefs, "min_auto_priority_delay"),
         }
     }
 }
 
 /// How one process is scheduled.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
     /// Its name.
     pub name: Option<String>,
@@ -300,14 +300,27 @@ pub struct Process {
     pub no_swap: bool,
     /// Real-time priority, 1..=99; `None`: not real-time.
     pub real_time_priority: Option<u8>,
-    /// Real-time that it may use without a pause; `None`: 10 ms.
-    pub real_time_limit: Option<Duration>,
+    /// Real-time that it may use without a pause.
+    pub real_time_limit: Duration,
     /// Processors that may run it; empty: all.
     pub cpus: Vec<u32>,
 }
 
+impl Default for Process {
+    fn default() -> Self {
+        Self {
+            name: None,
+            priority: preset!(number as i8, GlobalDefs, "vrrp_priority"),
+            no_swap: false,
+            real_time_priority: None,
+            real_time_limit: preset!(duration, GlobalDefs, "vrrp_rlimit_rttime"),
+            cpus: Vec::new(),
+        }
+    }
+}
+
 /// Receive buffers of kernel sockets in bytes; `None`: the system's size.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Buffers {
     /// Answers to the VRRP part.
     pub vrrp_commands: Buffer,
@@ -322,7 +335,21 @@ pub struct Buffers {
     /// Size of the buffer for advertisements.
     pub advertisements: RxPolicy,
     /// Advertisements that it holds.
-    pub multiplier: Option<u32>,
+    pub multiplier: u32,
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self {
+            vrrp_commands: Buffer::default(),
+            vrrp_monitor: Buffer::default(),
+            process_monitor: Buffer::default(),
+            lvs_commands: Buffer::default(),
+            lvs_monitor: Buffer::default(),
+            advertisements: RxPolicy::default(),
+            multiplier: preset!(number as u32, GlobalDefs, "vrrp_rx_bufs_multiplier"),
+        }
+    }
 }
 
 /// Size of one receive buffer.
@@ -378,7 +405,7 @@ impl Default for Snmp {
             checker: false,
             rfc_v2: false,
             rfc_v3: false,
-            vs_update_interval: Duration::from_secs(5),
+            vs_update_interval: preset!(duration, GlobalDefs, "snmp_vs_stats_update_interval"),
             rs_update_interval: None,
         }
     }
@@ -399,8 +426,8 @@ impl Default for Dbus {
     fn default() -> Self {
         Self {
             enabled: false,
-            service_name: "org.keepalived.Vrrp1".to_owned(),
-            no_interface_name: "none".to_owned(),
+            service_name: preset!(text, GlobalDefs, "dbus_service_name").to_owned(),
+            no_interface_name: preset!(text, GlobalDefs, "dbus_no_interface_name").to_owned(),
         }
     }
 }
@@ -455,10 +482,10 @@ impl Default for Files {
             state_dump: None,
             stats_dump: None,
             json_dump: None,
-            json_version: 1,
+            json_version: preset!(number as u8, GlobalDefs, "json_version"),
             iproute_usr_dir: None,
             iproute_etc_dir: None,
-            umask: 0o177,
+            umask: preset!(number as u16, GlobalDefs, "umask"),
         }
     }
 }

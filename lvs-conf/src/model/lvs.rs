@@ -1,6 +1,8 @@
 //! Virtual servers, real servers and checkers.
 
-use super::{Checker, Duration, Family, GlobalDefs, IpAddr, Ipv4Addr, Script, SocketAddr, fmt};
+use super::{
+    Checker, Duration, Family, GlobalDefs, IpAddr, Ipv4Addr, Script, SocketAddr, fmt, preset,
+};
 
 /// A virtual service with its real servers.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +25,8 @@ pub struct VirtualServer {
     pub persistence_granularity: Option<Granularity>,
     /// Persistence engine, such as `sip`.
     pub persistence_engine: Option<String>,
+    /// The `local_address_group` whose addresses FNAT uses; not keepalived's.
+    pub local_address_group: Option<String>,
     /// One-packet scheduling (UDP).
     pub one_packet: bool,
     /// Weight that must be alive.
@@ -141,12 +145,14 @@ pub enum LvsMethod {
     Dr,
     /// The packet is wrapped.
     Tun(Tunnel),
+    /// Both sides' addresses are rewritten; not keepalived's.
+    FullNat,
 }
 
 impl LvsMethod {
     /// The method cannot change a port.
     pub fn keeps_port(self) -> bool {
-        self != Self::Nat
+        !matches!(self, Self::Nat | Self::FullNat)
     }
 }
 
@@ -156,6 +162,7 @@ impl fmt::Display for LvsMethod {
             Self::Nat => "NAT",
             Self::Dr => "DR",
             Self::Tun(_) => "TUN",
+            Self::FullNat => "FNAT",
         })
     }
 }
@@ -317,6 +324,38 @@ pub struct Ssl {
     pub key: Option<String>,
 }
 
+/// Addresses from which FNAT connects to real servers; not keepalived's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalAddressGroup {
+    /// Name.
+    pub name: String,
+    /// The addresses, at least one.
+    pub addresses: Vec<LocalAddress>,
+}
+
+/// A local address.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LocalAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// The interface to hold it on; `None`: it is there by other means.
+    pub interface: Option<String>,
+}
+
+impl fmt::Display for LocalAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.interface {
+            Some(interface) => write!(f, "{} {interface}", self.address),
+            None => self.address.fmt(f),
+        }
+    }
+}
+
+impl Scheduler {
+    /// That of a virtual server which names none.
+    pub const DEFAULT: Self = preset!(Scheduler, of VirtualServer, "lb_algo");
+}
+
 impl VirtualServer {
     /// A service of which nothing is known but the global settings.
     pub(crate) fn with_defaults(service: ServiceAddress, global: &GlobalDefs) -> Self {
@@ -324,16 +363,17 @@ impl VirtualServer {
         Self {
             service,
             family: None,
-            protocol: Protocol::Udp,
-            scheduler: Scheduler::WeightedLeastConnections,
+            protocol: preset!(Protocol, of VirtualServer, "protocol"),
+            scheduler: Scheduler::DEFAULT,
             flags: SchedulerFlags::default(),
             method: LvsMethod::Nat,
             persistence_timeout: None,
             persistence_granularity: None,
             persistence_engine: None,
+            local_address_group: None,
             one_packet: false,
-            quorum: 1,
-            hysteresis: 0,
+            quorum: preset!(number as u32, VirtualServer, "quorum"),
+            hysteresis: preset!(number as u32, VirtualServer, "hysteresis"),
             quorum_up: None,
             quorum_down: None,
             alpha: false,
@@ -357,10 +397,10 @@ impl RealServer {
         let mail = &global.mail;
         Self {
             address,
-            weight: 1,
+            weight: preset!(number as u32, VirtualServer, "weight"),
             method,
-            upper_threshold: 0,
-            lower_threshold: 0,
+            upper_threshold: preset!(number as u32, RealServer, "uthreshold"),
+            lower_threshold: preset!(number as u32, RealServer, "lthreshold"),
             inhibit_on_failure: false,
             alpha: false,
             notify_up: None,

@@ -1,6 +1,6 @@
 //! Objects that change priorities and weights, and who watches them.
 
-use super::{Duration, IpAddr, Script, fmt};
+use super::{Duration, IpAddr, Script, fmt, preset};
 
 /// What an instance or group watches.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -54,19 +54,19 @@ pub struct VrrpScript {
 impl VrrpScript {
     /// A script of which only the name is known.
     pub(crate) fn named(name: &str) -> Self {
-        let second = Duration::from_secs(1);
+        let interval = preset!(duration, VrrpScript, "interval");
         Self {
             name: name.to_owned(),
             script: Script {
                 command: Vec::new(),
                 user: None,
             },
-            interval: second,
-            timeout: second,
-            weight: 0,
+            interval,
+            timeout: interval,
+            weight: preset!(number as i16, VrrpScript, "weight"),
             reverse: false,
-            rise: 1,
-            fall: 1,
+            rise: preset!(number as u32, VrrpScript, "rise"),
+            fall: preset!(number as u32, VrrpScript, "fall"),
             init_fail: false,
         }
     }
@@ -128,9 +128,9 @@ impl TrackProcess {
             name: name.to_owned(),
             command: Vec::new(),
             parameters: None,
-            weight: 0,
+            weight: preset!(number as i16, TrackProcess, "weight"),
             reverse: false,
-            quorum: 1,
+            quorum: preset!(number as u16, TrackProcess, "quorum"),
             quorum_max: None,
             terminate_delay: Duration::ZERO,
             fork_delay: Duration::ZERO,
@@ -193,15 +193,15 @@ impl BfdInstance {
             name: name.to_owned(),
             neighbor,
             source: None,
-            min_rx: Duration::from_millis(10),
-            min_tx: Duration::from_millis(10),
-            idle_tx: Duration::from_secs(1),
-            multiplier: 5,
+            min_rx: preset!(duration, BfdInstance, "min_rx"),
+            min_tx: preset!(duration, BfdInstance, "min_tx"),
+            idle_tx: preset!(duration, BfdInstance, "idle_tx"),
+            multiplier: preset!(number as u8, BfdInstance, "multiplier"),
             passive: false,
             ttl: Self::default_ttl(neighbor),
-            max_hops: 0,
+            max_hops: preset!(number as i16, BfdInstance, "max_hops"),
             multihop: false,
-            weight: 0,
+            weight: preset!(number as i16, BfdInstance, "weight"),
             reverse: false,
             vrrp: true,
             checker: true,
@@ -210,6 +210,10 @@ impl BfdInstance {
 
     /// The hop limit of a family.
     pub(crate) fn default_ttl(neighbor: IpAddr) -> u8 {
-        if neighbor.is_ipv4() { 255 } else { 64 }
+        if neighbor.is_ipv4() {
+            preset!(number as u8, BfdInstance, "ttl")
+        } else {
+            64
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Duration, Family, GlobalDefs, IpAddr, Ipv4Addr, Ipv6Addr, Route, Rule, Script, Tracking,
-    VirtualAddress, fmt,
+    VirtualAddress, fmt, preset,
 };
 
 /// Defaults that instances take from `global_defs`.
@@ -46,7 +46,7 @@ pub struct VrrpDefaults {
     pub disable_local_igmp: bool,
     /// Log advertisements of unknown routers.
     pub log_unknown_vrids: bool,
-    /// Prefix of the names of VMAC interfaces.
+    /// Prefix of the names of VMAC interfaces; `None`: `vrrp`.
     pub vmac_prefix: Option<String>,
     /// The same for those of addresses on other interfaces; `None`: `vmac_prefix`.
     pub vmac_addr_prefix: Option<String>,
@@ -55,13 +55,13 @@ pub struct VrrpDefaults {
 impl Default for VrrpDefaults {
     fn default() -> Self {
         Self {
-            version: 2,
-            group4: Ipv4Addr::new(224, 0, 0, 18),
-            group6: Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x12),
+            version: preset!(number as u8, GlobalDefs, "vrrp_version"),
+            group4: address(preset!(text, GlobalDefs, "vrrp_mcast_group4")),
+            group6: address(preset!(text, GlobalDefs, "vrrp_mcast_group6")),
             garp: Garp::default(),
             garp_interval: Duration::ZERO,
             gna_interval: Duration::ZERO,
-            down_timer_adverts: 3,
+            down_timer_adverts: preset!(number as u8, GlobalDefs, "vrrp_down_timer_adverts"),
             lower_prio_no_advert: false,
             higher_prio_send_advert: false,
             check_unicast_src: false,
@@ -78,6 +78,12 @@ impl Default for VrrpDefaults {
             vmac_addr_prefix: None,
         }
     }
+}
+
+/// An address out of the table.
+fn address<A: std::str::FromStr<Err: fmt::Debug>>(text: &str) -> A {
+    text.parse()
+        .expect("the table's addresses are of their family")
 }
 
 /// How often a new master announces its addresses.
@@ -100,10 +106,10 @@ pub struct Garp {
 impl Default for Garp {
     fn default() -> Self {
         Self {
-            delay: Duration::from_secs(5),
-            repeat: 5,
-            refresh: Duration::ZERO,
-            refresh_repeat: 1,
+            delay: preset!(duration, GlobalDefs, "vrrp_garp_master_delay"),
+            repeat: preset!(number as u32, GlobalDefs, "vrrp_garp_master_repeat"),
+            refresh: preset!(duration, GlobalDefs, "vrrp_garp_master_refresh"),
+            refresh_repeat: preset!(number as u32, GlobalDefs, "vrrp_garp_master_refresh_repeat"),
             lower_prio_delay: None,
             lower_prio_repeat: None,
         }
@@ -304,6 +310,16 @@ words! {
     }
 }
 
+impl AntiReplay {
+    /// What applies unless another is given.
+    pub const DEFAULT: Self = preset!(AntiReplay, of AuthHmac, "anti_replay");
+}
+
+impl HmacMode {
+    /// What applies unless another is given.
+    pub const DEFAULT: Self = preset!(HmacMode, of AuthHmac, "mode");
+}
+
 /// An interface that an instance makes for itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vmac {
@@ -443,6 +459,9 @@ impl SyncGroup {
 }
 
 impl VrrpInstance {
+    /// Priority of an instance that gives none and is not MASTER.
+    pub const DEFAULT_PRIORITY: u8 = preset!(number as u8, Instance, "priority");
+
     /// An instance of which nothing is known but the global settings.
     pub(crate) fn with_defaults(name: &str, global: &GlobalDefs) -> Self {
         let defaults = &global.vrrp;
@@ -451,12 +470,12 @@ impl VrrpInstance {
             state: InitialState::Backup,
             interface: None,
             virtual_router_id: 0,
-            priority: 100,
-            advert_interval: Duration::from_secs(1),
+            priority: Self::DEFAULT_PRIORITY,
+            advert_interval: preset!(duration, Instance, "advert_int"),
             version: defaults.version,
             family: Family::Inet,
             preempt: true,
-            preempt_delay: Duration::ZERO,
+            preempt_delay: preset!(duration, Instance, "preempt_delay"),
             accept: true,
             strict: defaults.strict,
             authentication: None,
@@ -474,7 +493,7 @@ impl VrrpInstance {
             kernel_rx_buf_size: None,
             lvs_sync_interface: None,
             linkbeat_use_polling: false,
-            debug: 0,
+            debug: preset!(number as u8, Instance, "debug"),
             garp_extra: defaults.garp_extra,
             source: None,
             group: None,

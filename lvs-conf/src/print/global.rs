@@ -1,7 +1,7 @@
 //! `global_defs`.
 
 use super::{Writer, quoted};
-use crate::model::{Config, FlushOnStop, GarpExtra, GlobalDefs, IncludeChecks, RxPolicy};
+use crate::model::{Config, FlushOnStop, GarpExtra, GlobalDefs, IncludeChecks, Process, RxPolicy};
 use crate::settings::{Setting as _, Settings as _};
 
 pub(super) fn write(config: &Config, out: &mut Writer) {
@@ -172,7 +172,8 @@ fn processes(global: &GlobalDefs, out: &mut Writer) {
         ("bfd", &processes.bfd),
     ];
     for (name, process) in each {
-        if let Some(limit) = process.real_time_limit {
+        let limit = process.real_time_limit;
+        if limit != Process::default().real_time_limit {
             out.line(format!("{name}_rlimit_rttime {}", limit.as_micros()));
         }
     }

@@ -16,6 +16,10 @@ pub(super) fn write(config: &Config, out: &mut Writer) {
         let name = format!("virtual_server_group {}", quoted(&group.name));
         out.values(&name, group.entries.iter().map(ToString::to_string));
     }
+    for group in &config.local_address_groups {
+        let name = format!("local_address_group {}", quoted(&group.name));
+        out.values(&name, group.addresses.iter().map(ToString::to_string));
+    }
     for server in &config.virtual_servers {
         let marked = match &server.service {
             ServiceAddress::Mark(_) => true,
@@ -56,6 +60,7 @@ fn method(method: LvsMethod) -> String {
     match method {
         LvsMethod::Nat => "NAT".to_owned(),
         LvsMethod::Dr => "DR".to_owned(),
+        LvsMethod::FullNat => "FNAT".to_owned(),
         LvsMethod::Tun(Tunnel::Ipip) => "TUN".to_owned(),
         LvsMethod::Tun(Tunnel::Gue { port, checksum: c }) => {
             format!("TUN type gue port {port}{}", checksum(c))
@@ -177,7 +182,7 @@ fn checker(check: &Checker, real: &RealServer, global: &GlobalDefs, out: &mut Wr
         Checker::DnsCheck(DnsCheck { probe, kind, name }) => {
             connection(probe, out);
             timing(probe, 3, probe.delay_loop, out);
-            if *kind != DnsType::Soa {
+            if *kind != DnsType::DEFAULT {
                 out.line(format!("type {kind}"));
             }
             if !name.is_empty() {
@@ -285,7 +290,7 @@ fn timing(
 }
 
 fn http(http: &HttpCheck, out: &mut Writer) {
-    if http.version != HttpVersion::Http10 {
+    if http.version != HttpVersion::DEFAULT {
         out.line(format!("http_protocol {}", http.version));
     }
     if let Some(name) = &http.sni_name {
@@ -309,7 +314,7 @@ fn url(url: &Url, out: &mut Writer) {
         let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         out.line(format!("digest {hex}"));
     }
-    if url.status_codes != [(200, 299)] {
+    if url.status_codes != [Url::DEFAULT_STATUS] {
         let ranges = url.status_codes.iter().map(|(first, last)| {
             if first == last {
                 first.to_string()
@@ -370,8 +375,8 @@ fn udp(udp: &UdpCheck, out: &mut Writer) {
         out.line(format!("require_reply {reply}").trim_end());
     }
     let default = UdpCheck {
-        min_reply_length: 0,
-        max_reply_length: 255,
+        min_reply_length: UdpCheck::DEFAULT_MIN_REPLY,
+        max_reply_length: UdpCheck::DEFAULT_MAX_REPLY,
         ..udp.clone()
     };
     udp.write(&default, out);

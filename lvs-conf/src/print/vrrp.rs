@@ -105,10 +105,10 @@ fn hmac(hmac: &AuthHmac, out: &mut Writer) {
     }
     out.line(format!("active_key {}", hmac.active_key));
     hmac.time_window.write("time_window", out);
-    if hmac.anti_replay != AntiReplay::Time {
+    if hmac.anti_replay != AntiReplay::DEFAULT {
         out.line(format!("anti_replay {}", hmac.anti_replay));
     }
-    if hmac.mode != HmacMode::Enforce {
+    if hmac.mode != HmacMode::DEFAULT {
         out.line(format!("mode {}", hmac.mode));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::{Device, DeviceCounters};
+use super::{Capabilities, Device, DeviceCounters};
 use crate::frame::Frame;
 
 /// A [`Device`] whose frames come from and go to a [`Peer`].
@@ -33,6 +33,16 @@ impl Memory {
 }
 
 impl Device for Memory {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            link_header: true,
+            offloads: true,
+            exclusive: false,
+            steering: false,
+            longest: usize::MAX,
+        }
+    }
+
     fn receive(&mut self, frames: &mut Vec<Frame>, limit: usize) -> io::Result<usize> {
         let mut wire = lock(&self.wire);
         let count = limit.min(wire.to_device.len());

@@ -4,12 +4,26 @@
 //! and flushes once per batch. The engine knows no device; [`runner`](crate::runner) ties them together.
 //!
 //! * [`ring`] is an AF_PACKET ring, the device that works everywhere Linux runs.
+//! * `xdp` (feature `af-xdp`) is an AF_XDP socket behind a program that takes claimed frames from the driver.
+//! * `pnet` (feature `pnet`) is the portable packet socket of `pnet_datalink`.
+//! * [`raw`] are raw IP sockets, for what the system is to route.
 //! * [`memory`] is a pair of queues for tests and examples.
+//! * [`pcap`] reads frames from a capture and writes what is sent to another one.
+//! * [`trace`] and [`fault`] stand around another device: one logs its frames, the other loses and damages some.
 //! * The TUN device to the host is a `Device` too; its frames are IP packets without a link header.
 
+pub mod fault;
+mod finish;
 pub mod memory;
+pub mod pcap;
+#[cfg(feature = "pnet")]
+pub mod pnet;
+pub mod raw;
 pub mod ring;
+pub mod trace;
 pub mod virtio;
+#[cfg(feature = "af-xdp")]
+pub mod xdp;
 
 use std::fmt::Debug;
 use std::io;
@@ -20,6 +34,9 @@ use crate::frame::Frame;
 
 /// One worker's queue at one interface.
 pub trait Device: Debug + Send {
+    /// What the device can do; the same for as long as it is open.
+    fn capabilities(&self) -> Capabilities;
+
     /// Appends up to `limit` received frames, without waiting. Returns how many.
     ///
     /// # Errors
@@ -64,6 +81,58 @@ pub trait Device: Debug + Send {
 
     /// What happened so far.
     fn counters(&mut self) -> DeviceCounters;
+}
+
+impl<D: Device + ?Sized> Device for Box<D> {
+    fn capabilities(&self) -> Capabilities {
+        (**self).capabilities()
+    }
+
+    fn receive(&mut self, frames: &mut Vec<Frame>, limit: usize) -> io::Result<usize> {
+        (**self).receive(frames, limit)
+    }
+
+    fn transmit(&mut self, frame: Frame) {
+        (**self).transmit(frame);
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        (**self).flush()
+    }
+
+    fn pending(&self) -> usize {
+        (**self).pending()
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        (**self).descriptor()
+    }
+
+    fn set_steering(&mut self, vips: &[IpAddr]) -> io::Result<()> {
+        (**self).set_steering(vips)
+    }
+
+    fn counters(&mut self) -> DeviceCounters {
+        (**self).counters()
+    }
+}
+
+/// What a device can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Frames begin with an Ethernet header, so that their sender chooses the next hop. Otherwise they begin with an IP
+    /// header and the system routes them: direct routing is not possible, because the destination stays the
+    /// director's own.
+    pub link_header: bool,
+    /// Unfinished checksums and super-packets are received and sent as such. A device without finishes and cuts
+    /// them before it sends, and does not receive super-packets.
+    pub offloads: bool,
+    /// What is received is taken from the host; otherwise it is a copy, and somebody else has to take away the host's.
+    pub exclusive: bool,
+    /// [`set_steering`](Device::set_steering) brings a flow's frames to its owner. Otherwise they come as they come.
+    pub steering: bool,
+    /// The longest frame in bytes that can be sent, super-packets included where they can be.
+    pub longest: usize,
 }
 
 /// What happened at a device since it was opened.

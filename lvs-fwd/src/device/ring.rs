@@ -18,7 +18,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::{Device, DeviceCounters, virtio};
+use super::{Capabilities, Device, DeviceCounters, virtio};
 use crate::frame::{ChecksumState, Frame, FrameMeta, HEADROOM, VlanTag};
 use crate::steer;
 use crate::sys::ring::{BLOCK_SIZE, Ring as Socket, RingOptions, SLOT_HEADERS, SlotHeader};
@@ -29,7 +29,8 @@ pub struct RingConfig {
     /// Interface index.
     pub ifindex: u32,
     /// Receive slots, one for each frame that waits; rounded up to whole blocks of 128 KiB (75 slots). 2048 by
-    /// default, which takes 3.5 MiB. Frames longer than 1,522 bytes take up to 16 MiB beside it while they wait.
+    /// default, which takes 3.5 MiB. Frames longer than 1,522 bytes take up to 16 MiB beside it while they wait. With 0
+    /// the ring only sends.
     pub slots: u32,
     /// Frames that wait for sending at most. 1024 by default.
     pub queue: usize,
@@ -89,7 +90,7 @@ impl Ring {
         let socket = Socket::open(&RingOptions {
             ifindex: config.ifindex,
             slot_size: SLOT_SIZE,
-            blocks: config.slots.div_ceil(slots_per_block).clamp(1, MAX_BLOCKS),
+            blocks: config.slots.div_ceil(slots_per_block).min(MAX_BLOCKS),
             reserve: HEADROOM as u32,
             fanout: config
                 .fanout
@@ -143,6 +144,16 @@ impl Ring {
 }
 
 impl Device for Ring {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            link_header: true,
+            offloads: true,
+            exclusive: false,
+            steering: true,
+            longest: LONGEST,
+        }
+    }
+
     fn receive(&mut self, frames: &mut Vec<Frame>, limit: usize) -> io::Result<usize> {
         let (mut count, mut long) = (0, 0);
         while count < limit {
@@ -291,6 +302,7 @@ fn meta(header: &SlotHeader, virtio: &[u8; virtio::LEN]) -> Option<FrameMeta> {
         gso,
         kind: header.kind,
         vlan,
+        exclusive: false,
     })
 }
 

@@ -1,23 +1,27 @@
 //! Carrying out verdicts: next hop, hops left, MTU, rewriting, and the errors that senders are told.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use ahash::RandomState;
+
 use super::fragments::{Fate, Fragments, Later};
 use super::hops::{HopCache, Path};
+use super::streams::{Sides, Streams};
 use super::{EngineConfig, Item, Output, write_link};
-use crate::balancer::{Direction, Encapsulation, Method, Verdict};
+use crate::balancer::{Direction, Edit, Encapsulation, Ended, Method, Verdict};
 use crate::frame::{Frame, GsoKind};
-use crate::handoff::Origin;
+use crate::handoff::{Handoff, Origin};
 use crate::icmp;
 use crate::neigh::Holding;
 use crate::reset;
-use crate::rewrite::{dr, error, fragment, nat, segment, tun};
-use crate::stats::{Counters, DropReason, Event};
-use crate::view::{Port, PortId, View};
+use crate::rewrite::fullnat::{self, Segment};
+use crate::rewrite::{dr, error, fragment, nat, segment, sequence, tun};
+use crate::stats::{Counters, DropReason, Event, LeftReason};
+use crate::view::{PortId, View};
 use crate::wire::icmp::Error;
-use crate::wire::{Datagram, Fragment, ethernet, ipv4, protocol, tcp, udp};
+use crate::wire::{Datagram, Fragment, Quoted, ethernet, ipv4, ipv6, protocol, tcp, udp};
 
 /// The part that carries out verdicts; apart from the batch, so that both can be borrowed at once.
 #[derive(Debug)]
@@ -26,8 +30,12 @@ pub(super) struct Core {
     hops: HopCache,
     pub(super) holding: Holding,
     pub(super) fragments: Fragments,
+    streams: Streams,
     limiter: icmp::Limiter,
     ident: u16,
+    ident_v6: u32,
+    local_ident: u32,
+    local_ident_step: u32,
     generation: Option<u64>,
 }
 
@@ -38,9 +46,14 @@ impl Core {
             hops: HopCache::new(),
             holding: Holding::new(config.holding),
             fragments: Fragments::new(),
+            streams: Streams::new(),
             limiter: icmp::Limiter::new(),
             // Apart from the other workers' numbers, because fragments of equal numbers would be mixed up.
             ident: first_ident(config.worker, config.workers),
+            // Not to be guessed (RFC 7739).
+            ident_v6: RandomState::new().hash_one(config.worker) as u32,
+            local_ident: config.worker,
+            local_ident_step: config.workers.max(1).next_power_of_two(),
             generation: None,
         }
     }
@@ -78,6 +91,15 @@ impl Core {
         }
     }
 
+    /// Changes a packet's stream. Part of a datagram is no segment.
+    #[cold]
+    pub(super) fn edit(&self, item: &mut Item, edit: &Edit) {
+        if !item.is_first_fragment {
+            self.counters.count(Event::Edited, 1);
+            sequence::edit(&mut item.frame, &mut item.headers, edit);
+        }
+    }
+
     pub(super) fn carry_out(
         &mut self,
         now: Instant,
@@ -90,12 +112,14 @@ impl Core {
             Verdict::Forward(method) => {
                 let (rip, rewrite) = match method {
                     Method::Nat { rip } => (rip.ip(), Rewrite::Destination(rip)),
+                    Method::FullNat { rip, local } => (rip.ip(), Rewrite::Both(local, rip)),
                     Method::DirectRoute { rip } => (rip, Rewrite::Nothing),
                     Method::Tunnel { rip, encapsulation } => (rip, Rewrite::Tunnel(encapsulation)),
                 };
-                if rip.is_ipv4() != item.headers.destination.is_ipv4() || rip.is_loopback() {
+                let is_local = view.local.contains(&rip);
+                if !is_acceptable(&rip, rewrite, item, is_local) {
                     self.counters.count_drop(DropReason::BadVerdict, 1);
-                } else if view.local.contains(&rip) {
+                } else if is_local {
                     apply(item, rewrite);
                     self.pass_up(item.frame.take(), output);
                 } else {
@@ -110,16 +134,29 @@ impl Core {
                     self.counters.count_drop(DropReason::BadVerdict, 1);
                 }
             }
-            Verdict::NotOurs if item.direction == Direction::Inbound && view.hostless => {
+            Verdict::ReplyTo { source, client } => {
+                let same_family = source.is_ipv4() == item.headers.source.is_ipv4()
+                    && client.is_ipv4() == item.headers.source.is_ipv4();
+                if same_family {
+                    let rewrite = Rewrite::Both(source, client);
+                    self.forward(now, view, item, client.ip(), rewrite, output);
+                } else {
+                    self.counters.count_drop(DropReason::BadVerdict, 1);
+                }
+            }
+            Verdict::NotOurs if is_for_host(view, item) && view.hostless => {
                 self.refuse_for_host(now, view, item, output);
             }
-            Verdict::NotOurs if item.direction == Direction::Inbound => {
+            Verdict::NotOurs if is_for_host(view, item) => {
                 self.pass_up(item.frame.take(), output);
             }
             Verdict::NotOurs => {
                 let routed = match item.origin {
                     Origin::Host => true,
-                    Origin::Port(port) => view.port(port).is_some_and(|port| port.forwarding),
+                    Origin::Port(port) => {
+                        let ipv6 = item.headers.is_ipv6();
+                        view.port(port).is_some_and(|port| port.forwards(ipv6))
+                    }
                 };
                 if routed {
                     self.counters.count(Event::Routed, 1);
@@ -157,15 +194,22 @@ impl Core {
         output: &mut Output,
     ) {
         // Before the addresses change.
+        if let Verdict::Forward(Method::FullNat { .. }) = verdict {
+            item.ident = Some(self.next_local_ident());
+        }
+        let ident = item.ident;
         let waiting = Fragment::parse(item.frame.bytes()).map(|first| {
             let fate = Fate {
                 verdict: Some(verdict),
+                owner: None,
+                ident,
                 first_end: first.headers.end - first.headers.transport,
             };
             self.fragments.learn(now, first.datagram, fate)
         });
         self.carry_out(now, view, item, verdict, output);
         for mut item in waiting.unwrap_or_default() {
+            item.ident = ident;
             self.carry_out(now, view, &mut item, verdict, output);
         }
     }
@@ -180,10 +224,14 @@ impl Core {
         output: &mut Output,
     ) {
         match self.fragments.follow(now, datagram, offset, item) {
-            Later::Go(mut item, Some(verdict)) => {
-                self.carry_out(now, view, &mut item, verdict, output);
-            }
-            Later::Go(item, None) => self.give_up(*item, output),
+            Later::Go(mut item, fate) => match (fate.verdict, fate.owner) {
+                (Some(verdict), _) => {
+                    item.ident = fate.ident;
+                    self.carry_out(now, view, &mut item, verdict, output);
+                }
+                (None, Some(owner)) => self.place(*item, owner, output),
+                (None, None) => self.give_up(*item, output),
+            },
             Later::Waits => self.counters.count(Event::FragmentsHeld, 1),
             Later::Overlaps => self.counters.count_drop(DropReason::FragmentOverlap, 1),
             Later::Overflow => self.counters.count_drop(DropReason::FragmentLost, 1),
@@ -193,6 +241,104 @@ impl Core {
     /// A fragment whose first one was not claimed or did not come. The host has that one, if anybody has.
     pub(super) fn give_up(&self, item: Item, output: &mut Output) {
         self.pass_up(item.frame, output);
+    }
+
+    /// Gives a fragment to the worker whose datagram it belongs to.
+    pub(super) fn place(&self, item: Item, owner: u32, output: &mut Output) {
+        self.counters.count(Event::HandedOver, 1);
+        let handoff = Handoff {
+            origin: item.origin,
+            frame: item.frame.into_owned(),
+            placed: true,
+        };
+        output.handoff.push((owner, handoff));
+    }
+
+    /// A connection behind a local address has ended.
+    #[cold]
+    pub(super) fn end(&mut self, now: Instant, view: &View, ended: &Ended, output: &mut Output) {
+        let sides = Sides {
+            local: ended.local,
+            server: ended.server,
+        };
+        let Some(last) = self.streams.end(&sides).filter(|_| ended.reset) else {
+            return;
+        };
+        for (from, to, sequence) in [
+            (ended.local, ended.server, last.expected),
+            (ended.vip, ended.client, last.next),
+        ] {
+            if let Some(frame) = reset::unasked(from, to, sequence) {
+                self.counters.count(Event::ResetSent, 1);
+                let path = self.hops.path(view, to.ip());
+                self.emit(now, path, to.ip(), frame, output);
+            }
+        }
+    }
+
+    /// What FULLNAT changes besides addresses and ports, which are still the received ones. `mtu` is that of the way on.
+    fn adapt(
+        &mut self,
+        now: Instant,
+        item: &mut Item,
+        (source, destination): (SocketAddr, SocketAddr),
+        mtu: usize,
+    ) {
+        if item.is_error() {
+            if item.direction == Direction::Outbound
+                && let Some(quoted) = Quoted::parse(item.frame.bytes())
+            {
+                let sides = Sides {
+                    local: quoted.source,
+                    server: quoted.destination,
+                };
+                let delta = self.streams.delta(&sides);
+                fullnat::move_quoted_sequence(&mut item.frame, &quoted, delta);
+            }
+            return;
+        }
+        let (frame, headers) = (&mut item.frame, &mut item.headers);
+        let segment = Segment::parse(frame, headers).filter(|_| !item.is_first_fragment);
+        if item.direction == Direction::Outbound {
+            let sides = Sides {
+                local: headers.destination,
+                server: headers.source,
+            };
+            let delta = self.streams.server_sent(sides, segment.as_ref());
+            if headers.protocol == protocol::TCP {
+                let option_len = fullnat::toa_len(destination.ip());
+                fullnat::to_client(frame, headers, delta, option_len);
+            }
+            return;
+        }
+        let sides = Sides {
+            local: source,
+            server: destination,
+        };
+        let to_server = self.streams.client_sent(now, sides, segment.as_ref());
+        if headers.protocol == protocol::TCP {
+            fullnat::to_server(frame, headers, to_server.delta);
+        }
+        if to_server.introduces {
+            let client = headers.source;
+            let named = fullnat::insert_client(frame, headers, client, mtu);
+            self.counters.count(
+                match named {
+                    true => Event::ClientsNamed,
+                    false => Event::ClientsNotNamed,
+                },
+                1,
+            );
+        }
+        // Several clients share the address: what may come in fragments has to be told apart.
+        let may_be_parts = !hops_and_df(item).1;
+        let ident = match item.ident {
+            None if may_be_parts => Some(self.next_local_ident()),
+            ident => ident,
+        };
+        if let Some(ident) = ident {
+            fullnat::set_ident(&mut item.frame, &item.headers, ident);
+        }
     }
 
     /// Sends a packet towards `target`, as a router does.
@@ -227,9 +373,9 @@ impl Core {
             }
         };
         // What the host itself has sent has made no hop yet.
-        let (ttl, dont_fragment) = ttl_and_df(item);
+        let (hops_left, dont_fragment) = hops_and_df(item);
         let is_routed = item.origin != Origin::Host;
-        if is_routed && ttl <= 1 {
+        if is_routed && hops_left <= 1 {
             self.refuse(
                 now,
                 view,
@@ -240,33 +386,42 @@ impl Core {
             );
             return;
         }
-        let overhead = rewrite.overhead();
+        let overhead = rewrite.overhead(&target);
         let link_mtu = mtu;
-        let mtu = mtu.saturating_sub(overhead);
-        if overhead > 0 && mtu < tun::MIN_MTU {
-            self.counters.count_drop(DropReason::TooBig, 1);
-            return;
+        let mut mtu = mtu.saturating_sub(overhead);
+        if overhead > 0 {
+            if mtu < tun::MIN_MTU {
+                self.counters.count_drop(DropReason::TooBig, 1);
+                return;
+            }
+            if item.headers.is_ipv6() {
+                // No sender has to send less; the tunnel's packets go in fragments instead (RFC 2473, section 7.1).
+                mtu = mtu.max(ipv6::MIN_MTU);
+            }
         }
         let too_big = largest_packet(item) > mtu;
         if too_big && dont_fragment && may_refuse_size(view, item, overhead) {
-            let error = Error::FragmentationNeeded(u16::try_from(mtu).unwrap_or(u16::MAX));
+            let error = Error::TooBig(u32::try_from(mtu).unwrap_or(u32::MAX));
             self.refuse(now, view, item, DropReason::TooBig, error, output);
             return;
         }
         if is_routed {
             dr::decrement_ttl(&mut item.frame, &item.headers);
         }
-        if let (Rewrite::Tunnel(encapsulation), IpAddr::V4(rip)) = (rewrite, target) {
+        if let Rewrite::Tunnel(encapsulation) = rewrite {
             self.wrap(
                 now,
                 view,
                 path,
-                (rip, encapsulation),
+                (target, encapsulation),
                 item,
                 link_mtu,
                 output,
             );
             return;
+        }
+        if let Rewrite::Both(source, destination) = rewrite {
+            self.adapt(now, item, (source, destination), mtu);
         }
         apply(item, rewrite);
         if too_big && !shrink(item, mtu) {
@@ -283,28 +438,23 @@ impl Core {
         now: Instant,
         view: &View,
         path: Path,
-        (rip, encapsulation): (Ipv4Addr, Encapsulation),
+        (rip, encapsulation): (IpAddr, Encapsulation),
         item: &mut Item,
         link_mtu: usize,
         output: &mut Output,
     ) {
-        let (Path::Send { port, .. } | Path::Resolve { port, .. }) = path else {
-            return;
-        };
-        let source = view
-            .port(port)
-            .and_then(Port::ipv4)
-            .or_else(|| any_ipv4(view));
-        let Some(source) = source else {
+        let Some(source) = self.hops.source(view, rip) else {
             self.counters.count_drop(DropReason::NoSource, 1);
             return;
         };
-        let (_, dont_fragment) = ttl_and_df(item);
-        let overhead = tun::overhead(encapsulation);
+        let (_, dont_fragment) = hops_and_df(item);
+        let overhead = tun::overhead(encapsulation, &rip);
         let outer = tun::Outer {
             source,
             destination: rip,
-            dont_fragment: dont_fragment && may_refuse_size(view, item, overhead),
+            dont_fragment: dont_fragment
+                && !item.headers.is_ipv6()
+                && may_refuse_size(view, item, overhead),
             ident: 0,
             encapsulation,
         };
@@ -342,7 +492,7 @@ impl Core {
         link_mtu: usize,
         output: &mut Output,
     ) {
-        let target = IpAddr::V4(outer.destination);
+        let target = outer.destination;
         if !outer.dont_fragment {
             outer.ident = self.next_ident();
         }
@@ -356,6 +506,12 @@ impl Core {
         } else {
             self.emit(now, path, target, frame, output);
         }
+    }
+
+    /// An identification of this worker's own: others use the same local addresses.
+    fn next_local_ident(&mut self) -> u32 {
+        self.local_ident = self.local_ident.wrapping_add(self.local_ident_step);
+        self.local_ident
     }
 
     fn next_ident(&mut self) -> u16 {
@@ -380,9 +536,15 @@ impl Core {
             return;
         }
         let mut fragments = Vec::new();
-        let count = fragment::fragment(frame, ethernet::HEADER_LEN, mtu, |part| {
-            fragments.push(part);
-        });
+        let network = ethernet::HEADER_LEN;
+        let count = if target.is_ipv4() {
+            fragment::fragment(frame, network, mtu, |part| fragments.push(part))
+        } else {
+            self.ident_v6 = self.ident_v6.wrapping_add(1);
+            fragment::fragment_v6(frame, network, mtu, self.ident_v6, |part| {
+                fragments.push(part);
+            })
+        };
         if count == 0 {
             self.counters.count_drop(DropReason::TooBig, 1);
             return;
@@ -437,9 +599,22 @@ impl Core {
         mut frame: Frame,
         output: &mut Output,
     ) {
-        write_link(&mut frame, destination, source, ethernet::IPV4);
+        let ethertype = match frame.bytes().get(ethernet::HEADER_LEN) {
+            Some(byte) if byte >> 4 == 6 => ethernet::IPV6,
+            _ => ethernet::IPV4,
+        };
+        write_link(&mut frame, destination, source, ethertype);
         self.counters.count(Event::Transmitted, 1);
         output.transmit.push((port, frame));
+    }
+
+    /// Leaves a frame to the host: it has its own, or gets this one if the device took it away.
+    #[inline]
+    pub(super) fn leave(&self, frame: Frame, reason: LeftReason, output: &mut Output) {
+        self.counters.count_left(reason);
+        if frame.meta.exclusive {
+            self.pass_up(frame, output);
+        }
     }
 
     fn pass_up(&self, mut frame: Frame, output: &mut Output) {
@@ -462,16 +637,14 @@ impl Core {
         let to = item.headers.source.ip();
         let error_frame = icmp_source(view, item)
             // Claimed ICMP is an error itself, and costs others nothing.
-            .filter(|_| item.headers.protocol != protocol::ICMP)
+            .filter(|_| !item.is_error())
             .filter(|_| self.limiter.allow(now, error, to))
             .and_then(|source| {
-                let ident = self.next_ident();
-                icmp::build(
-                    error,
-                    source,
-                    ident,
-                    &item.frame.bytes()[item.headers.network..],
-                )
+                let packet = &item.frame.bytes()[item.headers.network..];
+                match source {
+                    IpAddr::V4(source) => icmp::build(error, source, self.next_ident(), packet),
+                    IpAddr::V6(source) => icmp::build_v6(error, source, packet),
+                }
             });
         let Some(frame) = error_frame else {
             self.counters.count(Event::IcmpSuppressed, 1);
@@ -507,89 +680,102 @@ impl Core {
         mut frame: Frame,
         output: &mut Output,
     ) {
-        let Ok(packet) = ipv4::Packet::new_checked(&frame.bytes()[ethernet::HEADER_LEN..]) else {
+        let bytes = &frame.bytes()[ethernet::HEADER_LEN..];
+        let (target, length): (IpAddr, usize) = if let Ok(packet) = ipv4::Packet::new_checked(bytes)
+        {
+            (packet.destination().into(), packet.total_len())
+        } else if let Ok(packet) = ipv6::Packet::new_checked(bytes) {
+            (packet.destination().into(), packet.total_len())
+        } else {
             self.counters.count_drop(DropReason::Malformed, 1);
             return;
         };
-        let (target, end) = (
-            IpAddr::V4(packet.destination()),
-            ethernet::HEADER_LEN + packet.total_len(),
-        );
+        let end = ethernet::HEADER_LEN + length;
         frame.truncate(end);
         self.counters.count(Event::Routed, 1);
         let path = self.hops.path(view, target);
         self.emit(now, path, target, frame, output);
     }
 }
+
 /// What to change on the way out.
 #[derive(Debug, Clone, Copy)]
 enum Rewrite {
     Nothing,
     Destination(SocketAddr),
     Source(SocketAddr),
+    /// Source, then destination.
+    Both(SocketAddr, SocketAddr),
     Tunnel(Encapsulation),
 }
 
 impl Rewrite {
     /// Bytes that the packet gets longer by.
-    fn overhead(self) -> usize {
+    fn overhead(self, target: &IpAddr) -> usize {
         match self {
-            Self::Tunnel(encapsulation) => tun::overhead(encapsulation),
-            Self::Nothing | Self::Destination(_) | Self::Source(_) => 0,
+            Self::Tunnel(encapsulation) => tun::overhead(encapsulation, target),
+            Self::Nothing | Self::Destination(_) | Self::Source(_) | Self::Both(..) => 0,
         }
     }
 }
 
-/// Whether a packet that must not be fragmented may be refused for its size. An ICMP error never is: it goes in fragments.
+/// Whether a packet can go to this real server. Only a tunnel leads to one of another family, and a link-local one can't
+/// be told apart from those of other links.
+#[inline]
+fn is_acceptable(rip: &IpAddr, rewrite: Rewrite, item: &Item, is_local: bool) -> bool {
+    let same_family = rip.is_ipv6() == item.headers.is_ipv6();
+    let of_link = matches!(rip, IpAddr::V6(rip) if rip.is_unicast_link_local());
+    let local = match rewrite {
+        Rewrite::Both(local, _) => Some(local),
+        _ => None,
+    };
+    !rip.is_loopback()
+        // The host would answer the local address without asking us.
+        && local.is_none_or(|local| local.is_ipv6() == rip.is_ipv6() && !is_local)
+        && (same_family || matches!(rewrite, Rewrite::Tunnel(_)))
+        && (is_local || !of_link)
+}
+
+/// Whether a packet that must not be fragmented may be refused for its size. In IPv4 an ICMP error never is: it goes in
+/// fragments.
 #[inline]
 fn may_refuse_size(view: &View, item: &Item, overhead: usize) -> bool {
-    item.headers.protocol != protocol::ICMP && (overhead == 0 || view.tunnels.path_mtu_discovery)
+    item.headers.is_ipv6() || !item.is_error() && (overhead == 0 || view.tunnels.path_mtu_discovery)
 }
 
 #[inline]
 fn apply(item: &mut Item, rewrite: Rewrite) {
-    if item.headers.protocol == protocol::ICMP {
-        apply_to_error(item, rewrite);
-        return;
-    }
+    let is_error = item.is_error();
+    let (frame, headers) = (&mut item.frame, &mut item.headers);
     match rewrite {
-        Rewrite::Destination(SocketAddr::V4(new)) => {
-            nat::set_destination(&mut item.frame, &mut item.headers, new);
+        Rewrite::Destination(new) if is_error => error::set_destination(frame, headers, new),
+        Rewrite::Source(new) if is_error => error::set_source(frame, headers, new),
+        Rewrite::Destination(new) => nat::set_destination(frame, headers, new),
+        Rewrite::Source(new) => nat::set_source(frame, headers, new),
+        Rewrite::Both(source, destination) if is_error => {
+            error::set_source(frame, headers, source);
+            error::set_destination(frame, headers, destination);
         }
-        Rewrite::Source(SocketAddr::V4(new)) => {
-            nat::set_source(&mut item.frame, &mut item.headers, new);
+        Rewrite::Both(source, destination) => {
+            nat::set_source(frame, headers, source);
+            nat::set_destination(frame, headers, destination);
         }
-        // IPv6 frames are left alone before they get here, and mixed families are refused.
         // What goes to this host itself needs no tunnel.
-        Rewrite::Nothing
-        | Rewrite::Tunnel(_)
-        | Rewrite::Destination(SocketAddr::V6(_))
-        | Rewrite::Source(SocketAddr::V6(_)) => {}
+        Rewrite::Nothing | Rewrite::Tunnel(_) => {}
     }
 }
 
-fn apply_to_error(item: &mut Item, rewrite: Rewrite) {
-    match rewrite {
-        Rewrite::Destination(SocketAddr::V4(new)) => {
-            error::set_destination(&mut item.frame, &mut item.headers, new);
-        }
-        Rewrite::Source(SocketAddr::V4(new)) => {
-            error::set_source(&mut item.frame, &mut item.headers, new);
-        }
-        Rewrite::Nothing
-        | Rewrite::Tunnel(_)
-        | Rewrite::Destination(SocketAddr::V6(_))
-        | Rewrite::Source(SocketAddr::V6(_)) => {}
-    }
-}
-
+/// Hops left, and whether no router may fragment the packet.
 #[inline]
-fn ttl_and_df(item: &Item) -> (u8, bool) {
-    match ipv4::Packet::new_checked(&item.frame.bytes()[item.headers.network..]) {
-        Ok(packet) => (packet.ttl(), packet.dont_fragment()),
-        // Headers were found, so this does not happen; a packet without hops goes nowhere.
-        Err(_) => (0, true),
+fn hops_and_df(item: &Item) -> (u8, bool) {
+    let bytes = &item.frame.bytes()[item.headers.network..];
+    // Headers were found, so neither fails; a packet without hops goes nowhere.
+    if item.headers.is_ipv6() {
+        return ipv6::Packet::new_checked(bytes)
+            .map_or((0, true), |packet| (packet.hop_limit(), true));
     }
+    ipv4::Packet::new_checked(bytes)
+        .map_or((0, true), |packet| (packet.ttl(), packet.dont_fragment()))
 }
 
 /// The longest IP packet that will be on the link: of a super-packet the longest segment.
@@ -643,9 +829,9 @@ fn segment_size(item: &Item, room: usize) -> Option<usize> {
     }
 }
 
-/// An address of any port.
-fn any_ipv4(view: &View) -> Option<Ipv4Addr> {
-    view.ports.iter().find_map(Port::ipv4)
+/// Whether the host has a packet that is nobody's: one to a service's address, or to a local one.
+fn is_for_host(view: &View, item: &Item) -> bool {
+    item.direction == Direction::Inbound || view.claims.is_local(&item.headers.destination.ip())
 }
 
 /// Where a worker begins to count identifications.
@@ -655,16 +841,15 @@ fn first_ident(worker: u32, workers: u32) -> u16 {
 
 /// The sender of an ICMP error: the address that the packet was sent to, if that is ours, else one of the
 /// interface where it came in, else any of ours.
-fn icmp_source(view: &View, item: &Item) -> Option<Ipv4Addr> {
-    let IpAddr::V4(destination) = item.headers.destination.ip() else {
-        return None;
-    };
-    if item.direction == Direction::Inbound || view.local.contains(&IpAddr::V4(destination)) {
+fn icmp_source(view: &View, item: &Item) -> Option<IpAddr> {
+    let destination = item.headers.destination.ip();
+    if item.direction == Direction::Inbound || view.local.contains(&destination) {
         return Some(destination);
     }
+    let ipv6 = item.headers.is_ipv6();
     let ingress = match item.origin {
-        Origin::Port(port) => view.port(port).and_then(|port| port.ipv4()),
+        Origin::Port(port) => view.port(port).and_then(|port| port.addr(ipv6)),
         Origin::Host => None,
     };
-    ingress.or_else(|| any_ipv4(view))
+    ingress.or_else(|| view.any_addr(ipv6))
 }

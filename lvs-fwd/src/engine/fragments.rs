@@ -41,6 +41,10 @@ enum State {
 pub(super) struct Fate {
     /// The first fragment's verdict; `None` if that one was not claimed, so that the host has it.
     pub(super) verdict: Option<Verdict>,
+    /// The worker whose they are, if it is another one.
+    pub(super) owner: Option<u32>,
+    /// An identification for all of them.
+    pub(super) ident: Option<u32>,
     /// Where the first fragment ends in the datagram: no other one may begin before.
     pub(super) first_end: usize,
 }
@@ -49,7 +53,7 @@ pub(super) struct Fate {
 #[derive(Debug)]
 pub(super) enum Later {
     /// It goes on.
-    Go(Box<Item>, Option<Verdict>),
+    Go(Box<Item>, Fate),
     /// It waits for the first one.
     Waits,
     /// It lies over the first one (RFC 3128).
@@ -102,7 +106,7 @@ impl Fragments {
         {
             return match offset < fate.first_end {
                 true => Later::Overlaps,
-                false => Later::Go(Box::new(item), fate.verdict),
+                false => Later::Go(Box::new(item), *fate),
             };
         }
         if self.frames >= MAX_FRAMES {

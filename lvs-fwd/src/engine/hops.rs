@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use crate::route::{Hop, NextHop, RouteKind};
+use crate::route::{Hop, NeighbourState};
 use crate::stats::DropReason;
 use crate::steer;
-use crate::view::{PortId, View};
+use crate::view::{Port, PortId, View};
+use crate::why::{Way, way};
 
 /// Where an address leads under one view.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +44,7 @@ struct Entry {
     addr: IpAddr,
     generation: u64,
     path: Path,
+    source: Option<IpAddr>,
     next_probe: Option<Instant>,
 }
 
@@ -67,9 +69,16 @@ impl HopCache {
             addr,
             generation: view.generation,
             path,
+            source: look_up_source(view, addr),
             next_probe: None,
         });
         path
+    }
+
+    /// An address of the director's to send to this one from.
+    pub(super) fn source(&mut self, view: &View, addr: IpAddr) -> Option<IpAddr> {
+        self.path(view, addr);
+        self.entries[place(&addr)].as_ref()?.source
     }
 
     /// Whether a stale neighbour on the way to this address has not been asked for lately.
@@ -93,44 +102,49 @@ fn place(addr: &IpAddr) -> usize {
 }
 
 fn look_up(view: &View, addr: IpAddr) -> Path {
-    if view.local.contains(&addr) {
-        return Path::Local;
-    }
-    let Some(route) = view.routes.lookup(&addr) else {
-        return Path::Drop(DropReason::NoRoute);
-    };
-    match route.kind {
-        RouteKind::Unicast => {}
-        RouteKind::Local => return Path::Local,
-        RouteKind::Blackhole | RouteKind::Broadcast => return Path::Drop(DropReason::Blackhole),
-        RouteKind::Unreachable => return Path::Drop(DropReason::NoRoute),
-        RouteKind::Prohibit => return Path::Drop(DropReason::Prohibited),
-    }
-    let Some(port) = view.port_of_interface(route.ifindex) else {
-        return Path::Drop(DropReason::NoPort);
-    };
-    let hop = Hop {
-        ifindex: route.ifindex,
-        addr: match route.next_hop {
-            NextHop::OnLink => addr,
-            NextHop::Gateway(gateway) => gateway,
-        },
-    };
-    match view.neighbours.lookup(&hop) {
-        Some(neighbour) if neighbour.state.is_usable() => Path::Send {
-            port: port.index,
-            mtu: port.mtu,
-            source: port.mac,
-            destination: neighbour.mac,
+    match way(view, addr) {
+        Way::Host => Path::Local,
+        Way::Nowhere { reason, .. } => Path::Drop(reason),
+        Way::Out {
+            port,
             hop,
-            stale: neighbour.state == crate::route::NeighbourState::Stale,
-        },
-        _ => Path::Resolve {
-            port: port.index,
-            mtu: port.mtu,
-            hop,
+            neighbour,
+            mtu,
+            ..
+        } => match neighbour {
+            Some(neighbour) if neighbour.state.is_usable() => Path::Send {
+                port: port.index,
+                mtu,
+                source: port.mac,
+                destination: neighbour.mac,
+                hop,
+                stale: neighbour.state == NeighbourState::Stale,
+            },
+            _ => Path::Resolve {
+                port: port.index,
+                mtu,
+                hop,
+            },
         },
     }
+}
+
+/// What the route prefers, else an address of the interface that it leaves by, else any. An address that clients know is
+/// the last choice: it may move to another host.
+fn look_up_source(view: &View, addr: IpAddr) -> Option<IpAddr> {
+    let route = view.routes.lookup(&addr)?;
+    if route.source.is_some() {
+        return route.source;
+    }
+    let ipv6 = addr.is_ipv6();
+    let own = |port: &Port| {
+        let mut addresses = port.addresses_of(ipv6).peekable();
+        let first = addresses.peek().copied();
+        addresses.find(|addr| !view.claims.holds(addr)).or(first)
+    };
+    view.port_of_interface(route.ifindex)
+        .and_then(own)
+        .or_else(|| view.ports.iter().find_map(own))
 }
 
 const PLACES: usize = 1024;

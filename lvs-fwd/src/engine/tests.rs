@@ -3,7 +3,11 @@
 
 mod errors;
 mod fragments;
+mod fullnat;
+mod ipv6;
+mod payload;
 mod tunnel;
+mod why;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -47,6 +51,7 @@ fn view() -> View {
         mac,
         mtu: 1500,
         forwarding: true,
+        forwarding_v6: true,
         addresses: vec![addr.into()],
     };
     let mut claims = ClaimSet::new();
@@ -66,6 +71,8 @@ fn view() -> View {
             ifindex,
             kind,
             metric: 0,
+            source: None,
+            mtu: None,
         });
     };
     route(
@@ -137,7 +144,7 @@ fn endpoint(protocol: u8, addr: [u8; 4], port: u16) -> Endpoint {
 struct Script<F>(F);
 
 impl<F: FnMut(&PacketInfo) -> Verdict> Balancer for Script<F> {
-    fn decide(&mut self, _: Instant, packets: &[PacketInfo], verdicts: &mut Vec<Verdict>) {
+    fn decide(&mut self, _: Instant, packets: &Packets<'_>, verdicts: &mut Vec<Verdict>) {
         verdicts.extend(packets.iter().map(&mut self.0));
     }
 
@@ -151,7 +158,7 @@ impl<F: FnMut(&PacketInfo) -> Verdict> Balancer for Script<F> {
 struct Recorder(BTreeMap<IpAddr, u32>);
 
 impl Balancer for Recorder {
-    fn decide(&mut self, _: Instant, packets: &[PacketInfo], verdicts: &mut Vec<Verdict>) {
+    fn decide(&mut self, _: Instant, packets: &Packets<'_>, verdicts: &mut Vec<Verdict>) {
         for packet in packets {
             let (client, verdict) = match packet.direction {
                 Direction::Inbound => (packet.source, nat(11, 8080)),
@@ -341,8 +348,18 @@ fn same(a: u16, b: u16) -> bool {
     a == b || a ^ b == 0xffff && (a == 0 || b == 0)
 }
 
-/// The frame for this port, its link header checked, as an IP packet.
+/// The frame for this port, its link header checked, as an IPv4 packet.
 fn sent(output: &Output, at: usize, port: PortId, destination: [u8; 6]) -> Vec<u8> {
+    sent_as(output, at, port, destination, [8, 0])
+}
+
+fn sent_as(
+    output: &Output,
+    at: usize,
+    port: PortId,
+    destination: [u8; 6],
+    ethertype: [u8; 2],
+) -> Vec<u8> {
     let (out, frame) = &output.transmit[at];
     let source = if port == OUTSIDE {
         OUTSIDE_MAC
@@ -352,7 +369,7 @@ fn sent(output: &Output, at: usize, port: PortId, destination: [u8; 6]) -> Vec<u
     assert_eq!(*out, port);
     assert_eq!(
         frame.bytes()[..14],
-        [&destination[..], &source, &[8, 0]].concat()
+        [&destination[..], &source, &ethertype].concat()
     );
     frame.bytes()[14..].to_vec()
 }
@@ -548,6 +565,7 @@ fn what_the_host_sends_besides_is_routed() {
         .cloned()
         .map(|port| Port {
             forwarding: false,
+            forwarding_v6: false,
             ..port
         })
         .collect();
@@ -597,6 +615,7 @@ fn not_ours_goes_to_the_host_or_the_routers_way() {
         .cloned()
         .map(|port| Port {
             forwarding: false,
+            forwarding_v6: false,
             ..port
         })
         .collect();
@@ -648,7 +667,7 @@ fn what_is_routed_and_no_port_leads_there_is_the_hosts() {
 #[test]
 fn frames_that_are_not_claimed_are_left_alone() {
     let arp = Frame::from_bytes(&[&[0xff; 6][..], &ROUTER_MAC, &[8, 6], &[0; 46]].concat());
-    let ipv6 =
+    let jumbo =
         Frame::from_bytes(&[&OUTSIDE_MAC[..], &ROUTER_MAC, &[0x86, 0xdd], &[0x60; 46]].concat());
     let kind = |kind| {
         let mut frame = request(64, b"");
@@ -689,7 +708,11 @@ fn frames_that_are_not_claimed_are_left_alone() {
     );
     let table = [
         ("ARP", arp, LeftReason::NotIp),
-        ("IPv6", ipv6, LeftReason::Ipv6),
+        (
+            "IPv6 that is longer than the frame",
+            jumbo,
+            LeftReason::NotIp,
+        ),
         ("short", Frame::from_bytes(&[0; 5]), LeftReason::NotIp),
         (
             "other host",
@@ -796,7 +819,7 @@ fn claimed_frames_are_dropped_for_counted_reasons() {
 fn a_lazy_balancer_loses_packets_but_nothing_else() {
     struct Lazy;
     impl Balancer for Lazy {
-        fn decide(&mut self, _: Instant, _: &[PacketInfo], _: &mut Vec<Verdict>) {}
+        fn decide(&mut self, _: Instant, _: &Packets<'_>, _: &mut Vec<Verdict>) {}
     }
     let mut bench = Bench::new();
     bench.engine.process(
@@ -1163,7 +1186,7 @@ proptest! {
         // Straight back through the other rewrite, without turning the packet round.
         let mut headers = Headers::parse(there.bytes()).unwrap();
         let mut back = there;
-        nat_rewrite::set_destination(&mut back, &mut headers, std::net::SocketAddrV4::new(VIP.into(), 80));
+        nat_rewrite::set_destination(&mut back, &mut headers, SocketAddr::from((VIP, 80)));
         back.bytes_mut()[22] += 1;
         fix_header(&mut back);
         prop_assert_eq!(&back.bytes()[14..], &original[14..]);

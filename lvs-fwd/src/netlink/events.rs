@@ -32,6 +32,11 @@ pub enum Event {
     Neighbour(NeighbourEntry),
     /// A neighbour entry is gone.
     NeighbourGone(NeighbourEntry),
+    /// Whether the kernel forwards IPv6 packets changed.
+    ForwardingV6 {
+        /// Whether it forwards.
+        enabled: bool,
+    },
     /// Whether the kernel forwards IPv4 packets that come in at an interface changed.
     Forwarding {
         /// The interface.
@@ -75,8 +80,11 @@ impl Events {
             | libc::RTMGRP_IPV4_ROUTE
             | libc::RTMGRP_IPV6_IFADDR
             | libc::RTMGRP_IPV6_ROUTE;
-        let socket = Socket::subscribe(libc::NETLINK_ROUTE, groups as u32 | GROUP_IPV4_NETCONF)
-            .map_err(NetlinkError::on("open", "netlink event socket"))?;
+        let socket = Socket::subscribe(
+            libc::NETLINK_ROUTE,
+            groups as u32 | GROUP_IPV4_NETCONF | GROUP_IPV6_NETCONF,
+        )
+        .map_err(NetlinkError::on("open", "netlink event socket"))?;
         Ok(Self {
             socket,
             queue: VecDeque::new(),
@@ -158,21 +166,27 @@ fn event(message: RouteNetlinkMessage, flags: u16) -> Option<Event> {
 /// `RTM_NEWNETCONF`, which the message crate does not know: a family byte, padding, attributes. Negative
 /// indexes stand for "all" and "default".
 fn forwarding(payload: &[u8]) -> Option<Event> {
-    if i32::from(*payload.first()?) != libc::AF_INET {
-        return None;
-    }
     let number = |wanted| {
         let (_, value) = nlas(payload.get(4..)?).find(|(kind, _)| *kind == wanted)?;
         Some(i32::from_ne_bytes(*value.first_chunk()?))
     };
-    Some(Event::Forwarding {
-        ifindex: u32::try_from(number(NETCONF_IFINDEX)?).ok()?,
-        enabled: number(NETCONF_FORWARDING)? != 0,
-    })
+    let (ifindex, enabled) = (number(NETCONF_IFINDEX)?, number(NETCONF_FORWARDING)? != 0);
+    match i32::from(*payload.first()?) {
+        libc::AF_INET => Some(Event::Forwarding {
+            ifindex: u32::try_from(ifindex).ok()?,
+            enabled,
+        }),
+        // The interfaces' own values say how they are configured, not whether packets are routed.
+        libc::AF_INET6 if ifindex == NETCONF_ALL => Some(Event::ForwardingV6 { enabled }),
+        _ => None,
+    }
 }
 
 const NEW_NETCONF: u16 = 80;
 const NETCONF_IFINDEX: u16 = 1;
 const NETCONF_FORWARDING: u16 = 2;
+const NETCONF_ALL: i32 = -1;
 /// Group number 24, as a bit.
 const GROUP_IPV4_NETCONF: u32 = 1 << 23;
+/// Group number 25, as a bit.
+const GROUP_IPV6_NETCONF: u32 = 1 << 24;

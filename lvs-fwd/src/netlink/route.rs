@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
-    RouteVia,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol,
+    RouteScope, RouteType, RouteVia,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -34,6 +34,8 @@ pub struct KernelRoute {
     pub scope: Scope,
     /// Source address that the host itself uses.
     pub source: Option<IpAddr>,
+    /// Largest IP packet in bytes; `None` leaves it to the interface.
+    pub mtu: Option<u32>,
 }
 
 /// One way out of a route.
@@ -68,6 +70,7 @@ impl KernelRoute {
                 NextHop::Gateway(_) => Scope::Global,
             },
             source: None,
+            mtu: None,
         }
     }
 
@@ -84,6 +87,8 @@ impl KernelRoute {
             ifindex: hop.ifindex,
             kind: self.kind,
             metric: self.metric,
+            source: self.source,
+            mtu: self.mtu,
         })
     }
 }
@@ -198,6 +203,10 @@ impl KernelRoute {
         if self.metric != 0 {
             attributes.push(RouteAttribute::Priority(self.metric));
         }
+        attributes.extend(
+            self.mtu
+                .map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)])),
+        );
         message
     }
 
@@ -224,7 +233,8 @@ impl KernelRoute {
             }
             _ => return None,
         };
-        let (mut table, mut metric, mut source) = (u32::from(header.table), 0, None);
+        let (mut table, mut metric) = (u32::from(header.table), 0);
+        let (mut source, mut mtu) = (None, None);
         let mut hops = Vec::new();
         for attribute in &message.attributes {
             match attribute {
@@ -232,6 +242,12 @@ impl KernelRoute {
                 RouteAttribute::Table(number) => table = *number,
                 RouteAttribute::Priority(number) => metric = *number,
                 RouteAttribute::PrefSource(addr) => source = ip(addr),
+                RouteAttribute::Metrics(metrics) => {
+                    mtu = metrics.iter().find_map(|metric| match metric {
+                        RouteMetric::Mtu(mtu) if *mtu != 0 => Some(*mtu),
+                        _ => None,
+                    });
+                }
                 RouteAttribute::MultiPath(many) => {
                     hops.extend(many.iter().filter_map(|hop| {
                         let index = Some(hop.interface_index).filter(|index| *index != 0);
@@ -260,6 +276,7 @@ impl KernelRoute {
                 other => Scope::Other(other.into()),
             },
             source,
+            mtu,
         })
     }
 }

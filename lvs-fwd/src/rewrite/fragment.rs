@@ -1,11 +1,13 @@
-//! IPv4 fragmentation (RFC 791, section 3.2), for packets that may be fragmented and don't fit: a packet
-//! socket refuses what exceeds the MTU, where the kernel's own output would cut it.
+//! Fragmentation, for packets that may be fragmented and don't fit: a packet socket refuses what exceeds the MTU, where
+//! the kernel's own output would cut it. In IPv4 every router may do it (RFC 791, section 3.2), in IPv6 only who sends
+//! the packet (RFC 8200, section 4.5): the beginning of a tunnel.
 
 use crate::checksum;
 use crate::frame::Frame;
 use crate::wire::ipv4::{self, MORE_FRAGMENTS, OFFSET_MASK};
+use crate::wire::ipv6;
 
-/// Cuts a packet into fragments of at most `mtu` bytes each and passes them on in order, every one with
+/// Cuts an IPv4 packet into fragments of at most `mtu` bytes each and passes them on in order, every one with
 /// `network` bytes of unspecified content in front for a link header. Returns how many.
 ///
 /// A packet that is a fragment itself is cut further. Nothing comes out if the packet is malformed, or if
@@ -61,6 +63,49 @@ pub fn fragment(
         ip[header_len..].copy_from_slice(part);
         pass(out);
         at += part.len();
+        count += 1;
+    }
+    count
+}
+
+/// Cuts an IPv6 packet of our own, whose headers but the fixed one may be cut, as [`fragment`] does.
+pub fn fragment_v6(
+    frame: &mut Frame,
+    network: usize,
+    mtu: usize,
+    ident: u32,
+    mut pass: impl FnMut(Frame),
+) -> usize {
+    frame.complete_checksum();
+    let Some(Ok(packet)) = frame.bytes().get(network..).map(ipv6::Packet::new_checked) else {
+        return 0;
+    };
+    let header = &frame.bytes()[network..network + ipv6::HEADER_LEN];
+    let headers = ipv6::HEADER_LEN + ipv6::FRAGMENT_HEADER_LEN;
+    let room = mtu.saturating_sub(headers) & !7;
+    if room == 0 {
+        return 0;
+    }
+    let mut count = 0;
+    let mut chunks = packet.payload().chunks(room).peekable();
+    while let Some(chunk) = chunks.next() {
+        let mut out = Frame::zeroed(network + headers + chunk.len());
+        out.meta.kind = frame.meta.kind;
+        let ip = &mut out.bytes_mut()[network..];
+        ip[..ipv6::HEADER_LEN].copy_from_slice(header);
+        put(ip, 4, (ipv6::FRAGMENT_HEADER_LEN + chunk.len()) as u16);
+        ip[6] = ipv6::FRAGMENT;
+        ip[ipv6::HEADER_LEN] = packet.next_header();
+        let more = if chunks.peek().is_some() {
+            ipv6::MORE
+        } else {
+            0
+        };
+        // A multiple of eight, so that the lower bits are free.
+        put(ip, ipv6::HEADER_LEN + 2, (count * room) as u16 | more);
+        ip[ipv6::HEADER_LEN + 4..headers].copy_from_slice(&ident.to_be_bytes());
+        ip[headers..].copy_from_slice(chunk);
+        pass(out);
         count += 1;
     }
     count
@@ -154,6 +199,43 @@ mod tests {
             offsets.push((packet.fragment_offset(), packet.more_fragments()));
         });
         assert_eq!(offsets, [(80, true), (112, true)]);
+    }
+
+    #[test]
+    fn ipv6_fragments_have_a_header_of_their_own() {
+        let body: Vec<u8> = (0..3000).map(|n| n as u8).collect();
+        let mut packet = vec![0; 40];
+        ipv6::Repr {
+            source: "2001:db8::1".parse().unwrap(),
+            destination: "2001:db8::31".parse().unwrap(),
+            next_header: 41,
+            traffic_class: 0xb8,
+            hop_limit: 63,
+            payload_len: body.len() as u16,
+        }
+        .emit(&mut packet);
+        packet.extend_from_slice(&body);
+        let mut joined = Vec::new();
+        let count = fragment_v6(&mut Frame::from_bytes(&packet), 0, 1280, 77, |part| {
+            assert!(part.len() <= 1280);
+            let packet = ipv6::Packet::new_checked(part.bytes()).unwrap();
+            assert_eq!((packet.next_header(), packet.hop_limit()), (44, 63));
+            assert_eq!(packet.traffic_class(), 0xb8);
+            let upper = packet.upper().unwrap();
+            let header = upper.fragment.unwrap();
+            assert_eq!((upper.protocol, header.ident), (41, 77));
+            assert_eq!(header.offset, joined.len());
+            joined.extend_from_slice(&packet.payload()[8..]);
+            assert_eq!(header.more, joined.len() < body.len());
+        });
+        assert_eq!(count, 3);
+        assert_eq!(joined, body);
+        let mut frame = Frame::from_bytes(&packet);
+        assert_eq!(fragment_v6(&mut frame, 0, 55, 77, |_| ()), 0);
+        assert_eq!(
+            fragment_v6(&mut Frame::from_bytes(&[0x45; 30]), 0, 1280, 77, |_| ()),
+            0
+        );
     }
 
     #[test]

@@ -7,6 +7,8 @@
 pub mod dr;
 pub mod error;
 pub mod fragment;
+pub mod fullnat;
 pub mod nat;
 pub mod segment;
+pub mod sequence;
 pub mod tun;

@@ -1,35 +1,33 @@
 //! NAT: the virtual address becomes the real server's on the way in, and again the virtual one on the way
 //! out. Addresses and ports change, and every checksum that covers them.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use crate::checksum::Change;
 use crate::frame::{ChecksumState, Frame};
-use crate::wire::{Headers, ipv4, protocol, tcp, udp};
+use crate::wire::{Headers, ipv4, ipv6, protocol, tcp, udp};
 
-/// Replaces the receiver: virtual service → real server.
+/// Replaces the receiver: virtual service → real server. Nothing happens if that is of the other family.
 #[inline]
-pub fn set_destination(frame: &mut Frame, headers: &mut Headers, destination: SocketAddrV4) {
-    if let IpAddr::V4(old) = headers.destination.ip() {
-        let change = Replaced {
-            old: SocketAddrV4::new(old, headers.destination.port()),
-            new: destination,
-        };
-        replace(frame, headers, change, Side::Destination);
-        headers.destination = SocketAddr::V4(destination);
+pub fn set_destination(frame: &mut Frame, headers: &mut Headers, destination: SocketAddr) {
+    let replaced = Replaced {
+        old: headers.destination,
+        new: destination,
+    };
+    if replace(frame, headers, replaced, Side::Destination) {
+        headers.destination = destination;
     }
 }
 
-/// Replaces the sender: real server → virtual service.
+/// Replaces the sender: real server → virtual service. Nothing happens if that is of the other family.
 #[inline]
-pub fn set_source(frame: &mut Frame, headers: &mut Headers, source: SocketAddrV4) {
-    if let IpAddr::V4(old) = headers.source.ip() {
-        let change = Replaced {
-            old: SocketAddrV4::new(old, headers.source.port()),
-            new: source,
-        };
-        replace(frame, headers, change, Side::Source);
-        headers.source = SocketAddr::V4(source);
+pub fn set_source(frame: &mut Frame, headers: &mut Headers, source: SocketAddr) {
+    let replaced = Replaced {
+        old: headers.source,
+        new: source,
+    };
+    if replace(frame, headers, replaced, Side::Source) {
+        headers.source = source;
     }
 }
 
@@ -41,18 +39,12 @@ enum Side {
 
 #[derive(Clone, Copy)]
 struct Replaced {
-    old: SocketAddrV4,
-    new: SocketAddrV4,
-}
-
-impl Replaced {
-    fn addresses(&self) -> (Ipv4Addr, Ipv4Addr) {
-        (*self.old.ip(), *self.new.ip())
-    }
+    old: SocketAddr,
+    new: SocketAddr,
 }
 
 #[inline]
-fn replace(frame: &mut Frame, headers: &Headers, replaced: Replaced, side: Side) {
+fn replace(frame: &mut Frame, headers: &Headers, replaced: Replaced, side: Side) -> bool {
     // A partial checksum that is about something else than this transport header (an inner one) can't be
     // carried through a change of it.
     if let ChecksumState::Partial { start, .. } = frame.meta.checksum
@@ -61,18 +53,32 @@ fn replace(frame: &mut Frame, headers: &Headers, replaced: Replaced, side: Side)
         frame.complete_checksum();
     }
     let partial = matches!(frame.meta.checksum, ChecksumState::Partial { .. });
-    let (old, new) = replaced.addresses();
-    let address = Change::new().ipv4(old, new);
     let bytes = frame.bytes_mut();
 
-    if let Ok(mut packet) = ipv4::Packet::new_checked(&mut bytes[headers.network..]) {
-        match side {
-            Side::Source => packet.set_source(new),
-            Side::Destination => packet.set_destination(new),
+    let address = match (replaced.old.ip(), replaced.new.ip()) {
+        (IpAddr::V4(old), IpAddr::V4(new)) => {
+            let address = Change::new().ipv4(old, new);
+            if let Ok(mut packet) = ipv4::Packet::new_checked(&mut bytes[headers.network..]) {
+                match side {
+                    Side::Source => packet.set_source(new),
+                    Side::Destination => packet.set_destination(new),
+                }
+                let sum = address.apply(packet.checksum());
+                packet.set_checksum(sum);
+            }
+            address
         }
-        let sum = address.apply(packet.checksum());
-        packet.set_checksum(sum);
-    }
+        (IpAddr::V6(old), IpAddr::V6(new)) => {
+            if let Ok(mut packet) = ipv6::Packet::new_checked(&mut bytes[headers.network..]) {
+                match side {
+                    Side::Source => packet.set_source(new),
+                    Side::Destination => packet.set_destination(new),
+                }
+            }
+            Change::new().ipv6(old, new)
+        }
+        _ => return false,
+    };
     let segment = &mut bytes[headers.transport..headers.end];
     let whole = address.word(replaced.old.port(), replaced.new.port());
     if headers.protocol == protocol::TCP {
@@ -101,4 +107,5 @@ fn replace(frame: &mut Frame, headers: &Headers, replaced: Replaced, side: Side)
         };
         packet.set_checksum(sum);
     }
+    true
 }

@@ -23,6 +23,7 @@ pub(crate) struct RingOptions<'a> {
     pub(crate) ifindex: u32,
     /// Bytes of a slot; a multiple of 16 and no more than [`BLOCK_SIZE`].
     pub(crate) slot_size: u32,
+    /// None: the socket only sends.
     pub(crate) blocks: u32,
     /// Spare bytes in front of each frame.
     pub(crate) reserve: u32,
@@ -34,7 +35,8 @@ pub(crate) struct RingOptions<'a> {
 #[derive(Debug)]
 pub(crate) struct Ring {
     socket: OwnedFd,
-    memory: Arc<Memory>,
+    /// `None` for a socket that only sends.
+    memory: Option<Arc<Memory>>,
     next: usize,
 }
 
@@ -100,25 +102,19 @@ impl Ring {
         if rustix::net::sockopt::set_socket_send_buffer_size_force(&socket, SEND_BUFFER).is_err() {
             let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER);
         }
-        let slots_per_block = BLOCK_SIZE / options.slot_size;
-        let request = libc::tpacket_req {
-            tp_block_size: BLOCK_SIZE,
-            tp_block_nr: options.blocks,
-            tp_frame_size: options.slot_size,
-            tp_frame_nr: options.blocks * slots_per_block,
+        let memory = match options.blocks {
+            0 => None,
+            _ => Some(Arc::new(receive_ring(&socket, options)?)),
         };
-        set_option(&socket, libc::PACKET_RX_RING, &request, "PACKET_RX_RING")?;
-        let memory = Memory::map(
-            &socket,
-            options.slot_size as usize,
-            slots_per_block as usize,
-            options.blocks as usize,
-        )?;
 
         // SAFETY: all-zero bytes are a valid sockaddr_ll.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         address.sll_family = libc::AF_PACKET as u16;
-        address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+        // Protocol 0: nothing arrives.
+        address.sll_protocol = match memory {
+            Some(_) => (libc::ETH_P_ALL as u16).to_be(),
+            None => 0,
+        };
         address.sll_ifindex =
             i32::try_from(options.ifindex).map_err(|_| io::ErrorKind::InvalidInput)?;
         // SAFETY: the pointer and length describe `address`, which outlives the call.
@@ -134,7 +130,7 @@ impl Ring {
         }
         let mut ring = Self {
             socket,
-            memory: Arc::new(memory),
+            memory,
             next: 0,
         };
         if let Some((group, program)) = options.fanout {
@@ -175,13 +171,13 @@ impl Ring {
 
     /// Bytes of memory that the ring takes.
     pub(crate) fn memory(&self) -> usize {
-        self.memory.len
+        self.memory.as_ref().map_or(0, |memory| memory.len)
     }
 
     /// The next frame, if one has arrived and its slot is not still out from the round before.
     pub(crate) fn receive(&mut self) -> Option<(SlotHeader, Slot)> {
         let index = self.next;
-        let memory = &self.memory;
+        let memory = self.memory.as_ref()?;
         // Acquire pairs with the release in `Slot::drop`: who sees the slot returned also sees its status reset.
         if memory.held[index].load(Ordering::Acquire) {
             return None;
@@ -444,6 +440,34 @@ impl Drop for Memory {
         // Failure would mean a wrong range, which the line above excludes.
         let _ = unsafe { munmap(self.base.as_ptr().cast(), self.len) };
     }
+}
+
+fn receive_ring(socket: &OwnedFd, options: &RingOptions<'_>) -> io::Result<Memory> {
+    let slots_per_block = BLOCK_SIZE / options.slot_size;
+    let request = libc::tpacket_req {
+        tp_block_size: BLOCK_SIZE,
+        tp_block_nr: options.blocks,
+        tp_frame_size: options.slot_size,
+        tp_frame_nr: options.blocks * slots_per_block,
+    };
+    set_option(socket, libc::PACKET_RX_RING, &request, "PACKET_RX_RING")?;
+    Memory::map(
+        socket,
+        options.slot_size as usize,
+        slots_per_block as usize,
+        options.blocks as usize,
+    )
+}
+
+/// Keeps what this host sends from a packet socket.
+#[cfg(feature = "pnet")]
+pub(crate) fn ignore_outgoing(socket: &OwnedFd) -> io::Result<()> {
+    set_option(
+        socket,
+        PACKET_IGNORE_OUTGOING,
+        &1i32,
+        "PACKET_IGNORE_OUTGOING",
+    )
 }
 
 fn set_option<T>(socket: &OwnedFd, option: i32, value: &T, name: &'static str) -> io::Result<()> {

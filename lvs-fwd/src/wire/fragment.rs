@@ -1,8 +1,8 @@
-//! Parts of an IPv4 datagram (RFC 791, section 2.3).
+//! Parts of a datagram (RFC 791, section 2.3; RFC 8200, section 4.5).
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Headers, Unparsed, be16, ethernet, ipv4, protocol, tcp, udp};
+use super::{Headers, Unparsed, be16, ethernet, ipv4, ipv6, protocol, tcp, udp};
 
 /// A part of a TCP or UDP datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct Datagram {
     /// Receiver.
     pub destination: IpAddr,
     /// Identification.
-    pub ident: u16,
+    pub ident: u32,
     /// IP protocol number.
     pub protocol: u8,
 }
@@ -39,55 +39,100 @@ impl Fragment {
     /// A whole packet is [`Unparsed::NotIp`].
     pub fn parse(frame: &[u8]) -> Result<Self, Unparsed> {
         let link = ethernet::Packet::new_checked(frame).map_err(|_| Unparsed::Malformed)?;
-        if link.ethertype() != ethernet::IPV4 {
-            return Err(Unparsed::NotIp);
+        match link.ethertype() {
+            ethernet::IPV4 => Self::parse_ipv4(frame),
+            ethernet::IPV6 => Self::parse_ipv6(frame),
+            _ => Err(Unparsed::NotIp),
         }
+    }
+
+    fn parse_ipv4(frame: &[u8]) -> Result<Self, Unparsed> {
         let network = ethernet::HEADER_LEN;
         let packet =
             ipv4::Packet::new_checked(&frame[network..]).map_err(|_| Unparsed::Malformed)?;
         if !packet.is_fragment() {
             return Err(Unparsed::NotIp);
         }
-        if !matches!(packet.protocol(), protocol::TCP | protocol::UDP) {
+        Self::new(
+            frame,
+            Place {
+                part: network + packet.header_len(),
+                end: network + packet.total_len(),
+                offset: packet.fragment_offset(),
+                more: packet.more_fragments(),
+                // The longest datagram has this header too.
+                header_len: packet.header_len(),
+            },
+            Datagram {
+                source: packet.source().into(),
+                destination: packet.destination().into(),
+                ident: packet.ident().into(),
+                protocol: packet.protocol(),
+            },
+        )
+    }
+
+    fn parse_ipv6(frame: &[u8]) -> Result<Self, Unparsed> {
+        let network = ethernet::HEADER_LEN;
+        let packet =
+            ipv6::Packet::new_checked(&frame[network..]).map_err(|_| Unparsed::Malformed)?;
+        let upper = packet.upper()?;
+        let Some(part) = upper.fragment.filter(|part| !part.is_atomic()) else {
+            return Err(Unparsed::NotIp);
+        };
+        let at = part.at + ipv6::FRAGMENT_HEADER_LEN;
+        // Of more headers behind this one the later fragments would know nothing.
+        if part.offset == 0 && upper.offset != at {
+            return Err(Unparsed::Extensions);
+        }
+        Self::new(
+            frame,
+            Place {
+                part: network + at,
+                end: network + packet.total_len(),
+                offset: part.offset,
+                more: part.more,
+                header_len: part.at - ipv6::HEADER_LEN,
+            },
+            Datagram {
+                source: packet.source().into(),
+                destination: packet.destination().into(),
+                ident: part.ident,
+                protocol: upper.protocol,
+            },
+        )
+    }
+
+    fn new(frame: &[u8], place: Place, datagram: Datagram) -> Result<Self, Unparsed> {
+        if !matches!(datagram.protocol, protocol::TCP | protocol::UDP) {
             return Err(Unparsed::OtherProtocol);
         }
-        let (offset, more, payload) = (
-            packet.fragment_offset(),
-            packet.more_fragments(),
-            packet.payload(),
-        );
-        let is_part = !payload.is_empty()
-            && (!more || payload.len().is_multiple_of(8))
-            && packet.header_len() + offset + payload.len() <= usize::from(u16::MAX);
-        if !is_part || offset == 0 && payload.len() < 4 {
+        let length = place.end - place.part;
+        let is_part = length > 0
+            && (!place.more || length.is_multiple_of(8))
+            && place.header_len + place.offset + length <= usize::from(u16::MAX);
+        if !is_part {
             return Err(Unparsed::Malformed);
         }
-        let end = network + packet.total_len();
-        let (transport, ports) = match offset {
-            0 => (
-                network + packet.header_len(),
-                (be16(payload, 0), be16(payload, 2)),
-            ),
-            _ => (end, (0, 0)),
+        let (transport, ports) = match frame.get(place.part..place.end) {
+            _ if place.offset != 0 => (place.end, (0, 0)),
+            Some(payload) if payload.len() >= 4 => {
+                (place.part, (be16(payload, 0), be16(payload, 2)))
+            }
+            _ => return Err(Unparsed::Malformed),
         };
-        let (source, destination) = (packet.source().into(), packet.destination().into());
         Ok(Self {
             headers: Headers {
-                network,
+                network: ethernet::HEADER_LEN,
                 transport,
-                end,
-                protocol: packet.protocol(),
-                source: SocketAddr::new(source, ports.0),
-                destination: SocketAddr::new(destination, ports.1),
+                end: place.end,
+                protocol: datagram.protocol,
+                source: SocketAddr::new(datagram.source, ports.0),
+                destination: SocketAddr::new(datagram.destination, ports.1),
             },
-            datagram: Datagram {
-                source,
-                destination,
-                ident: packet.ident(),
-                protocol: packet.protocol(),
-            },
-            offset,
-            more,
+            datagram,
+            offset: place.offset,
+            more: place.more,
         })
     }
 
@@ -96,10 +141,10 @@ impl Fragment {
         self.offset == 0
     }
 
-    /// Whether the checksum of the IP header is right, and the transport header whole in a first fragment.
+    /// Whether the checksum of an IPv4 header is right, and the transport header whole in a first fragment.
     pub fn is_sound(&self, frame: &[u8]) -> bool {
         let header = ipv4::Packet::new_checked(&frame[self.headers.network..]);
-        if !header.is_ok_and(|packet| packet.verify_checksum()) {
+        if !self.headers.is_ipv6() && !header.is_ok_and(|packet| packet.verify_checksum()) {
             return false;
         }
         let segment = &frame[self.headers.transport..self.headers.end];
@@ -110,6 +155,16 @@ impl Fragment {
                 .is_ok_and(|packet| packet.length() >= udp::HEADER_LEN),
         }
     }
+}
+
+/// Where a fragment's payload lies in its frame, and in its datagram.
+struct Place {
+    part: usize,
+    end: usize,
+    offset: usize,
+    more: bool,
+    /// Headers that count towards the datagram's length.
+    header_len: usize,
 }
 
 #[cfg(test)]
@@ -126,6 +181,15 @@ mod tests {
                 bytes[14] = 0x40 | bytes[14] & 7;
                 bytes[16] = 0;
                 bytes[23] = if bytes[23] & 1 == 0 { 6 } else { 17 };
+            }
+            if !real && bytes.len() > 60 {
+                bytes[12..14].copy_from_slice(&[0x86, 0xdd]);
+                bytes[14] = 0x60 | bytes[14] & 15;
+                bytes[18] = 0;
+                bytes[19] &= 31;
+                bytes[20] = 44;
+                bytes[54] = if bytes[54] & 1 == 0 { 60 } else { 17 };
+                bytes[56] &= 1;
             }
             if let Ok(fragment) = Fragment::parse(&bytes) {
                 let _ = fragment.is_sound(&bytes);

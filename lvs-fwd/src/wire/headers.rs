@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::ipv6::{self, Obscured};
 use super::{be16, ethernet, ipv4, protocol, tcp, udp};
 
 /// Where the headers of a TCP or UDP frame lie, and who talks to whom.
@@ -26,11 +27,11 @@ pub struct Headers {
 pub enum Unparsed {
     /// Neither IPv4 nor IPv6.
     NotIp,
-    /// IPv6, which is left alone so far.
-    Ipv6,
+    /// IPv6 extension headers that are not followed: a routing header with segments left, or too many.
+    Extensions,
     /// Lengths contradict each other, or ports are missing.
     Malformed,
-    /// Part of an IPv4 datagram.
+    /// Part of a datagram.
     Fragment,
     /// A transport protocol that is not balanced.
     OtherProtocol,
@@ -47,7 +48,7 @@ impl Headers {
         let link = ethernet::Packet::new_checked(frame).map_err(|_| Unparsed::Malformed)?;
         match link.ethertype() {
             ethernet::IPV4 => {}
-            ethernet::IPV6 => return Err(Unparsed::Ipv6),
+            ethernet::IPV6 => return Self::parse_ipv6(frame),
             _ => return Err(Unparsed::NotIp),
         }
         let network = ethernet::HEADER_LEN;
@@ -74,7 +75,34 @@ impl Headers {
         })
     }
 
-    /// Whether the transport header is whole, and the checksum of the IP header right: what a router and a
+    #[inline(never)]
+    fn parse_ipv6(frame: &[u8]) -> Result<Self, Unparsed> {
+        let network = ethernet::HEADER_LEN;
+        let packet =
+            ipv6::Packet::new_checked(&frame[network..]).map_err(|_| Unparsed::Malformed)?;
+        let upper = packet.upper()?;
+        if upper.fragment.is_some_and(|part| !part.is_atomic()) {
+            return Err(Unparsed::Fragment);
+        }
+        if !matches!(upper.protocol, protocol::TCP | protocol::UDP) {
+            return Err(Unparsed::OtherProtocol);
+        }
+        let (transport, end) = (network + upper.offset, network + packet.total_len());
+        let segment = &frame[transport..end];
+        if segment.len() < 4 {
+            return Err(Unparsed::Malformed);
+        }
+        Ok(Self {
+            network,
+            transport,
+            end,
+            protocol: upper.protocol,
+            source: SocketAddr::new(IpAddr::V6(packet.source()), be16(segment, 0)),
+            destination: SocketAddr::new(IpAddr::V6(packet.destination()), be16(segment, 2)),
+        })
+    }
+
+    /// Whether the transport header is whole, and the checksum of an IPv4 header right: what a router and a
     /// receiver would insist on before they change or believe anything.
     #[inline]
     pub fn is_sound(&self, frame: &[u8]) -> bool {
@@ -87,8 +115,15 @@ impl Headers {
                 .is_ok_and(|packet| (udp::HEADER_LEN..=segment.len()).contains(&packet.length())),
         };
         transport
-            && ipv4::Packet::new_checked(&frame[self.network..])
-                .is_ok_and(|packet| packet.verify_checksum())
+            && (self.is_ipv6()
+                || ipv4::Packet::new_checked(&frame[self.network..])
+                    .is_ok_and(|packet| packet.verify_checksum()))
+    }
+
+    /// Whether the packet is IPv6.
+    #[inline]
+    pub fn is_ipv6(&self) -> bool {
+        self.destination.is_ipv6()
     }
 
     /// The TCP flags, as in [`tcp::Packet::flags`]; 0 for UDP.
@@ -100,10 +135,32 @@ impl Headers {
         }
     }
 
+    /// What follows the transport header; empty if that is not [whole](Self::is_sound).
+    #[inline]
+    pub fn payload<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+        let segment = frame.get(self.transport..self.end).unwrap_or_default();
+        let header = match self.protocol {
+            protocol::TCP => segment
+                .get(12)
+                .map_or(usize::MAX, |byte| usize::from(byte >> 4) * 4),
+            _ => udp::HEADER_LEN,
+        };
+        segment.get(header..).unwrap_or_default()
+    }
+
     /// IP length in bytes.
     #[inline]
     pub fn ip_len(&self) -> usize {
         self.end - self.network
+    }
+}
+
+impl From<Obscured> for Unparsed {
+    fn from(obscured: Obscured) -> Self {
+        match obscured {
+            Obscured::Malformed => Self::Malformed,
+            Obscured::SourceRouted | Obscured::TooMany => Self::Extensions,
+        }
     }
 }
 
@@ -124,9 +181,17 @@ mod tests {
                 bytes[21] = 0;
                 bytes[23] = if bytes[23] & 1 == 0 { 6 } else { 17 };
             }
+            if !real && bytes.len() > 60 {
+                bytes[12..14].copy_from_slice(&[0x86, 0xdd]);
+                bytes[14] = 0x60 | bytes[14] & 15;
+                bytes[18] = 0;
+                bytes[19] &= 31;
+                bytes[20] = [6, 17, 0, 43, 44, 51, 60, 58][usize::from(bytes[20] & 7)];
+            }
             if let Ok(headers) = Headers::parse(&bytes) {
                 let _ = headers.is_sound(&bytes);
                 let _ = headers.tcp_flags(&bytes);
+                let _ = headers.payload(&bytes);
                 prop_assert!(headers.end <= bytes.len() && headers.transport <= headers.end);
             }
         }

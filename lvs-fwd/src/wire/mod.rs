@@ -11,14 +11,15 @@ mod fragment;
 mod headers;
 pub mod icmp;
 pub mod ipv4;
+pub mod ipv6;
 mod quoted;
 pub mod tcp;
 pub mod udp;
 
 pub use fragment::{Datagram, Fragment};
 pub use headers::{Headers, Unparsed};
-pub(crate) use quoted::ERRORS;
 pub use quoted::Quoted;
+pub(crate) use quoted::{ERRORS, INFORMATIONAL};
 
 /// IP protocol numbers that this crate acts on.
 pub mod protocol {
@@ -30,8 +31,12 @@ pub mod protocol {
     pub const TCP: u8 = 6;
     /// UDP.
     pub const UDP: u8 = 17;
+    /// IPv6 in IP.
+    pub const IPV6: u8 = 41;
     /// Generic Routing Encapsulation.
     pub const GRE: u8 = 47;
+    /// ICMP for IPv6.
+    pub const ICMPV6: u8 = 58;
 }
 
 /// The bytes are too few for the header, or lengths inside it contradict each other.

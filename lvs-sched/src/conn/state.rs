@@ -228,6 +228,8 @@ impl Path {
 /// The adjustable timeouts (`ipvsadm --set`). Running connections take a new value at their next
 /// packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default))]
 pub struct Timeouts {
     /// Of ESTABLISHED.
     pub tcp: Duration,

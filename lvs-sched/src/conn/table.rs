@@ -14,129 +14,23 @@
 //! between 7/16 and 7/8). What few entries need lies beside the table, see [`Side`]. Nothing is ever
 //! moved when the table grows.
 
-use std::fmt::Debug;
-use std::hash::{Hash, Hasher};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ahash::RandomState;
 
 use super::chunks::{NONE, Slab};
 use super::index::Index;
+use super::key::{Address, FlowKey, Kind};
+#[cfg(test)]
+use super::key::{V4, V6};
 use super::state::State;
 use super::wheel::Wheel;
+use crate::local::LocalPort;
 use crate::persist::Template;
 use crate::real_server::Class;
 use crate::time::{NEVER, Nanos, seconds};
 use crate::{ForwardMethod, Protocol, RealServer};
-
-/// An address as entries store it.
-pub(crate) trait Address: Copy + Eq + Debug {
-    fn ip(self) -> IpAddr;
-    /// `None` if it is of the other family.
-    fn from_ip(ip: IpAddr) -> Option<Self>;
-    /// Hashes two addresses in as few words as possible.
-    fn feed(self, other: Self, state: &mut impl Hasher);
-}
-
-/// An IPv4 address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct V4(u32);
-
-/// An IPv6 address, aligned like two words so that entries stay small.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct V6([u64; 2]);
-
-impl Address for V4 {
-    fn ip(self) -> IpAddr {
-        Ipv4Addr::from_bits(self.0).into()
-    }
-
-    fn from_ip(ip: IpAddr) -> Option<Self> {
-        match ip {
-            IpAddr::V4(ip) => Some(Self(ip.to_bits())),
-            IpAddr::V6(_) => None,
-        }
-    }
-
-    fn feed(self, other: Self, state: &mut impl Hasher) {
-        state.write_u64(u64::from(self.0) << 32 | u64::from(other.0));
-    }
-}
-
-impl Address for V6 {
-    fn ip(self) -> IpAddr {
-        Ipv6Addr::from_bits(u128::from(self.0[0]) << 64 | u128::from(self.0[1])).into()
-    }
-
-    fn from_ip(ip: IpAddr) -> Option<Self> {
-        match ip {
-            IpAddr::V4(_) => None,
-            IpAddr::V6(ip) => Some(Self([(ip.to_bits() >> 64) as u64, ip.to_bits() as u64])),
-        }
-    }
-
-    fn feed(self, other: Self, state: &mut impl Hasher) {
-        for word in self.0.into_iter().chain(other.0) {
-            state.write_u64(word);
-        }
-    }
-}
-
-/// Client and the other side of a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FlowKey<A> {
-    pub(crate) client: A,
-    pub(crate) other: A,
-    pub(crate) client_port: u16,
-    pub(crate) other_port: u16,
-    pub(crate) kind: Kind,
-}
-
-/// Protocol of a key, and whether it is of an entry that does not know its client's port yet. Such
-/// entries are found by other lookups than those of clients that use port 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Kind(u8);
-
-impl Kind {
-    pub(crate) fn new(protocol: Protocol, no_client_port: bool) -> Self {
-        // Without their highest bit the three numbers still differ.
-        Self((protocol.number() & 0x7f) | u8::from(no_client_port) << 7)
-    }
-}
-
-impl<A: Address> FlowKey<A> {
-    pub(crate) fn new(
-        protocol: Protocol,
-        (client, client_port): (IpAddr, u16),
-        (other, other_port): (IpAddr, u16),
-    ) -> Option<Self> {
-        Some(Self {
-            client: A::from_ip(client)?,
-            other: A::from_ip(other)?,
-            client_port,
-            other_port,
-            kind: Kind::new(protocol, false),
-        })
-    }
-
-    /// The key of an entry of this flow that does not know its client's port.
-    pub(crate) fn without_client_port(self) -> Self {
-        Self {
-            client_port: 0,
-            kind: Kind(self.kind.0 | 0x80),
-            ..self
-        }
-    }
-}
-
-impl<A: Address> Hash for FlowKey<A> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.client.feed(self.other, state);
-        let ports = u64::from(self.client_port) << 16 | u64::from(self.other_port);
-        state.write_u64(ports << 8 | u64::from(self.kind.0));
-    }
-}
 
 /// One connection.
 #[derive(Debug)]
@@ -176,6 +70,8 @@ pub(crate) struct NewEntry<A> {
     pub(crate) template: Option<Arc<Template>>,
     /// The entry that controls it, or `NONE`.
     pub(crate) control: u32,
+    /// FULLNAT's own address and port.
+    pub(crate) local: Option<LocalPort>,
     pub(crate) no_client_port: bool,
     pub(crate) synchronised: bool,
     pub(crate) packets: u32,
@@ -183,7 +79,7 @@ pub(crate) struct NewEntry<A> {
 }
 
 /// What few connections have: a template, another connection that controls it or that it controls,
-/// neighbours with equal keys. Sixteen bytes for the first, more for the others.
+/// neighbours with equal keys, an address and port towards the server. Sixteen bytes for the first, more for the others.
 #[derive(Debug)]
 enum Side {
     Template(Arc<Template>),
@@ -193,6 +89,7 @@ enum Side {
 #[derive(Debug)]
 struct Kin {
     template: Option<Arc<Template>>,
+    local: Option<LocalPort>,
     control: u32,
     controls: u32,
     /// When the last one that it controlled ended, so that a timer that is looked at late still
@@ -210,6 +107,7 @@ impl Default for Kin {
         };
         Self {
             template: None,
+            local: None,
             control: NONE,
             controls: 0,
             released: 0,
@@ -223,6 +121,7 @@ impl Default for Kin {
 pub(crate) struct Gone<A> {
     pub(crate) entry: Entry<A>,
     pub(crate) template: Option<Arc<Template>>,
+    pub(crate) local: Option<LocalPort>,
     /// The entry that controlled it, or `NONE`.
     pub(crate) control: u32,
 }
@@ -289,7 +188,8 @@ impl<A: Address> Entry<A> {
         self.key(client, client_port, vip, vport)
     }
 
-    pub(crate) fn reverse_key(&self) -> FlowKey<A> {
+    /// Without a local address.
+    fn reverse_key(&self) -> FlowKey<A> {
         if !self.method.rewrites() {
             return self.forward_key();
         }
@@ -462,6 +362,17 @@ impl<A: Address> Table<A> {
         self.kin(id).map(|kin| kin.control).filter(|id| *id != NONE)
     }
 
+    /// The director's side of its connection to the server.
+    pub(crate) fn local(&self, entry: &Entry<A>) -> Option<SocketAddr> {
+        if entry.method != ForwardMethod::FullNat {
+            return None;
+        }
+        match self.sides.get(entry.side)? {
+            Side::Kin(kin) => kin.local.as_ref().map(LocalPort::addr),
+            Side::Template(_) => None,
+        }
+    }
+
     /// How many others it controls.
     pub(crate) fn controls(&self, id: u32) -> u32 {
         self.kin(id).map_or(0, |kin| kin.controls)
@@ -488,6 +399,9 @@ impl<A: Address> Table<A> {
             let side = self.sides.insert(Side::Template(template));
             self.entry_mut(id).side = side;
         }
+        if new.local.is_some() {
+            self.kin_mut(id).local = new.local;
+        }
         if new.control != NONE {
             self.kin_mut(id).control = new.control;
             self.kin_mut(new.control).controls += 1;
@@ -508,15 +422,16 @@ impl<A: Address> Table<A> {
             .remove(id)
             .expect("ids come from a lookup in the same call");
         self.without_client_port -= usize::from(entry.no_client_port());
-        let (template, control) = match self.sides.remove(entry.side) {
-            None => (None, NONE),
-            Some(Side::Template(template)) => (Some(template), NONE),
-            Some(Side::Kin(kin)) => (kin.template, kin.control),
+        let (template, local, control) = match self.sides.remove(entry.side) {
+            None => (None, None, NONE),
+            Some(Side::Template(template)) => (Some(template), None, NONE),
+            Some(Side::Kin(kin)) => (kin.template, kin.local, kin.control),
         };
         self.check();
         Gone {
             entry,
             template,
+            local,
             control,
         }
     }
@@ -677,7 +592,23 @@ impl<A: Address> Table<A> {
     fn key(&self, way: Way, id: u32) -> FlowKey<A> {
         match way {
             Way::Forward => self.entry(id).forward_key(),
-            Way::Reverse => self.entry(id).reverse_key(),
+            Way::Reverse => self.reverse_key(self.entry(id)),
+        }
+    }
+
+    /// Server's packets go to the client, or to the local address that stands for it.
+    fn reverse_key(&self, entry: &Entry<A>) -> FlowKey<A> {
+        let key = entry.reverse_key();
+        let local = self
+            .local(entry)
+            .and_then(|local| Some((A::from_ip(local.ip())?, local.port())));
+        match local {
+            Some((client, client_port)) => FlowKey {
+                client,
+                client_port,
+                ..key
+            },
+            None => key,
         }
     }
 
@@ -725,7 +656,7 @@ impl<A: Address> Table<A> {
             self.entries.get(id).is_some_and(|entry| {
                 *key == match way {
                     Way::Forward => entry.forward_key(),
-                    Way::Reverse => entry.reverse_key(),
+                    Way::Reverse => self.reverse_key(entry),
                 }
             })
         })

@@ -47,6 +47,11 @@ impl Cursor {
         }
     }
 
+    /// The present value.
+    pub(crate) fn place(&self) -> Place {
+        Place::unpack(self.0.load(SeqCst))
+    }
+
     /// The last value there will be.
     pub(crate) fn freeze(&self) -> Place {
         Place::unpack(self.0.fetch_or(FROZEN, SeqCst))

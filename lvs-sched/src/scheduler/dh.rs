@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::hash::{fold, h32};
-use super::{Request, Scheduler, Servers, SharedPick, Superseded};
+use super::{Peek, Request, Scheduler, Servers, SharedPick, Superseded};
 
 /// `dh`, destination hashing.
 ///
@@ -19,6 +19,10 @@ impl Scheduler for DestinationHash {
         pick(servers, request)
     }
 
+    fn peek(&mut self, servers: &Servers, request: &Request) -> Peek {
+        Peek::Known(pick(servers, request))
+    }
+
     fn share(&mut self, _: &Servers) -> Option<Arc<dyn SharedPick>> {
         Some(Arc::new(Shared))
     }
@@ -27,6 +31,10 @@ impl Scheduler for DestinationHash {
 impl SharedPick for Shared {
     fn pick(&self, servers: &Servers, request: &Request) -> Result<Option<usize>, Superseded> {
         Ok(pick(servers, request))
+    }
+
+    fn peek(&self, servers: &Servers, request: &Request) -> Peek {
+        Peek::Known(pick(servers, request))
     }
 }
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::{
     DestinationHash, Failover, LeastConnection, LocalityLeastConnection, Maglev, MaglevHash,
-    NeverQueue, Overflow, ReplicatedLocality, Request, RoundRobin, Scheduler, Servers,
+    NeverQueue, Overflow, Peek, ReplicatedLocality, Request, RoundRobin, Scheduler, Servers,
     ShortestExpectedDelay, SourceHash, TwoChoices, WeightedLeastConnection, WeightedRoundRobin,
 };
 
@@ -190,6 +190,10 @@ struct Nobody;
 impl Scheduler for Nobody {
     fn pick(&mut self, _: &Servers, _: &Request) -> Option<usize> {
         None
+    }
+
+    fn peek(&mut self, _: &Servers, _: &Request) -> Peek {
+        Peek::Known(None)
     }
 }
 

@@ -2,7 +2,7 @@ use std::time::Instant;
 
 use super::locality::{Cache, Cached, Rank, is_overburdened};
 use super::ranked::Ranked;
-use super::{Request, Scheduler, Servers};
+use super::{Peek, Request, Scheduler, Servers};
 
 /// `lblc`, locality-based least connection.
 ///
@@ -38,16 +38,23 @@ impl Scheduler for LocalityLeastConnection {
         Some(index)
     }
 
+    fn peek(&mut self, servers: &Servers, request: &Request) -> Peek {
+        if let Some(server) = self.cache.peek(request)
+            && server.is_open()
+            && !is_overburdened(&mut self.ranked, servers, server)
+            && let Some(index) = self.ranked.place(servers, server)
+        {
+            return Peek::Known(Some(index));
+        }
+        Peek::Known(self.ranked.peek(servers))
+    }
+
+    fn list_changed(&mut self) {
+        self.ranked.list_changed();
+    }
+
     fn attached(&mut self, _: &Servers) {
         self.cache = Cache::default();
-        self.ranked.list_changed();
-    }
-
-    fn server_added(&mut self, _: &Servers, _: usize) {
-        self.ranked.list_changed();
-    }
-
-    fn server_removed(&mut self, _: &Servers, _: usize) {
         self.ranked.list_changed();
     }
 

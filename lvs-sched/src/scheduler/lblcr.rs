@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use super::locality::{Cache, Cached, Rank, is_overburdened};
 use super::ranked::{Ranked, Ratio};
-use super::{Request, Scheduler, Servers};
+use super::{Peek, Request, Scheduler, Servers};
 
 /// `lblcr`, locality-based least connection with replication.
 ///
@@ -56,16 +56,23 @@ impl Scheduler for ReplicatedLocality {
         Some(index)
     }
 
+    fn peek(&mut self, servers: &Servers, request: &Request) -> Peek {
+        if let Some(set) = self.cache.peek(request)
+            && let Some(least) = set.least_loaded()
+            && !is_overburdened(&mut self.ranked, servers, least)
+            && let Some(index) = self.ranked.place(servers, least)
+        {
+            return Peek::Known(Some(index));
+        }
+        Peek::Known(self.ranked.peek(servers))
+    }
+
+    fn list_changed(&mut self) {
+        self.ranked.list_changed();
+    }
+
     fn attached(&mut self, _: &Servers) {
         self.cache = Cache::default();
-        self.ranked.list_changed();
-    }
-
-    fn server_added(&mut self, _: &Servers, _: usize) {
-        self.ranked.list_changed();
-    }
-
-    fn server_removed(&mut self, _: &Servers, _: usize) {
         self.ranked.list_changed();
     }
 

@@ -115,6 +115,19 @@ impl<V> Cache<V> {
         }
     }
 
+    /// The value that a pick with this request would find. It is not used by this.
+    pub(super) fn peek(&mut self, request: &Request) -> Option<&V> {
+        if let (Some(now), Some(_)) = (request.now, self.next) {
+            // The clean-ups that are due would be made up for with the request's life.
+            let life = std::mem::replace(&mut self.life, request.cache_life);
+            self.handle_timeout(now);
+            self.life = life;
+        }
+        self.entries
+            .get(&request.destination.ip())
+            .map(|entry| &entry.value)
+    }
+
     /// The value for the packet's destination; it is used now.
     pub(super) fn find(&mut self, request: &Request) -> Option<&mut V> {
         let entry = self.entries.get_mut(&request.destination.ip())?;

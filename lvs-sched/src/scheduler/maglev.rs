@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::hash::sip13;
-use super::{Request, Scheduler, Servers, SharedPick, Superseded};
+use super::{Peek, Request, Scheduler, Servers, SharedPick, Superseded};
 
 /// `maglev`, consistent hashing that does not depend on the order of the servers.
 ///
@@ -94,19 +94,11 @@ impl Scheduler for Maglev {
         self.table(servers).pick(servers, request)
     }
 
-    fn attached(&mut self, _: &Servers) {
-        self.table = None;
+    fn peek(&mut self, servers: &Servers, request: &Request) -> Peek {
+        Peek::Known(self.pick(servers, request))
     }
 
-    fn server_added(&mut self, _: &Servers, _: usize) {
-        self.table = None;
-    }
-
-    fn server_removed(&mut self, _: &Servers, _: usize) {
-        self.table = None;
-    }
-
-    fn server_changed(&mut self, _: &Servers, _: usize) {
+    fn list_changed(&mut self) {
         self.table = None;
     }
 
@@ -122,6 +114,10 @@ impl Scheduler for Maglev {
 impl SharedPick for Table {
     fn pick(&self, servers: &Servers, request: &Request) -> Result<Option<usize>, Superseded> {
         Ok(Self::pick(self, servers, request))
+    }
+
+    fn peek(&self, servers: &Servers, request: &Request) -> Peek {
+        Peek::Known(Self::pick(self, servers, request))
     }
 }
 

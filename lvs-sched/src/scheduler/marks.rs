@@ -35,10 +35,10 @@ impl Marks {
         add(&self.summary, 1 << (index / self.span));
     }
 
-    /// Empties the set.
-    pub(crate) fn take(&self, mut each: impl FnMut(usize)) {
+    /// Empties the set. Returns whether there was something.
+    pub(crate) fn take(&self, mut each: impl FnMut(usize)) -> bool {
         if self.summary.load(SeqCst) == 0 {
-            return;
+            return false;
         }
         for group in bits(self.summary.swap(0, SeqCst)) {
             let from = group * self.span;
@@ -50,6 +50,7 @@ impl Marks {
                 }
             }
         }
+        true
     }
 }
 

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::hash::{fold, sip13};
-use super::{Request, Scheduler, Servers, SharedPick, Superseded};
+use super::{Peek, Request, Scheduler, Servers, SharedPick, Superseded};
 use crate::SchedulerFlags;
 
 /// `mh`, the kernel's Maglev hashing.
@@ -55,7 +55,11 @@ impl Scheduler for MaglevHash {
         self.table(servers).pick(servers, request)
     }
 
-    fn attached(&mut self, _: &Servers) {
+    fn peek(&mut self, servers: &Servers, request: &Request) -> Peek {
+        Peek::Known(self.pick(servers, request))
+    }
+
+    fn list_changed(&mut self) {
         self.table = None;
     }
 
@@ -99,6 +103,10 @@ impl Scheduler for MaglevHash {
 impl SharedPick for Table {
     fn pick(&self, servers: &Servers, request: &Request) -> Result<Option<usize>, Superseded> {
         Ok(Self::pick(self, servers, request))
+    }
+
+    fn peek(&self, servers: &Servers, request: &Request) -> Peek {
+        Peek::Known(Self::pick(self, servers, request))
     }
 }
 

@@ -6,6 +6,7 @@
 mod cursor;
 mod dh;
 mod fo;
+mod follower;
 mod hash;
 mod kind;
 mod lblc;
@@ -19,6 +20,7 @@ mod nq;
 mod ovf;
 mod ranked;
 mod rr;
+mod running_sum;
 mod sed;
 mod sh;
 mod twos;
@@ -64,24 +66,39 @@ pub trait Scheduler: Send + fmt::Debug {
     /// as `None`.
     fn pick(&mut self, servers: &Servers, request: &Request) -> Option<usize>;
 
+    /// What the next [`pick`](Self::pick) with this request answers, without taking the turn: no later
+    /// pick may differ because of it. For explanations; rarely called.
+    fn peek(&mut self, servers: &Servers, request: &Request) -> Peek {
+        let _ = (servers, request);
+        Peek::Unknown
+    }
+
+    /// The list, or what an operator or a check says of one of its servers, is not what it was. The
+    /// four notifications below come here unless the scheduler tells them apart.
+    fn list_changed(&mut self) {}
+
     /// The scheduler was attached to a service that has these servers.
     fn attached(&mut self, servers: &Servers) {
         let _ = servers;
+        self.list_changed();
     }
 
     /// `servers[index]` is new; those behind it moved back by one.
     fn server_added(&mut self, servers: &Servers, index: usize) {
         let _ = (servers, index);
+        self.list_changed();
     }
 
     /// The server at `index` is gone; those behind it moved forward by one.
     fn server_removed(&mut self, servers: &Servers, index: usize) {
         let _ = (servers, index);
+        self.list_changed();
     }
 
     /// `servers[index]` was edited or its health changed, perhaps without a difference.
     fn server_changed(&mut self, servers: &Servers, index: usize) {
         let _ = (servers, index);
+        self.list_changed();
     }
 
     /// The half that picks from this list without the service's lock, if the scheduler has one.
@@ -113,6 +130,21 @@ pub trait SharedPick: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`Superseded`] if a change took its memory away. The caller asks the successor.
     fn pick(&self, servers: &Servers, request: &Request) -> Result<Option<usize>, Superseded>;
+
+    /// Like [`Scheduler::peek`].
+    fn peek(&self, servers: &Servers, request: &Request) -> Peek {
+        let _ = (servers, request);
+        Peek::Unknown
+    }
+}
+
+/// What a scheduler says of its next pick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peek {
+    /// The position that it will answer, or that it will answer none.
+    Known(Option<usize>),
+    /// It can't tell before it is asked.
+    Unknown,
 }
 
 /// The list has changed.

@@ -3,9 +3,9 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::Arc;
 
-use super::{Marks, Servers};
+use super::Servers;
+use super::follower::Follower;
 use crate::RealServer;
 use crate::real_server::Load;
 
@@ -48,9 +48,8 @@ impl Ratio {
 
 /// The servers' ranks as a tree of four-way matches.
 ///
-/// Servers mark themselves when their counts change; a pick first looks at those again. Each costs
-/// the matches on its way up, until one ends as before. A changed list is ranked anew at the next
-/// pick.
+/// A server whose counts changed costs the matches on its way up, until one ends as before. A changed
+/// list is ranked anew at the next pick.
 pub(crate) struct Ranked<R> {
     /// All matches, the servers' own first; one cache line each.
     matches: Vec<Match>,
@@ -59,10 +58,7 @@ pub(crate) struct Ranked<R> {
     winner: Player,
     idle: Vec<bool>,
     idle_count: usize,
-    marks: Option<Arc<Marks>>,
-    /// The server chosen last: it is bound without a mark.
-    chosen: Option<usize>,
-    is_current: bool,
+    follower: Follower,
     rule: PhantomData<fn() -> R>,
 }
 
@@ -80,11 +76,14 @@ impl<R: Rule> Ranked<R> {
     /// The position of the least ratio, if there is one that is not infinite.
     pub(crate) fn least(&mut self, servers: &Servers) -> Option<usize> {
         self.refresh(servers);
-        (self.winner.ratio.denominator != 0).then(|| {
-            let index = self.winner.index as usize;
-            self.chosen = Some(index);
-            index
-        })
+        (self.winner.ratio.denominator != 0)
+            .then(|| self.follower.choose(self.winner.index as usize))
+    }
+
+    /// What [`least`](Self::least) would answer.
+    pub(crate) fn peek(&mut self, servers: &Servers) -> Option<usize> {
+        self.refresh(servers);
+        (self.winner.ratio.denominator != 0).then_some(self.winner.index as usize)
     }
 
     /// Whether some server is idle by the rule.
@@ -95,46 +94,40 @@ impl<R: Rule> Ranked<R> {
 
     /// The position of a server of the list that was chosen in another way.
     pub(crate) fn choose(&mut self, servers: &Servers, server: &RealServer) -> Option<usize> {
+        self.place(servers, server)
+            .map(|index| self.follower.choose(index))
+    }
+
+    /// The position of a server, if it is of the list.
+    pub(crate) fn place(&mut self, servers: &Servers, server: &RealServer) -> Option<usize> {
         self.refresh(servers);
-        let index = server.slot();
-        let present = servers
-            .get(index)
-            .is_some_and(|here| std::ptr::eq(Arc::as_ptr(here), server));
-        self.chosen = present.then_some(index);
-        self.chosen
+        self.follower.place(servers, server)
     }
 
     /// The list is another one.
     pub(crate) fn list_changed(&mut self) {
-        self.is_current = false;
+        self.follower.list_changed();
     }
 
     /// A server was edited.
     pub(crate) fn server_changed(&mut self, servers: &Servers, index: usize) {
-        if self.is_current {
+        if self.follower.is_current() {
             self.update(servers, index, servers[index].load());
         }
     }
 
     fn refresh(&mut self, servers: &Servers) {
-        if !self.is_current {
-            self.rebuild(servers);
-            return;
+        // It is away while it is walked: `update` needs the rest of `self`.
+        let mut follower = std::mem::take(&mut self.follower);
+        if follower.is_current() {
+            follower.refresh(servers, |index, load| self.update(servers, index, load));
+        } else {
+            self.rebuild(servers, &mut follower);
         }
-        if let Some(index) = self.chosen.take() {
-            self.update(servers, index, servers[index].take_note());
-        }
-        // The field is emptied while it is walked: `update` needs the rest of `self`.
-        if let Some(marks) = self.marks.take() {
-            marks.take(|index| self.update(servers, index, servers[index].load()));
-            self.marks = Some(marks);
-        }
+        self.follower = follower;
     }
 
-    fn rebuild(&mut self, servers: &Servers) {
-        let marks = Arc::new(Marks::new(servers.len()));
-        self.chosen = None;
-        self.is_current = true;
+    fn rebuild(&mut self, servers: &Servers, follower: &mut Follower) {
         self.rounds.clear();
         let (mut size, mut total) = (servers.len(), 0);
         loop {
@@ -148,12 +141,11 @@ impl<R: Rule> Ranked<R> {
         self.matches.clear();
         self.matches.resize(total, Match([Player::NOBODY; 4]));
         self.idle.clear();
-        for (index, server) in servers.iter().enumerate() {
-            let load = server.report_to(&marks, index as u32);
-            let weight = server.effective_weight().get();
+        follower.follow(servers, |index, load| {
+            let weight = servers[index].effective_weight().get();
             self.idle.push(R::is_idle(load, weight));
             self.matches[index / 4].0[index % 4] = Player::new::<R>(index, load, weight);
-        }
+        });
         self.idle_count = self.idle.iter().filter(|idle| **idle).count();
         for round in 1..self.rounds.len() {
             let (below, here) = (self.rounds[round - 1], self.rounds[round]);
@@ -164,7 +156,6 @@ impl<R: Rule> Ranked<R> {
             }
         }
         self.winner = self.matches[total - 1].winner();
-        self.marks = Some(marks);
     }
 
     fn update(&mut self, servers: &Servers, index: usize, load: Load) {
@@ -201,9 +192,7 @@ impl<R> Default for Ranked<R> {
             winner: Player::NOBODY,
             idle: Vec::new(),
             idle_count: 0,
-            marks: None,
-            chosen: None,
-            is_current: false,
+            follower: Follower::default(),
             rule: PhantomData,
         }
     }
@@ -213,7 +202,7 @@ impl<R> fmt::Debug for Ranked<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ranked")
             .field("servers", &self.idle.len())
-            .field("is_current", &self.is_current)
+            .field("is_current", &self.follower.is_current())
             .finish_non_exhaustive()
     }
 }
@@ -254,15 +243,15 @@ macro_rules! ranked_scheduler {
                 self.0.least(servers)
             }
 
-            fn attached(&mut self, _: &$crate::Servers) {
-                self.0.list_changed();
+            fn peek(
+                &mut self,
+                servers: &$crate::Servers,
+                _: &$crate::Request,
+            ) -> $crate::scheduler::Peek {
+                $crate::scheduler::Peek::Known(self.0.peek(servers))
             }
 
-            fn server_added(&mut self, _: &$crate::Servers, _: usize) {
-                self.0.list_changed();
-            }
-
-            fn server_removed(&mut self, _: &$crate::Servers, _: usize) {
+            fn list_changed(&mut self) {
                 self.0.list_changed();
             }
 

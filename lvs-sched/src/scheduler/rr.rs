@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::cursor::{Cursor, Place};
-use super::{Request, Scheduler, Servers, SharedPick, Superseded};
+use super::{Peek, Request, Scheduler, Servers, SharedPick, Superseded};
 
 /// `rr`, round robin.
 ///
@@ -26,6 +26,14 @@ impl Scheduler for RoundRobin {
         let picked = next(servers, self.position)?;
         self.position = Some(picked);
         Some(picked)
+    }
+
+    fn peek(&mut self, servers: &Servers, _: &Request) -> Peek {
+        let position = match &self.shared {
+            Some(shared) => shared.position(),
+            None => self.position,
+        };
+        Peek::Known(next(servers, position))
     }
 
     fn server_added(&mut self, _: &Servers, index: usize) {
@@ -65,6 +73,12 @@ impl RoundRobin {
     }
 }
 
+impl Shared {
+    fn position(&self) -> Option<usize> {
+        self.0.place().position.map(|position| position as usize)
+    }
+}
+
 impl SharedPick for Shared {
     fn pick(&self, servers: &Servers, _: &Request) -> Result<Option<usize>, Superseded> {
         self.0.advance(|place| {
@@ -76,6 +90,10 @@ impl SharedPick for Shared {
                 None => (place, None),
             }
         })
+    }
+
+    fn peek(&self, servers: &Servers, _: &Request) -> Peek {
+        Peek::Known(next(servers, self.position()))
     }
 }
 

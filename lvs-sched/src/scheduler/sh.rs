@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::hash::{fold, h32};
-use super::{Request, Scheduler, Servers, SharedPick, Superseded};
+use super::{Peek, Request, Scheduler, Servers, SharedPick, Superseded};
 use crate::SchedulerFlags;
 
 /// `sh`, source hashing.
@@ -28,19 +28,11 @@ impl Scheduler for SourceHash {
         self.table(servers).pick(servers, request)
     }
 
-    fn attached(&mut self, _: &Servers) {
-        self.table = None;
+    fn peek(&mut self, servers: &Servers, request: &Request) -> Peek {
+        Peek::Known(self.pick(servers, request))
     }
 
-    fn server_added(&mut self, _: &Servers, _: usize) {
-        self.table = None;
-    }
-
-    fn server_removed(&mut self, _: &Servers, _: usize) {
-        self.table = None;
-    }
-
-    fn server_changed(&mut self, _: &Servers, _: usize) {
+    fn list_changed(&mut self) {
         self.table = None;
     }
 
@@ -59,6 +51,10 @@ impl SourceHash {
 impl SharedPick for Table {
     fn pick(&self, servers: &Servers, request: &Request) -> Result<Option<usize>, Superseded> {
         Ok(Self::pick(self, servers, request))
+    }
+
+    fn peek(&self, servers: &Servers, request: &Request) -> Peek {
+        Peek::Known(Self::pick(self, servers, request))
     }
 }
 

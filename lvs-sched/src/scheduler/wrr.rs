@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::cursor::{Cursor, Place};
-use super::{Request, Scheduler, Servers, SharedPick, Superseded};
+use super::{Peek, Request, Scheduler, Servers, SharedPick, Superseded};
 
 /// `wrr`, weighted round robin.
 ///
@@ -53,6 +53,14 @@ impl Scheduler for WeightedRoundRobin {
         let (place, picked) = self.cycle.walk(servers, self.place);
         self.place = place;
         picked
+    }
+
+    fn peek(&mut self, servers: &Servers, _: &Request) -> Peek {
+        let place = self
+            .shared
+            .as_ref()
+            .map_or(self.place, |shared| shared.cursor.place());
+        Peek::Known(self.cycle.walk(servers, place).1)
     }
 
     fn attached(&mut self, servers: &Servers) {
@@ -113,6 +121,10 @@ impl WeightedRoundRobin {
 impl SharedPick for Shared {
     fn pick(&self, servers: &Servers, _: &Request) -> Result<Option<usize>, Superseded> {
         self.cursor.advance(|place| self.cycle.walk(servers, place))
+    }
+
+    fn peek(&self, servers: &Servers, _: &Request) -> Peek {
+        Peek::Known(self.cycle.walk(servers, self.cursor.place()).1)
     }
 }
 

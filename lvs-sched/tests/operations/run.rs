@@ -1,7 +1,7 @@
 //! Bytes → operations on a director with two workers, with everything that must hold after each.
 //! A plain function, for property tests and for fuzzers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -61,9 +61,11 @@ impl Run {
         let mut config = DirectorConfig::new([1, 2, 3, 4]);
         config.max_connections = MAX;
         config.max_templates = MAX;
+        // Few, so that they run out: two for each worker at each address.
+        config.local_ports = 2000..=2003;
         let director = Arc::new(Director::new(config));
         Self {
-            workers: [director.worker(), director.worker()],
+            workers: [director.worker_of(0, 2), director.worker_of(1, 2)],
             director,
             now: Instant::now(),
             servers: Vec::new(),
@@ -74,7 +76,9 @@ impl Run {
         match operation % 24 {
             0..=7 => {
                 let (packet, worker) = packet(bytes);
-                let _ = self.workers[worker].handle_packet(self.now, &packet);
+                let foreseen = self.foresee(worker, |worker, now| worker.explain(now, &packet));
+                let verdict = self.workers[worker].handle_packet(self.now, &packet);
+                assert_eq!(foreseen.verdict, Some(verdict), "{foreseen:?}");
             }
             8 => {
                 let (packet, worker) = packet(bytes);
@@ -83,7 +87,11 @@ impl Run {
                     b"X\r\ni: c\r\n\r\n",
                     b"X\r\ni: ",
                 ]);
-                let _ = self.workers[worker].handle_packet_with(self.now, &packet, payload);
+                let foreseen = self.foresee(worker, |worker, now| {
+                    worker.explain_with(now, &packet, payload)
+                });
+                let verdict = self.workers[worker].handle_packet_with(self.now, &packet, payload);
+                assert_eq!(foreseen.verdict, Some(verdict), "{foreseen:?}");
             }
             9 => {
                 let (mut quoted, worker) = packet(bytes);
@@ -142,6 +150,7 @@ impl Run {
                     packets: 3,
                     remaining: Duration::from_secs(u64::from(bytes.below(200))),
                     mark: packet.mark,
+                    local: None,
                 };
                 let _ = self.workers[worker].import_connection(self.now, &imported);
             }
@@ -172,6 +181,7 @@ impl Run {
                         ForwardMethod::Nat,
                         ForwardMethod::DirectRoute,
                         ForwardMethod::Tunnel,
+                        ForwardMethod::FullNat,
                     ]),
                     upper_threshold: u32::from(bytes.below(4)),
                     ..ServerConfig::default()
@@ -195,6 +205,19 @@ impl Run {
                 let _ = self.director.remove_service(self.now, &service(bytes));
             }
             20 => self.director.set_tunables(tunables(bytes)),
+            22 => {
+                let key = service(bytes);
+                let local = match key.family() {
+                    Family::Inet => IpAddr::from([10, 0, 0, bytes.below(3)]),
+                    Family::Inet6 => "2001:db8::200".parse().expect("an address"),
+                };
+                let _ = if bytes.flag() {
+                    self.director.add_local_address(&key, local)
+                } else {
+                    self.director.remove_local_address(&key, local)
+                };
+                while self.workers[0].poll_local_end().is_some() {}
+            }
             21 => {
                 self.director.zero();
                 self.workers[0].watch(usize::from(bytes.below(4)));
@@ -217,14 +240,66 @@ impl Run {
         }
     }
 
+    /// Explains a packet, twice: the second time everything is as before.
+    fn foresee(
+        &mut self,
+        worker: usize,
+        explain: impl Fn(&mut Worker, Instant) -> Explanation,
+    ) -> Explanation {
+        // What has ended by now ends with any call.
+        self.workers[worker].handle_timeout(self.now);
+        let before = self.picture();
+        let first = explain(&mut self.workers[worker], self.now);
+        assert_eq!(before, self.picture(), "an explanation changes nothing");
+        assert_eq!(first, explain(&mut self.workers[worker], self.now));
+        first
+    }
+
+    /// All that shows from outside.
+    fn picture(&self) -> impl PartialEq + std::fmt::Debug + use<> {
+        let connections: Vec<Vec<ConnectionInfo>> = self
+            .workers
+            .iter()
+            .map(|worker| worker.connections().collect())
+            .collect();
+        let servers: Vec<_> = self
+            .servers
+            .iter()
+            .map(|server| {
+                let counts = (server.active(), server.inactive(), server.persistent());
+                (
+                    server.addr(),
+                    counts,
+                    server.is_overloaded(),
+                    server.stats(),
+                )
+            })
+            .collect();
+        let dropped = DropReason::ALL.map(|reason| self.director.dropped(reason));
+        let mut templates = self.director.templates();
+        templates.sort_by_key(|template| format!("{template:?}"));
+        (
+            connections,
+            servers,
+            dropped,
+            templates,
+            self.director.stats(),
+        )
+    }
+
     fn check(&self) {
         let mut listed = 0;
         let mut bound = BTreeMap::new();
+        let mut locals = BTreeSet::new();
         for worker in &self.workers {
             assert!(worker.len() <= MAX, "the table is bounded");
             assert_eq!(worker.len(), worker.connections().count());
             for connection in worker.connections() {
                 listed += 1;
+                if let Some(local) = connection.local {
+                    let sides = (local, connection.destination);
+                    assert!(locals.insert(sides), "{local} is held twice");
+                }
                 *bound.entry(connection.active).or_insert(0) += 1;
                 assert!(connection.state.is_active() || !connection.active);
             }

@@ -8,10 +8,13 @@ use lvs_conf::diff::{Change, diff};
 use lvs_conf::{Config, NoFiles, Options, SourceMap};
 
 use super::STATUS_TROUBLE;
+use crate::beside::Beside;
+use crate::claims;
 use crate::config::ConfigFile;
 use crate::control::configuration::{self, RunningConfig};
 use crate::control::protocol::SocketAddress;
 use crate::logging::chain;
+use crate::plan::Plan;
 
 /// What a file is compared with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +43,9 @@ pub fn run(
             for change in &changes {
                 writeln!(out, "{change}")?;
             }
+            for remark in remarks(new, config_id) {
+                writeln!(errors, "{remark}")?;
+            }
             Ok(u8::from(!changes.is_empty()))
         }
         Err(lines) => {
@@ -51,6 +57,17 @@ pub fn run(
     }
 }
 
+/// What a reload would warn of: services of marks that no rule beside the new file gives packets.
+fn remarks(new: &Path, config_id: Option<&str>) -> Vec<String> {
+    let (Ok(file), Ok(beside)) = (ConfigFile::read(new, config_id), Beside::read(new)) else {
+        return Vec::new();
+    };
+    let plan = Plan::new(file.config());
+    let keys = plan.services.iter().map(|service| &service.key);
+    let unmarked = claims::without_rule(keys, &beside.marks);
+    unmarked.iter().map(claims::remark_without_rule).collect()
+}
+
 /// The changes, or in lines why there are none to tell.
 fn changes(old: &Old, new: &Path, config_id: Option<&str>) -> Result<Vec<Change>, Vec<String>> {
     // Random parameters are no change.
@@ -59,6 +76,11 @@ fn changes(old: &Old, new: &Path, config_id: Option<&str>) -> Result<Vec<Change>
         ConfigFile::read_seeded(path, config_id, seed).map_err(|error| vec![chain(&error)])
     };
     let new_file = read(new)?;
+    if let Err(faults) = Beside::read(new) {
+        let refusal = format!("{}: a reload would refuse this file", new.display());
+        let faults = faults.iter().map(ToString::to_string);
+        return Err(faults.chain([refusal]).collect());
+    }
     let (old_config, new_errors) = match old {
         Old::File(path) => {
             let old_file = read(path)?;

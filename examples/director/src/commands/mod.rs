@@ -1,8 +1,13 @@
-//! Commands about files, which need no privilege and change nothing that runs.
+//! Commands that answer and end: about files, about the running director, about this host.
 
+pub mod by_hand;
 pub mod compare;
 pub mod format;
+pub mod host;
 pub mod lint;
+pub mod realserver;
+pub mod status;
+pub mod why;
 
 /// The exit status of a command that could not do its work, as of `diff` and `grep`.
 pub const STATUS_TROUBLE: u8 = 2;

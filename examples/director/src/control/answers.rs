@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipvsadm::protocol::{
-    ConnectionInfo, CountersInfo, DestinationInfo, EngineInfo, Family, Granularity, Method,
-    PersistenceInfo, RatesInfo, ServiceAddress, ServiceInfo, ServicesInfo, TimeoutsInfo,
-    TunnelInfo,
+    ConnectionInfo, CountersInfo, DestinationInfo, EngineInfo, Family, Granularity,
+    LocalAddressInfo, Method, PersistenceInfo, RatesInfo, ServiceAddress, ServiceInfo,
+    ServicesInfo, TimeoutsInfo, TunnelInfo,
 };
 use lvs_sched::{
     self as sched, ConnectionInfo as Connection, ForwardMethod, Rates, RealServer, ServiceKey,
@@ -52,6 +52,7 @@ pub fn connection(now: Instant, connection: &Connection) -> ConnectionInfo {
         client: connection.client,
         vip: connection.virtual_addr,
         destination: connection.destination,
+        local: connection.local,
         state: connection.state.to_string(),
         expires: connection.remaining(now).as_secs(),
         engine: None,
@@ -69,6 +70,7 @@ pub fn template(now: Instant, template: &TemplateInfo) -> ConnectionInfo {
         client: SocketAddr::new(template.client, 0),
         vip,
         destination: template.destination,
+        local: None,
         state: if template.assured { "ASSURED" } else { "NONE" }.into(),
         expires: template.deadline.saturating_duration_since(now).as_secs(),
         engine: template.engine.as_ref().map(|(name, data)| EngineInfo {
@@ -119,6 +121,15 @@ fn service(
             .servers()
             .iter()
             .map(|server| destination(server, tunnel(&key, server.addr())))
+            .collect(),
+        locals: service
+            .local_addresses()
+            .iter()
+            .map(|local| LocalAddressInfo {
+                address: local.addr,
+                connections: local.connections,
+                conflicts: local.misses,
+            })
             .collect(),
     })
 }

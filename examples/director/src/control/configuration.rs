@@ -3,6 +3,7 @@
 use ipvsadm::protocol::{Client, ClientError, Operation, Request, SocketAddress};
 use lvs_conf::Config;
 use serde::{Deserialize, Serialize};
+use serde_json::Map;
 
 /// The name of the operation; answered by [`RunningConfig`].
 pub const OPERATION: &str = "configuration";
@@ -32,8 +33,9 @@ impl RunningConfig {
 ///
 /// Nobody listens, the conversation broke off, or the director is of another version.
 pub fn ask(address: &SocketAddress) -> Result<RunningConfig, ClientError> {
-    let operation = Operation::Unknown {
+    let operation = Operation::Other {
         op: OPERATION.into(),
+        arguments: Map::new(),
     };
     Client::connect(address)?
         .request(&Request::new(operation))?

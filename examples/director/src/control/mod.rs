@@ -1,7 +1,10 @@
 //! The director's control socket: what is said over it stands in [`protocol`].
 
 pub mod answers;
+pub mod by_hand;
 pub mod configuration;
+pub mod counters;
 pub mod server;
+pub mod why;
 
 pub use ipvsadm::protocol;

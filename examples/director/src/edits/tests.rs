@@ -1,5 +1,6 @@
 //! The kernel's judgement, and what is claimed when.
 
+use crate::control::protocol::TunnelInfo;
 use lvs_fwd::view::Endpoint;
 use lvs_sched::DirectorConfig;
 
@@ -15,7 +16,7 @@ impl Table {
     fn new() -> Self {
         let scheduler = Arc::new(Director::new(DirectorConfig::new([1, 2, 3, 4])));
         Self {
-            edits: Edits::new(scheduler),
+            edits: Edits::new(scheduler, Arc::default()),
             now: Instant::now(),
         }
     }
@@ -34,7 +35,7 @@ impl Table {
     }
 
     fn claims(&self) -> ClaimSet {
-        claims::present(&self.edits.scheduler, &Plan::default())
+        claims::present(&self.edits.scheduler, &Plan::default(), &[])
     }
 
     fn server(&self, id: &str, addr: &str) -> ServerConfig {
@@ -259,13 +260,21 @@ fn a_claim_covers_what_stands_in_the_table() {
     let claims = table.claims();
     assert_eq!(
         claims.services(),
-        [endpoint(6, "192.0.2.1:80"), endpoint(17, "192.0.2.1:0")]
+        [
+            endpoint(6, "192.0.2.1:80"),
+            endpoint(6, "[2001:db8::1]:80"),
+            endpoint(17, "192.0.2.1:0")
+        ]
     );
-    assert_eq!(claims.servers(), [endpoint(6, "10.0.0.1:8080")]);
+    let servers = [
+        endpoint(6, "10.0.0.1:8080"),
+        endpoint(6, "[2001:db8::2]:80"),
+    ];
+    assert_eq!(claims.servers(), servers);
     table.all(&["-e -t 192.0.2.1:80 -r 10.0.0.2:80 -m"]);
     assert!(table.claims().is_server(&endpoint(6, "10.0.0.2:80")));
     table.all(&["-d -t 192.0.2.1:80 -r 10.0.0.2:80", "-D -t 192.0.2.1:80"]);
-    assert_eq!(table.claims().servers(), []);
+    assert_eq!(table.claims().servers(), servers[1..]);
     table.all(&["-C"]);
     assert!(table.claims().is_empty());
 }
@@ -284,7 +293,7 @@ fn claims_grow_before_the_change() {
     ]
     .map(edit);
     let mut grown = table.claims();
-    table.edits.add_claims(&batch, &mut grown);
+    table.edits.add_claims(&batch, &[], &mut grown);
     assert_eq!(
         grown.services(),
         [endpoint(6, "192.0.2.1:80"), endpoint(6, "192.0.2.2:80")]
@@ -301,7 +310,10 @@ fn tunnels_are_remembered_as_long_as_their_server() {
     let at = |table: &Table| {
         let services = table.edits.scheduler.services();
         let key = services.first()?.key()?;
-        table.edits.tunnel(&key, "10.0.0.1:80".parse().unwrap())
+        table
+            .edits
+            .tunnels
+            .tunnel(&key, "10.0.0.1:80".parse().unwrap())
     };
     let gre = "-t 192.0.2.1:80 -r 10.0.0.1 -i --tun-type gre --tun-csum";
     table.all(&["-A -t 192.0.2.1:80", &format!("-a {gre}")]);

@@ -5,12 +5,20 @@
 
 #![allow(clippy::unwrap_used)] // without the test harness clippy does not see that this is a test
 
+mod asking;
 mod command_line;
+mod devices;
 mod editing;
 mod forwarding;
+mod fullnat;
 #[path = "../../../ipvsadm/tests/generated/mod.rs"]
 mod generated;
+mod hosts;
 mod life;
+mod marks;
+mod methods;
+mod selftest;
+mod setups;
 mod stage;
 mod surroundings;
 mod telling;
@@ -27,14 +35,24 @@ fn main() {
         Ok(_) => {
             trials.extend(forwarding::trials());
             trials.extend(tunnels::trials());
+            trials.extend(methods::trials());
+            trials.extend(fullnat::trials());
+            trials.extend(devices::trials());
             trials.extend(life::trials());
+            trials.extend(marks::trials());
             trials.extend(surroundings::trials());
             trials.extend(editing::trials());
             trials.extend(telling::trials());
+            trials.extend(asking::trials());
+            trials.extend(hosts::trials());
+            trials.extend(selftest::trials());
+            trials.extend(setups::trials());
         }
         Err(error) => println!("skipped: end-to-end tests need network namespaces: {error}"),
     }
-    libtest_mimic::run(&arguments, trials).exit();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    stage::clean_up();
+    conclusion.exit();
 }
 
 /// A test that runs with one worker and with two.
@@ -43,6 +61,7 @@ fn with_workers(name: &'static str, test: fn(u32)) -> Vec<Trial> {
         .into_iter()
         .map(|workers| {
             Trial::test(format!("{name}::workers_{workers}"), move || {
+                stage::DEVICE.set("auto");
                 test(workers);
                 Ok(())
             })
@@ -50,8 +69,26 @@ fn with_workers(name: &'static str, test: fn(u32)) -> Vec<Trial> {
         .collect()
 }
 
+/// A test that runs with one worker and with two, with packet rings and with AF_XDP sockets.
+fn with_devices(name: &'static str, test: fn(u32)) -> Vec<Trial> {
+    let mut trials = with_workers(name, test);
+    if !stage::has_xdp() {
+        println!("skipped: {name} with AF_XDP: BPF is not permitted");
+        return trials;
+    }
+    trials.extend([1, 2].into_iter().map(|workers| {
+        Trial::test(format!("{name}::xdp::workers_{workers}"), move || {
+            stage::DEVICE.set("xdp");
+            test(workers);
+            Ok(())
+        })
+    }));
+    trials
+}
+
 fn once(name: &'static str, test: fn()) -> Trial {
     Trial::test(name, move || {
+        stage::DEVICE.set("auto");
         test();
         Ok(())
     })

@@ -1,11 +1,12 @@
 //! What the tests are made of: small networks, and a director's process in one of them.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::process::{Child, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -17,6 +18,21 @@ use ipvsadm::protocol::{
 use netlab::{Bridge, HttpServer, Namespace};
 use rustix::process::{Pid, Signal, kill_process};
 
+thread_local! {
+    /// The kind of device that directors of the running test have.
+    pub(crate) static DEVICE: Cell<&'static str> = const { Cell::new("auto") };
+}
+
+/// Whether the process may use AF_XDP.
+pub(crate) fn has_xdp() -> bool {
+    lvs_fwd::device::xdp::XdpClaim::new().is_ok()
+}
+
+/// Whether directors of the running test have AF_XDP sockets.
+pub(crate) fn is_xdp() -> bool {
+    DEVICE.get() == "xdp"
+}
+
 pub(crate) const VIP: &str = "198.51.100.100";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -26,6 +42,8 @@ pub(crate) struct Stage {
     pub(crate) director: Namespace,
     _switch: Namespace,
     pub(crate) servers: Vec<(Namespace, HttpServer)>,
+    /// What makes hosts real servers, for DR and TUN.
+    pub(crate) realservers: Vec<RealServer>,
 }
 
 impl Stage {
@@ -58,11 +76,28 @@ impl Stage {
             director,
             _switch: switch,
             servers,
+            realservers: Vec::new(),
         }
     }
 
     /// Client, director and servers on one LAN; the servers hold the virtual address and answer clients directly.
     pub(crate) fn direct(servers: usize) -> Self {
+        Self::answering("dr", servers)
+    }
+
+    /// As [`direct`](Self::direct), each server ready for this mode.
+    pub(crate) fn answering(mode: &str, servers: usize) -> Self {
+        let mut stage = Self::one_lan(servers);
+        for (namespace, _) in &stage.servers {
+            stage
+                .realservers
+                .push(RealServer::start(namespace, mode).unwrap());
+        }
+        stage
+    }
+
+    /// Client, director and servers on one LAN; nobody holds the virtual address.
+    pub(crate) fn one_lan(servers: usize) -> Self {
         let [client, director, switch] =
             ["client", "director", "switch"].map(|name| Namespace::new(name).unwrap());
         let servers = {
@@ -74,7 +109,6 @@ impl Stage {
                     let namespace = Namespace::new(&format!("rs{n}")).unwrap();
                     lan.attach(&namespace, "eth0", &format!("198.51.100.{}/24", 10 + n))
                         .unwrap();
-                    namespace.hold_vip(VIP).unwrap();
                     let any = SocketAddr::from(([0, 0, 0, 0], 80));
                     let server = HttpServer::start(&namespace, any, &format!("rs{n}")).unwrap();
                     (namespace, server)
@@ -86,6 +120,7 @@ impl Stage {
             director,
             _switch: switch,
             servers,
+            realservers: Vec::new(),
         }
     }
 
@@ -185,6 +220,110 @@ impl Conf {
     }
 }
 
+/// A process of `director realserver`. Killed when dropped.
+pub(crate) struct RealServer {
+    child: Child,
+    namespace: Namespace,
+}
+
+impl RealServer {
+    /// Makes the namespace's host a real server for the virtual address; the log, if it can't be.
+    pub(crate) fn start(namespace: &Namespace, mode: &str) -> Result<Self, String> {
+        Self::start_for(namespace, mode, vip().ip())
+    }
+
+    /// The same for another address.
+    pub(crate) fn start_for(
+        namespace: &Namespace,
+        mode: &str,
+        vip: IpAddr,
+    ) -> Result<Self, String> {
+        Self::start_with(namespace, mode, vip, &[])
+    }
+
+    /// The same with more arguments.
+    pub(crate) fn start_with(
+        namespace: &Namespace,
+        mode: &str,
+        vip: IpAddr,
+        more: &[&str],
+    ) -> Result<Self, String> {
+        let mut child = Self::command(namespace, mode, vip)
+            .args(more)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = String::new();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        for line in lines.by_ref().map_while(Result::ok) {
+            if line.contains("ready: holding") {
+                // What it says later must find a reader.
+                thread::spawn(move || lines.for_each(drop));
+                let namespace = namespace.clone();
+                return Ok(Self { child, namespace });
+            }
+            writeln!(log, "{line}").unwrap();
+        }
+        child.wait().unwrap();
+        Err(log)
+    }
+
+    fn command(namespace: &Namespace, mode: &str, vip: IpAddr) -> Command {
+        let mut command = namespace.command(env!("CARGO_BIN_EXE_director")).unwrap();
+        command
+            .args(["realserver", "--vip", &vip.to_string()])
+            .args(["--mode", mode, "--state"])
+            .arg(state())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// What `director realserver --check` says: exit status and output.
+    pub(crate) fn check(namespace: &Namespace, mode: &str) -> (i32, String) {
+        let output = Self::command(namespace, mode, vip().ip())
+            .arg("--check")
+            .output();
+        let (status, output, errors) = texts(output.unwrap());
+        assert_eq!(errors, "");
+        (status, output)
+    }
+
+    /// Packets that came out of tunnels.
+    pub(crate) fn unpacked(&self) -> u64 {
+        let devices = self
+            .namespace
+            .run(|| fs::read_to_string("/proc/thread-self/net/dev"))
+            .unwrap();
+        let of = |device: &str| devices.lines().find(|line| line.contains(device));
+        // Without a TUN device they come by the loopback, where nothing else is.
+        let line = of("lvs0:").or_else(|| of("lo:")).unwrap();
+        let (_, counters) = line.split_once(':').unwrap();
+        let packets = counters.split_whitespace().nth(1).unwrap();
+        packets.parse().unwrap()
+    }
+
+    /// Ends it as an operator would.
+    pub(crate) fn terminate(mut self) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+        assert!(self.child.wait().unwrap().success());
+    }
+
+    /// Ends it without any warning.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for RealServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// A director's process. Killed when dropped.
 pub(crate) struct Director {
     child: Child,
@@ -196,21 +335,71 @@ pub(crate) struct Director {
 impl Director {
     /// Starts a director and waits until it runs.
     pub(crate) fn start(stage: &Stage, conf: &str, workers: u32) -> Self {
-        let director = Self::launch(&stage.director, conf, workers);
+        Self::start_in(&stage.director, conf, workers)
+    }
+
+    /// Starts a director in a namespace and waits until it runs.
+    pub(crate) fn start_in(namespace: &Namespace, conf: &str, workers: u32) -> Self {
+        let director = Self::launch(namespace, conf, workers);
         director.wait_for_log("running ");
         director
     }
 
     /// Starts a director and does not wait.
     pub(crate) fn launch(namespace: &Namespace, conf: &str, workers: u32) -> Self {
+        let command = namespace.command(env!("CARGO_BIN_EXE_director")).unwrap();
+        Self::launch_by(command, namespace, conf, workers, &[])
+    }
+
+    /// Starts a director whose configuration has these files beside it, by their endings, and waits until it runs.
+    pub(crate) fn start_with(
+        stage: &Stage,
+        conf: &str,
+        workers: u32,
+        beside: &[(&str, &str)],
+    ) -> Self {
+        let namespace = &stage.director;
+        let command = namespace.command(env!("CARGO_BIN_EXE_director")).unwrap();
+        let director = Self::launch_by(command, namespace, conf, workers, beside);
+        director.wait_for_log("running ");
+        director
+    }
+
+    /// Starts a director with more arguments and waits until it runs.
+    pub(crate) fn start_more(stage: &Stage, conf: &str, workers: u32, more: &[&str]) -> Self {
+        let namespace = &stage.director;
+        let mut command = namespace.command(env!("CARGO_BIN_EXE_director")).unwrap();
+        command.args(more);
+        let director = Self::launch_by(command, namespace, conf, workers, &[]);
+        director.wait_for_log("running ");
+        director
+    }
+
+    /// The same for a director that may not use BPF.
+    pub(crate) fn launch_without_bpf(namespace: &Namespace, conf: &str) -> Self {
+        let mut command = namespace.command("/usr/bin/setpriv").unwrap();
+        command
+            .arg("--bounding-set=-bpf,-sys_admin,-perfmon")
+            .arg(env!("CARGO_BIN_EXE_director"));
+        Self::launch_by(command, namespace, conf, 1, &[])
+    }
+
+    fn launch_by(
+        mut command: Command,
+        namespace: &Namespace,
+        conf: &str,
+        workers: u32,
+        beside: &[(&str, &str)],
+    ) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let file =
             std::env::temp_dir().join(format!("director-e2e-{}-{number}.conf", std::process::id()));
         fs::write(&file, conf).unwrap();
-        let mut child = namespace
-            .command(env!("CARGO_BIN_EXE_director"))
-            .unwrap()
+        for (ending, text) in beside {
+            fs::write(file.with_extension(ending), text).unwrap();
+        }
+        let mut child = command
             .args([
                 "-n",
                 "-l",
@@ -219,6 +408,8 @@ impl Director {
                 "64",
                 "--workers",
                 &workers.to_string(),
+                "--device",
+                DEVICE.get(),
                 "-f",
             ])
             .arg(&file)
@@ -321,12 +512,7 @@ impl Director {
 
     /// Runs another `director` to its end in the namespace of this one: exit status, output, errors.
     pub(crate) fn beside(&self, arguments: &[&str]) -> (i32, String, String) {
-        let mut command = self
-            .namespace
-            .command(env!("CARGO_BIN_EXE_director"))
-            .unwrap();
-        command.args(arguments).env_remove("LVS_SOCKET");
-        texts(command.stdin(Stdio::null()).output().unwrap())
+        director_in(&self.namespace, arguments)
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -384,8 +570,20 @@ impl Drop for Director {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = fs::remove_file(&self.file);
+        for ending in ["conf", "marks", "sysctl"] {
+            let _ = fs::remove_file(self.file.with_extension(ending));
+        }
     }
+}
+
+/// Where real servers write down what they change. Those that are killed leave it there.
+fn state() -> PathBuf {
+    std::env::temp_dir().join(format!("director-e2e-{}", std::process::id()))
+}
+
+/// Removes what tests leave.
+pub(crate) fn clean_up() {
+    let _ = fs::remove_dir_all(state());
 }
 
 /// Runs the program to its end; exit status and standard error.
@@ -401,6 +599,13 @@ pub(crate) fn director_texts(arguments: &[&str]) -> (i32, String, String) {
         .stdin(Stdio::null())
         .output();
     texts(output.unwrap())
+}
+
+/// Runs the program to its end in this namespace: exit status, output, errors.
+pub(crate) fn director_in(namespace: &Namespace, arguments: &[&str]) -> (i32, String, String) {
+    let mut command = namespace.command(env!("CARGO_BIN_EXE_director")).unwrap();
+    command.args(arguments).env_remove("LVS_SOCKET");
+    texts(command.stdin(Stdio::null()).output().unwrap())
 }
 
 fn texts(output: Output) -> (i32, String, String) {

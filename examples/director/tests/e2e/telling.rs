@@ -25,8 +25,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             plan_asks_the_running_director,
         ),
         once(
-            "engine_that_looks_into_packets_is_refused",
-            engine_that_looks_into_packets_is_refused,
+            "an_engine_that_there_is_not_is_refused",
+            an_engine_that_there_is_not_is_refused,
         ),
         once(
             "thresholds_and_one_packet_mode_are_listed",
@@ -134,7 +134,7 @@ fn plan_asks_the_running_director() {
     assert_eq!(alone.status.code(), Some(2), "nobody to ask there");
 }
 
-fn engine_that_looks_into_packets_is_refused() {
+fn an_engine_that_there_is_not_is_refused() {
     let stage = Stage::nat(0);
     let director = Director::start(&stage, "", 1);
     let service = format!("{VIP}:5060");
@@ -145,11 +145,11 @@ fn engine_that_looks_into_packets_is_refused() {
         )
     };
     let (status, _, errors) = add("sip");
-    assert_ne!(status, 0);
-    assert!(
-        errors.contains("persistence engine sip looks into packets"),
-        "{errors}"
-    );
+    assert_eq!((status, errors.as_str()), (0, ""));
+    let listing = director.ipvsadm(&["-L", "-n"]);
+    let line = format!("UDP  {service} rr persistent 60 pe sip\n");
+    assert!(listing.contains(&line), "{listing}");
+    director.ipvsadm(&["-D", "-u", &service]);
     let (_, _, errors) = add("nosuch");
     assert!(
         errors.contains("unknown persistence engine \"nosuch\""),

@@ -1,4 +1,4 @@
-//! Real servers behind tunnels. Without TUN devices there is nobody to unpack, and the tests say so.
+//! Real servers behind tunnels.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -6,10 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use netlab::Decapsulator;
 
-use crate::stage::{Conf, Director, Stage, VIP};
-use crate::with_workers;
+use crate::stage::{Conf, Director, RealServer, Stage, VIP};
+use crate::with_devices;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
@@ -21,7 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             large_transfer_through_a_tunnel_arrives_intact,
         ),
     ] {
-        trials.extend(with_workers(name, test));
+        trials.extend(with_devices(name, test));
     }
     trials
 }
@@ -33,31 +32,12 @@ fn tunnel_conf(servers: usize) -> Conf {
     }
 }
 
-/// A decapsulator at each server.
-fn unpack(stage: &Stage) -> Option<Vec<Decapsulator>> {
-    let all: std::io::Result<Vec<Decapsulator>> = stage
-        .servers
-        .iter()
-        .map(|(namespace, _)| Decapsulator::start(namespace))
-        .collect();
-    match all {
-        Ok(all) => Some(all),
-        Err(error) => {
-            println!("skipped: no TUN device here: {error}");
-            None
-        }
-    }
-}
-
 fn tun_rr_shares_evenly(workers: u32) {
-    let stage = Stage::direct(2);
-    let Some(tunnels) = unpack(&stage) else {
-        return;
-    };
+    let stage = Stage::answering("tun", 2);
     let director = Director::start(&stage, &tunnel_conf(2).text(), workers);
     assert_eq!(stage.spread(100), [50, 50]);
     // In this order: the last acknowledgements are still on their way, and are counted before they are unpacked.
-    let unpacked: u64 = tunnels.iter().map(Decapsulator::packets).sum();
+    let unpacked: u64 = stage.realservers.iter().map(RealServer::unpacked).sum();
     let stats = director.service().stats;
     assert_eq!(
         (stats.conns, stats.outpkts),
@@ -72,10 +52,11 @@ fn tun_rr_shares_evenly(workers: u32) {
 
 /// Two blocks of the configuration, one method each.
 fn tun_and_dr_serve_one_address(workers: u32) {
-    let stage = Stage::direct(2);
-    let Some(tunnels) = unpack(&stage) else {
-        return;
-    };
+    let mut stage = Stage::one_lan(2);
+    for (n, mode) in ["dr", "tun"].into_iter().enumerate() {
+        let realserver = RealServer::start(&stage.servers[n].0, mode).unwrap();
+        stage.realservers.push(realserver);
+    }
     let mut conf = Conf::direct(1);
     conf.extra = format!(
         "virtual_server {VIP} 80 {{\n    delay_loop 1\n    lb_algo rr\n    lb_kind TUN\n    protocol TCP\n    \
@@ -83,8 +64,8 @@ fn tun_and_dr_serve_one_address(workers: u32) {
     );
     let director = Director::start(&stage, &conf.text(), workers);
     assert_eq!(stage.spread(100), [50, 50]);
-    assert_eq!(tunnels[0].packets(), 0);
-    assert!(tunnels[1].packets() >= 200);
+    assert_eq!(stage.realservers[0].unpacked(), 0);
+    assert!(stage.realservers[1].unpacked() >= 200);
     let listing = director.ipvsadm(&["-Ln"]);
     assert!(
         listing.contains("198.51.100.11:80             Route")
@@ -96,10 +77,7 @@ fn tun_and_dr_serve_one_address(workers: u32) {
 /// An upload, because that is what goes through the tunnel. The client begins with packets that are too large for it.
 fn large_transfer_through_a_tunnel_arrives_intact(workers: u32) {
     const WORDS: u64 = (50 << 20) / 8;
-    let stage = Stage::direct(1);
-    let Some(tunnels) = unpack(&stage) else {
-        return;
-    };
+    let stage = Stage::answering("tun", 1);
     let mut conf = tunnel_conf(1);
     conf.extra = format!(
         "virtual_server {VIP} 9000 {{\n    lb_algo rr\n    lb_kind TUN\n    protocol TCP\n    \
@@ -136,8 +114,8 @@ fn large_transfer_through_a_tunnel_arrives_intact(workers: u32) {
         "what arrived is what was sent"
     );
     assert!(
-        tunnels[0].packets() > (50 << 20) / 1440,
+        stage.realservers[0].unpacked() > (50 << 20) / 1440,
         "{} packets, each no longer than the tunnel allows",
-        tunnels[0].packets()
+        stage.realservers[0].unpacked()
     );
 }

@@ -72,6 +72,44 @@ fn defaults_of_a_service() {
 }
 
 #[test]
+fn local_addresses_need_a_service_of_their_family() {
+    for (line, is_added) in [
+        ("--add-laddr -t 1.2.3.4:80 --laddr 10.0.0.200", true),
+        ("--del-laddr --laddr 10.0.0.200 -t 1.2.3.4:80", false),
+    ] {
+        let spec = match edit(line) {
+            Edit::AddLocalAddress(spec) if is_added => spec,
+            Edit::DeleteLocalAddress(spec) if !is_added => spec,
+            other => panic!("{line}: {other:?}"),
+        };
+        assert_eq!(spec.service.service, tcp("1.2.3.4", 80));
+        assert_eq!(spec.local, IpAddr::from([10, 0, 0, 200]));
+    }
+    let local = edit("--add-laddr -t [2001:db8::1]:80 --laddr [2001:db8::2]");
+    assert!(matches!(local, Edit::AddLocalAddress(spec) if spec.local.is_ipv6()));
+    let method = server("-a -t 1.2.3.4:80 -r 10.0.0.1 --fullnat").1.method;
+    assert_eq!(method, Method::FullNat);
+    assert!(matches!(
+        list("--get-laddr -n").subject,
+        Subject::LocalAddresses(None)
+    ));
+    assert!(matches!(
+        list("--get-laddr -t 1.2.3.4:80").subject,
+        Subject::LocalAddresses(Some(_))
+    ));
+    for line in [
+        "--add-laddr -t 1.2.3.4:80",
+        "--add-laddr --laddr 10.0.0.200",
+        "--add-laddr -t 1.2.3.4:80 --laddr 2001:db8::2",
+        "--add-laddr -t 1.2.3.4:80 --laddr host",
+        "-a -t 1.2.3.4:80 -r 10.0.0.1 --fullnat -m",
+        "-L --laddr 10.0.0.200",
+    ] {
+        assert_eq!(judge(line).unwrap_err().status, 2, "{line}");
+    }
+}
+
+#[test]
 fn persistence_has_a_timeout_and_a_mask() {
     let narrow = Granularity::Netmask(Ipv4Addr::BROADCAST);
     assert_eq!(
@@ -320,7 +358,7 @@ fn diagnostics_name_option_and_command() {
 #[test]
 fn the_order_of_checks_has_each_option_once() {
     let names: HashSet<&str> = ORDER.iter().map(|(_, text)| *text).collect();
-    assert_eq!(names.len(), 34);
+    assert_eq!(names.len(), 35);
 }
 
 /// Every option beside every other, with values that some of them accept and others do not.

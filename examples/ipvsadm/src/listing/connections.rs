@@ -66,6 +66,7 @@ mod tests {
             client,
             vip,
             destination,
+            local: None,
             state: state.into(),
             expires,
             engine: None,

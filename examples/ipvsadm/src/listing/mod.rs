@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::protocol::{StatusInfo, TimeoutsInfo};
 
 pub mod connections;
+pub mod locals;
 pub mod names;
 pub mod numbers;
 pub mod save;

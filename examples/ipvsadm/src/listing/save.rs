@@ -26,6 +26,9 @@ pub fn commands(info: &ServicesInfo, names: Option<&Names>) -> String {
             service.scheduler,
             options(service)
         ));
+        for local in &service.locals {
+            text.push_str(&format!("--add-laddr {id} --laddr {}\n", local.address));
+        }
         let mut destinations: Vec<&DestinationInfo> = service.destinations.iter().collect();
         destinations.sort_by_key(|destination| (destination.address, destination.port));
         for destination in destinations {
@@ -169,6 +172,25 @@ mod tests {
             text.starts_with("-A -t [2001:db8::80]:80 -s mh -b flag-3\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn local_addresses_come_before_the_servers_that_need_them() {
+        let mut info = table();
+        info.services.retain(|service| service.scheduler == "wlc");
+        let service = &mut info.services[0];
+        service.destinations.truncate(1);
+        service.destinations[0].method = Method::FullNat;
+        service.locals = vec![crate::protocol::LocalAddressInfo {
+            address: "10.0.0.200".parse().unwrap(),
+            connections: 0,
+            conflicts: 0,
+        }];
+        let text = commands(&info, None);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3);
+        assert!(lines[1].starts_with("--add-laddr -") && lines[1].ends_with(" --laddr 10.0.0.200"));
+        assert!(lines[2].contains(" --fullnat -w "), "{text}");
     }
 
     #[test]

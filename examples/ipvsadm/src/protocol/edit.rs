@@ -1,6 +1,6 @@
 //! Changes of the table: what `ipvsadm`'s editing commands ask for.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,10 @@ pub enum Edit {
     EditServer(ServerSpec),
     /// `delete-server`: its connections stay until they end.
     DeleteServer(ServerId),
+    /// `add-local-address`: new connections to FULLNAT servers take it in turn with the others.
+    AddLocalAddress(LocalAddressSpec),
+    /// `delete-local-address`: connections keep it until they end.
+    DeleteLocalAddress(LocalAddressSpec),
     /// `zero`: counters start from zero.
     Zero {
         /// Those of this service and its real servers; without it everything's.
@@ -42,7 +46,7 @@ pub enum Edit {
 
 impl Edit {
     /// The names of all changes on the wire.
-    pub const NAMES: [&str; 9] = [
+    pub const NAMES: [&str; 11] = [
         "add-service",
         "edit-service",
         "delete-service",
@@ -50,6 +54,8 @@ impl Edit {
         "add-server",
         "edit-server",
         "delete-server",
+        "add-local-address",
+        "delete-local-address",
         "zero",
         "set-timeouts",
     ];
@@ -118,6 +124,16 @@ pub struct ServerId {
     pub service: ServiceId,
     /// Address and port; port 0 means the packet's own.
     pub server: SocketAddr,
+}
+
+/// A local address of a virtual service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LocalAddressSpec {
+    /// The service.
+    #[serde(flatten)]
+    pub service: ServiceId,
+    /// The address.
+    pub local: IpAddr,
 }
 
 /// A real server: identity and configuration.
@@ -202,6 +218,10 @@ mod tests {
                 }),
             },
         };
+        let local = LocalAddressSpec {
+            service: service(),
+            local: "10.0.0.200".parse().unwrap(),
+        };
         vec![
             Edit::AddService(spec.clone()),
             Edit::EditService(spec),
@@ -210,6 +230,8 @@ mod tests {
             Edit::AddServer(server),
             Edit::EditServer(server),
             Edit::DeleteServer(id),
+            Edit::AddLocalAddress(local),
+            Edit::DeleteLocalAddress(local),
             Edit::Zero {
                 only: Some(service()),
             },

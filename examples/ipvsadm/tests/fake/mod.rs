@@ -10,9 +10,10 @@ use std::thread;
 
 use ipvsadm::listing::names::Names;
 use ipvsadm::protocol::{
-    ConnectionInfo, CountersInfo, DestinationInfo, Edit, ErrorKind, Operation, RatesInfo, Reply,
-    ReplyError, Request, RestoreInfo, ServerId, ServerSpec, ServiceId, ServiceInfo, ServiceSpec,
-    ServicesInfo, SocketAddress, StatusInfo, TimeoutsInfo,
+    ConnectionInfo, CountersInfo, DestinationInfo, Edit, ErrorKind, LocalAddressInfo,
+    LocalAddressSpec, Operation, RatesInfo, Reply, ReplyError, Request, RestoreInfo, ServerId,
+    ServerSpec, ServiceId, ServiceInfo, ServiceSpec, ServicesInfo, SocketAddress, StatusInfo,
+    TimeoutsInfo,
 };
 use ipvsadm::run::run;
 
@@ -135,8 +136,10 @@ impl Table {
                 check_scheduler(&spec)?;
                 let old = self.find(spec.id)?;
                 let destinations = std::mem::take(&mut old.destinations);
+                let locals = std::mem::take(&mut old.locals);
                 *old = ServiceInfo {
                     destinations,
+                    locals,
                     ..service(spec)
                 };
             }
@@ -163,6 +166,25 @@ impl Table {
                 let service = self.find(id.service)?;
                 let index = position(service, id)?;
                 service.destinations.remove(index);
+            }
+            Edit::AddLocalAddress(LocalAddressSpec { service, local }) => {
+                let service = self.find(service)?;
+                if service.locals.iter().any(|other| other.address == local) {
+                    return Err(refusal(ErrorKind::LocalExists));
+                }
+                service.locals.push(LocalAddressInfo {
+                    address: local,
+                    connections: 0,
+                    conflicts: 0,
+                });
+            }
+            Edit::DeleteLocalAddress(LocalAddressSpec { service, local }) => {
+                let service = self.find(service)?;
+                let before = service.locals.len();
+                service.locals.retain(|other| other.address != local);
+                if service.locals.len() == before {
+                    return Err(refusal(ErrorKind::NoLocal));
+                }
             }
             Edit::Zero { only: None } => {}
             Edit::Zero { only: Some(id) } => drop(self.find(id)?),
@@ -223,6 +245,7 @@ fn service(spec: ServiceSpec) -> ServiceInfo {
         stats: CountersInfo::default(),
         rates: RatesInfo::default(),
         destinations: Vec::new(),
+        locals: Vec::new(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `virtual_server_group`.
 
 use super::*;
+use crate::model::{LocalAddress, LocalAddressGroup};
 use crate::tree::ValueLine;
 
 /// Reads a group; `None` means that it is dropped.
@@ -36,6 +37,45 @@ pub(super) fn read(cx: &mut Context, block: &Statement) -> Option<ServerGroup> {
         format!("virtual_server_group `{}` {why}, it is dropped", group.name),
     );
     None
+}
+
+/// Reads a `local_address_group`; `None` means that it is dropped.
+pub(super) fn read_local(cx: &mut Context, block: &Statement) -> Option<LocalAddressGroup> {
+    let name = block.args.first()?.text.to_string();
+    let mut addresses: Vec<LocalAddress> = Vec::new();
+    for line in block.values() {
+        let Some((first, rest)) = line.words.split_first() else {
+            continue;
+        };
+        let Ok(address) = first.text.parse::<IpAddr>() else {
+            cx.push(
+                Diagnostic::new(
+                    Code::VsAddressInvalid,
+                    Consequence::Drop,
+                    first.span,
+                    format!("`{}` is no local address", first.text),
+                )
+                .expected("an address, and the interface to hold it on"),
+            );
+            continue;
+        };
+        if addresses.iter().all(|known| known.address != address) {
+            addresses.push(LocalAddress {
+                address,
+                interface: rest.first().map(|word| word.text.to_string()),
+            });
+        }
+    }
+    if addresses.is_empty() {
+        cx.report(
+            Code::VsgEmpty,
+            Consequence::Drop,
+            cx.whole(block),
+            format!("local_address_group `{name}` has no usable entry, it is dropped"),
+        );
+        return None;
+    }
+    Some(LocalAddressGroup { name, addresses })
 }
 
 fn entry(cx: &mut Context, line: &ValueLine) -> Option<GroupEntry> {

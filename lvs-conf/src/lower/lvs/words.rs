@@ -2,6 +2,7 @@
 
 use super::Context;
 use crate::diag::{Code, Consequence, Diagnostic};
+use crate::dialect::Dialect;
 use crate::keywords::nearest;
 use crate::lex::Word;
 use crate::model::{Granularity, LvsMethod, Scheduler, Tunnel, TunnelChecksum};
@@ -38,6 +39,7 @@ pub(super) fn method(
         "NAT" => Some(LvsMethod::Nat),
         "DR" => Some(LvsMethod::Dr),
         "TUN" => Some(LvsMethod::Tun(tunnel(cx, options).unwrap_or(Tunnel::Ipip))),
+        "FNAT" if cx.dialect == Dialect::Newest => Some(LvsMethod::FullNat),
         other => {
             let upper = other.to_ascii_uppercase();
             let mut diagnostic = Diagnostic::new(

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::keywords::preset::preset;
+
 use super::{Code, Config, Consequence, Context, Diagnostic, Span, Tree, VrrpInstance, blocks};
 
 /// `heads` are the places of the instances.
@@ -9,7 +11,7 @@ pub(super) fn settle(cx: &mut Context, tree: &Tree, config: &mut Config, heads: 
     shared_vmacs(cx, &config.instances, heads);
     delays(cx, tree, config);
     unknown_members(cx, tree);
-    firewall(cx, tree, config);
+    firewall(cx, tree, config, heads);
 }
 
 /// Two instances that want one VMAC interface.
@@ -91,8 +93,32 @@ fn unknown_members(cx: &mut Context, tree: &Tree) {
 }
 
 /// One kind of firewall is used.
-fn firewall(cx: &mut Context, tree: &Tree, config: &Config) {
+fn firewall(cx: &mut Context, tree: &Tree, config: &Config, heads: &[Span]) {
     let firewall = &config.global.firewall;
+    if firewall.iptables.is_none() && firewall.nftables.is_none() {
+        let mut instances = config.instances.iter().zip(heads);
+        let needy = instances.find_map(|(instance, head)| {
+            let why = match &instance.vmac {
+                Some(_) => "a VMAC",
+                None if instance.strict => "strict mode",
+                None if !instance.accept => "`no_accept`",
+                None => return None,
+            };
+            Some((why, *head))
+        });
+        if let Some((why, head)) = needy {
+            let table = preset!(bare_text, GlobalDefs, "nftables");
+            cx.push(
+                Diagnostic::new(
+                    Code::FirewallImplied,
+                    Consequence::Log,
+                    head,
+                    format!("{why} needs a firewall, `nftables` is used with the table `{table}`"),
+                )
+                .hint("write `nftables` in `global_defs` to say so"),
+            );
+        }
+    }
     let mut ignored = |name: &str, why: &str| {
         let statements = blocks(tree, "global_defs").flat_map(|(_, block)| block.statements());
         if let Some(statement) = statements.filter(|s| s.spec.name == name).last() {

@@ -12,8 +12,8 @@ pub(super) fn read(cx: &mut Context, block: &Statement) -> Option<AuthHmac> {
         keys: Vec::new(),
         active_key: 0,
         time_window: None,
-        anti_replay: AntiReplay::Time,
-        mode: HmacMode::Enforce,
+        anti_replay: AntiReplay::DEFAULT,
+        mode: HmacMode::DEFAULT,
     };
     for statement in block.statements() {
         match statement.spec.canonical() {

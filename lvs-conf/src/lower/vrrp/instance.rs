@@ -1,6 +1,7 @@
 //! One `vrrp_instance`: what was written, then what becomes of it.
 
 use super::*;
+use crate::keywords::preset::preset;
 use crate::lower::scalar::number_hint;
 
 use std::net::IpAddr;
@@ -145,7 +146,7 @@ impl Draft {
             "priority" => {
                 self.priority = Some(
                     ranged(cx, statement, Code::PriorityOutOfRange, Consequence::Adjust)
-                        .unwrap_or(100),
+                        .unwrap_or(VrrpInstance::DEFAULT_PRIORITY),
                 );
             }
             "advert_int" => {
@@ -328,7 +329,8 @@ impl Draft {
             }
             "timer_expired_backup" | "thread_timer_expired" => {
                 self.timer_expired = Some(span);
-                let mut priority = Some(254);
+                let mut priority =
+                    Some(preset!(bare_number as u8, Instance, "timer_expired_backup"));
                 if !statement.args.is_empty() {
                     priority = None;
                     cx.set(statement, &mut priority);

@@ -244,13 +244,6 @@ fn tunnels_without_room_or_address_lose_packets_by_name() {
     });
     assert!(nameless.is_silent());
     assert_eq!(nameless.drops(DropReason::NoSource), 1);
-    let mut bench = Bench::new();
-    let v6 = Verdict::Forward(Method::Tunnel {
-        rip: "2001:db8::1".parse().unwrap(),
-        encapsulation: Encapsulation::Ipip,
-    });
-    bench.run(OUTSIDE, sized(60, true), v6);
-    assert_eq!(bench.drops(DropReason::BadVerdict), 1);
 }
 
 #[test]

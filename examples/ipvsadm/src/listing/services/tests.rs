@@ -13,6 +13,7 @@ fn service(family: Family, service: ServiceAddress, scheduler: &str) -> ServiceI
         one_packet: false,
         stats: CountersInfo::default(),
         rates: RatesInfo::default(),
+        locals: Vec::new(),
         destinations: Vec::new(),
     }
 }

@@ -74,7 +74,6 @@ impl Draft {
         self.state_and_priority(cx);
         self.unicast(cx);
         self.own_interface(cx);
-        self.too_many_addresses(cx);
         if !self.has_vips(cx) {
             return Err(Refused);
         }
@@ -82,6 +81,8 @@ impl Draft {
         self.check_authentication(cx);
         self.interval(cx);
         self.strict(cx);
+        // Version and authentication are settled: they take room too.
+        self.too_many_addresses(cx);
         self.owner(cx);
         self.addresses_without_interface(cx);
         self.tracking(cx, config, group);
@@ -102,7 +103,11 @@ impl Draft {
 
     fn state_and_priority(&mut self, cx: &mut Context) {
         let master = matches!(self.state, Some((InitialState::Master, _)));
-        self.instance.priority = self.priority.unwrap_or(if master { 255 } else { 100 });
+        self.instance.priority = self.priority.unwrap_or(if master {
+            255
+        } else {
+            VrrpInstance::DEFAULT_PRIORITY
+        });
         let owner = self.instance.priority == 255;
         self.instance.state = match self.state {
             Some((state, _)) => state,
@@ -250,13 +255,21 @@ impl Draft {
         }
     }
 
-    /// The packet counts addresses in one byte. How many fit a smaller interface is not known here.
+    /// The packet counts addresses in one byte, and must fit the interface. A trailer of keyed authentication is not counted.
     fn too_many_addresses(&mut self, cx: &mut Context) {
         let instance = &mut self.instance;
-        if instance.virtual_addresses.len() <= MAX_VIPS {
+        let mtu = instance
+            .interface
+            .as_ref()
+            .and_then(|name| cx.options.mtus.of(name));
+        let room = match mtu {
+            Some(mtu) => MAX_VIPS.min(addresses_in(mtu, instance)),
+            None => MAX_VIPS,
+        };
+        if instance.virtual_addresses.len() <= room {
             return;
         }
-        let surplus = instance.virtual_addresses.split_off(MAX_VIPS);
+        let surplus = instance.virtual_addresses.split_off(room);
         let count = surplus.len();
         instance.excluded_addresses.splice(0..0, surplus);
         cx.push(
@@ -265,7 +278,7 @@ impl Draft {
                 Consequence::Adjust,
                 self.head,
                 format!(
-                    "instance `{}`: an advertisement has room for {MAX_VIPS} addresses, the last {count} are not advertised",
+                    "instance `{}`: an advertisement has room for {room} addresses, the last {count} are not advertised",
                     self.instance.name
                 ),
             )
@@ -715,4 +728,23 @@ impl Draft {
     }
 }
 
+/// How many addresses an advertisement of a length in bytes has room for.
+fn addresses_in(mtu: u32, instance: &VrrpInstance) -> usize {
+    let (ip_header, address) = match instance.family {
+        Family::Inet => (20, 4),
+        Family::Inet6 => (40, 16),
+    };
+    // Version 2 has room for a password whether there is one or not.
+    let password = if instance.version == 2 { 8 } else { 0 };
+    let authentication_header = match &instance.authentication {
+        Some(auth) if auth.kind == AuthenticationKind::Ah => 24,
+        _ => 0,
+    };
+    let fixed = ip_header + authentication_header + VRRP_HEADER + password;
+    (mtu.saturating_sub(fixed) / address) as usize
+}
+
 const MAX_VIPS: usize = 255;
+
+/// Bytes before the addresses.
+const VRRP_HEADER: u32 = 8;

@@ -1,0 +1,93 @@
+//! VRRP by itself: `director --vrrp`, keepalived's option of the same name.
+
+use std::path::PathBuf;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info};
+
+use super::Vrrp;
+use crate::app::RunError;
+use crate::config::ConfigFile;
+use crate::logging::chain;
+
+/// Options of `--vrrp`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VrrpOptions {
+    /// The keepalived.conf to run.
+    pub file: PathBuf,
+    /// What `@ID` lines are for (`-i`); `None`: the host's name.
+    pub config_id: Option<String>,
+    /// Log to the console (`-l`) rather than to syslog.
+    pub log_console: bool,
+    /// Log more (`-D`).
+    pub log_detail: bool,
+}
+
+/// Runs the `vrrp_instance` blocks of a file and nothing else, until told to end. SIGHUP reads the file again; a file with new errors
+/// changes nothing. SIGUSR1 and SIGUSR2 log states and counters.
+///
+/// # Errors
+///
+/// What kept it from starting; nothing is left behind then.
+pub fn run(options: &VrrpOptions) -> Result<(), RunError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(RunError::Runtime)?;
+    runtime.block_on(serve(options))
+}
+
+async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
+    let read = || ConfigFile::read(&options.file, options.config_id.as_deref());
+    let mut file = read()?;
+    file.log_diagnostics();
+    if !file.is_usable() {
+        return Err(RunError::Unusable);
+    }
+    let listen = |kind| signal(kind).map_err(RunError::Signals);
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    let mut data = listen(SignalKind::user_defined1())?;
+    let mut statistics = listen(SignalKind::user_defined2())?;
+    let vrrp = Vrrp::start(file.config())?;
+    info!("running VRRP of {}", options.file.display());
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = data.recv() => log_status(&vrrp),
+            _ = statistics.recv() => log_status(&vrrp),
+            _ = hangup.recv() => match read() {
+                Err(error) => error!("reload refused: {}", chain(&error)),
+                Ok(next) => {
+                    let faults = next.new_errors(&file);
+                    for fault in &faults {
+                        error!("reload refused: {fault}");
+                    }
+                    if faults.is_empty() && next.is_usable() {
+                        vrrp.reload(next.config());
+                        file = next;
+                        info!("reload done");
+                    }
+                }
+            },
+        }
+    }
+    info!("ending");
+    // It leaves with priority 0 where it is Active.
+    drop(vrrp);
+    Ok(())
+}
+
+fn log_status(vrrp: &Vrrp) {
+    for status in vrrp.status() {
+        info!(
+            "VRRP Instance: {} {} priority {}\n{}",
+            status.name,
+            status.state.keepalived_word(),
+            status.priority,
+            status.statistics
+        );
+    }
+}

@@ -1,0 +1,116 @@
+//! What a device without offload metadata does itself: it finishes checksums and cuts super-packets before they leave, and
+//! finds out which checksums of received frames are unfinished.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::DeviceCounters;
+use crate::checksum;
+use crate::frame::{ChecksumState, Frame, GsoKind};
+use crate::rewrite::{fragment, segment};
+use crate::wire::{Headers, ethernet, ipv4, protocol, tcp, udp};
+
+/// Passes on what can leave as it is, no longer than `longest` bytes, and counts what can't. With a link header.
+pub(super) fn finish(
+    mut frame: Frame,
+    longest: usize,
+    counters: &mut DeviceCounters,
+    mut pass: impl FnMut(Frame),
+) {
+    let Some(gso) = frame.meta.gso else {
+        frame.complete_checksum();
+        if frame.len() > longest {
+            counters.too_long += 1;
+        } else {
+            pass(frame);
+        }
+        return;
+    };
+    let mut too_long = 0;
+    let mut pass = |part: Frame| match part.len() <= longest {
+        true => pass(part),
+        false => too_long += 1,
+    };
+    let count = match gso.kind {
+        GsoKind::UdpFragments => {
+            frame.complete_checksum();
+            frame.meta.gso = None;
+            let mtu = longest.saturating_sub(ethernet::HEADER_LEN);
+            fragment::fragment(&mut frame, ethernet::HEADER_LEN, mtu, &mut pass)
+        }
+        GsoKind::Tcp4 | GsoKind::Tcp6 | GsoKind::Udp => Headers::parse(frame.bytes())
+            .map_or(0, |headers| {
+                segment::segment(&frame, &headers, gso.size.into(), &mut pass)
+            }),
+    };
+    counters.too_long += too_long;
+    if count == 0 {
+        counters.refused += 1;
+    }
+}
+
+/// The state of a received frame's checksum, as far as the frame itself tells: it is unfinished if it is the bare sum of
+/// the pseudo-header.
+///
+/// A finished checksum can be that number too, once in 65,536 packets. Finishing it then gives the very same number, so
+/// nothing is lost; only a packet that was damaged on its way besides would go unnoticed.
+#[inline]
+#[cfg(any(feature = "af-xdp", feature = "pnet"))]
+pub(super) fn checksum_state(bytes: &[u8]) -> ChecksumState {
+    unfinished(bytes, ethernet::HEADER_LEN).unwrap_or_default()
+}
+
+/// The same for an IP packet.
+pub(super) fn checksum_state_ip(bytes: &[u8]) -> ChecksumState {
+    unfinished(bytes, 0).unwrap_or_default()
+}
+
+#[inline]
+fn unfinished(bytes: &[u8], link: usize) -> Option<ChecksumState> {
+    let network = bytes.get(link..)?;
+    let version = network.first()? >> 4;
+    let is_ip = |ethertype: u16| link == 0 || bytes[12..14] == ethertype.to_be_bytes();
+    let (source, destination, kind, header_len, length): (IpAddr, IpAddr, _, _, _) = match version {
+        4 if is_ip(ethernet::IPV4) => {
+            let packet = ipv4::Packet::new_checked(network).ok()?;
+            if packet.is_fragment() {
+                return None;
+            }
+            let (from, to) = (packet.source(), packet.destination());
+            let header_len = packet.header_len();
+            let length = packet.total_len() - header_len;
+            (
+                from.into(),
+                to.into(),
+                packet.protocol(),
+                header_len,
+                length,
+            )
+        }
+        6 if is_ip(ethernet::IPV6) => {
+            let header: &[u8; 40] = network.first_chunk()?;
+            let addr = |at: usize| -> [u8; 16] {
+                let mut octets = [0; 16];
+                octets.copy_from_slice(&header[at..at + 16]);
+                octets
+            };
+            let length = usize::from(u16::from_be_bytes([header[4], header[5]]));
+            let (from, to) = (Ipv6Addr::from(addr(8)), Ipv6Addr::from(addr(24)));
+            (from.into(), to.into(), header[6], 40, length)
+        }
+        _ => return None,
+    };
+    let offset = match kind {
+        protocol::TCP => tcp::CHECKSUM_OFFSET,
+        protocol::UDP => udp::CHECKSUM_OFFSET,
+        _ => return None,
+    };
+    let field = network.get(header_len + offset..header_len + offset + 2)?;
+    let field = u16::from_be_bytes([field[0], field[1]]);
+    let length = u32::try_from(length).ok()?;
+    let bare = checksum::fold(checksum::pseudo_header(source, destination, kind, length));
+    // Zero is "none" in UDP, and no sum of addresses is.
+    (field == bare && field != 0).then_some(ChecksumState::Partial {
+        start: (link + header_len) as u16,
+        offset: offset as u16,
+    })
+}
