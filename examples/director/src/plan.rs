@@ -403,7 +403,7 @@ impl PlannedCheck {
             checker,
             connect: connect_options(self.0.probe()),
             timing: timing(self.0.probe()),
-            share: true,
+            share: false,
         }
     }
 }
@@ -532,7 +532,7 @@ fn timing(probe: &Probe) -> Timing {
         warmup: probe.warmup,
         alpha: probe.alpha,
         log_all_failures: probe.log_all_failures,
-        ..Timing::default()
+        ..Timing::default().keepalived()
     }
 }
 
