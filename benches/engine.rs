@@ -23,7 +23,7 @@ use lvs_fwd::checksum;
 use lvs_fwd::engine::{Engine, EngineConfig, Output};
 use lvs_fwd::frame::Frame;
 use lvs_fwd::route::{
-    Hop, Neighbour, NeighbourState, NeighbourTable, NextHop, Prefix, Route, RouteKind, RouteTable,
+    Hop, Neighbour, NeighbourState, NeighbourTable, NextHop, Prefix, Route, RouteTable,
 };
 use lvs_fwd::view::{ClaimSet, Endpoint, Port, PortId, View};
 use lvs_sched::{Director, DirectorConfig, Protocol, ServerConfig, ServiceConfig, ServiceKey};
@@ -237,15 +237,11 @@ fn view() -> View {
         port: PORT,
     });
     let mut routes = RouteTable::new();
-    routes.insert(Route {
-        destination: Prefix::new(IpAddr::from([10, 0, 0, 0]), 8),
-        next_hop: NextHop::OnLink,
-        ifindex: 2,
-        kind: RouteKind::Unicast,
-        metric: 0,
-        source: None,
-        mtu: None,
-    });
+    routes.insert(Route::new(
+        Prefix::new(IpAddr::from([10, 0, 0, 0]), 8),
+        NextHop::OnLink,
+        2,
+    ));
     let mut neighbours = NeighbourTable::new();
     for n in 0..SERVERS {
         let hop = Hop {
@@ -262,16 +258,7 @@ fn view() -> View {
         claims: Arc::new(claims),
         routes: Arc::new(routes),
         neighbours: Arc::new(neighbours),
-        ports: Arc::new([Port {
-            index: PortId(0),
-            ifindex: 2,
-            name: "eth0".into(),
-            mac: [2, 0, 0, 0, 0, 1],
-            mtu: 1500,
-            forwarding: true,
-            forwarding_v6: true,
-            addresses: vec![],
-        }]),
+        ports: Arc::new([Port::new(PortId(0), 2, "eth0", [2, 0, 0, 0, 0, 1])]),
         ..View::default()
     }
 }

@@ -106,6 +106,14 @@ impl Files for MapFiles {
     }
 }
 
+/// A path as it is seen from a directory; an empty one leaves it as it is.
+pub(crate) fn join(directory: &str, path: &str) -> String {
+    if path.starts_with('/') || directory.is_empty() {
+        return path.to_owned();
+    }
+    format!("{}/{path}", directory.trim_end_matches('/'))
+}
+
 /// The files that a shell pattern names, in sorted order. A pattern without wildcard names itself, present or not.
 ///
 /// `*`, `?` and `[...]` do not match a `/`, nor a dot at the start of a name.

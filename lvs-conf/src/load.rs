@@ -2,7 +2,7 @@
 
 use crate::diag::{Code, Consequence, Diagnostic, exit_status};
 use crate::dialect::Dialect;
-use crate::files::{FileError, Files, alternatives, glob};
+use crate::files::{FileError, Files, alternatives, glob, join};
 use crate::lower::lower;
 use crate::model::Config;
 use crate::options::Options;
@@ -53,7 +53,7 @@ pub fn load(
 ///
 /// # Errors
 ///
-/// There is no such file, or it cannot be read.
+/// There is no such file, or it cannot be read; of a pattern, one that it names.
 ///
 /// ```
 /// use lvs_conf::{Code, MapFiles, Options, SourceMap, load_path};
@@ -84,18 +84,14 @@ pub fn load_path(
     };
     let mut mains = Vec::new();
     for pattern in alternatives(name) {
-        let is_relative = !pattern.starts_with('/') && !options.directory.is_empty();
-        let directory = options.directory.trim_end_matches('/');
-        let pattern = if is_relative {
-            format!("{directory}/{pattern}")
-        } else {
-            pattern
-        };
-        for path in glob(files, &pattern) {
+        for path in glob(files, &join(&options.directory, &pattern)) {
             match files.read(&path) {
                 Ok(text) => mains.push(sources.add(path, text)),
                 Err(FileError::NotFound) => {}
-                Err(error) => failure = error,
+                // A directory may fit a pattern, as it may at `include`.
+                Err(FileError::NotRegular) => failure = FileError::NotRegular,
+                // Half of what is meant is worse than nothing: a reload would take away what the other file has.
+                Err(error) => return Err(error),
             }
         }
     }
@@ -176,3 +172,53 @@ pub(crate) fn explain_expansion(diagnostic: &mut Diagnostic, sources: &SourceMap
 }
 
 const MAX_NOTES: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::MapFiles;
+
+    /// `b.conf` gives this error.
+    struct Faulty(FileError);
+
+    impl Files for Faulty {
+        fn read(&self, path: &str) -> Result<Vec<u8>, FileError> {
+            match path {
+                "/etc/a.conf" => Ok(b"instance a\n".to_vec()),
+                "/etc/b.conf" => Err(self.0.clone()),
+                _ => Err(FileError::NotFound),
+            }
+        }
+
+        fn list(&self, directory: &str) -> Vec<String> {
+            MapFiles::new()
+                .with("/etc/a.conf", "")
+                .with("/etc/b.conf", "")
+                .list(directory)
+        }
+    }
+
+    fn read(fault: FileError) -> Result<Option<String>, FileError> {
+        let files = Faulty(fault);
+        let options = Options::default();
+        load_path(&mut SourceMap::new(), "/etc/*.conf", &files, &options)
+            .map(|loaded| loaded.config.daemon.instance)
+    }
+
+    #[test]
+    fn a_file_that_a_pattern_names_and_nobody_can_read_fails_the_whole() {
+        for fault in [
+            FileError::Executable,
+            FileError::Unreadable("permission denied".to_owned()),
+        ] {
+            assert_eq!(read(fault.clone()), Err(fault));
+        }
+    }
+
+    #[test]
+    fn a_directory_that_fits_a_pattern_and_a_file_that_went_away_are_passed_over() {
+        for fault in [FileError::NotRegular, FileError::NotFound] {
+            assert_eq!(read(fault), Ok(Some("a".to_owned())));
+        }
+    }
+}

@@ -22,7 +22,7 @@ use lvs_fwd::device::pcap::Pcap;
 use lvs_fwd::device::trace::Trace;
 use lvs_fwd::engine::{Engine, EngineConfig, Output};
 use lvs_fwd::route::{
-    Hop, Neighbour, NeighbourState, NeighbourTable, NextHop, Prefix, Route, RouteKind, RouteTable,
+    Hop, Neighbour, NeighbourState, NeighbourTable, NextHop, Prefix, Route, RouteTable,
 };
 use lvs_fwd::stats::{DropReason, LeftReason};
 use lvs_fwd::view::{ClaimSet, Endpoint, Port, PortId, View};
@@ -131,15 +131,7 @@ fn view(service: SocketAddr, server: SocketAddr) -> View {
             IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, 1]),
         ),
     ] {
-        routes.insert(Route {
-            destination: Prefix::new(any, 0),
-            next_hop: NextHop::Gateway(router),
-            ifindex: 1,
-            kind: RouteKind::Unicast,
-            metric: 0,
-            source: None,
-            mtu: None,
-        });
+        routes.insert(Route::new(Prefix::new(any, 0), NextHop::Gateway(router), 1));
         let hop = Hop {
             ifindex: 1,
             addr: router,
@@ -154,16 +146,7 @@ fn view(service: SocketAddr, server: SocketAddr) -> View {
         claims: Arc::new(claims),
         routes: Arc::new(routes),
         neighbours: Arc::new(neighbours),
-        ports: Arc::new([Port {
-            index: PortId(0),
-            ifindex: 1,
-            name: "capture".into(),
-            mac: [2, 0, 0, 0, 0, 1],
-            mtu: 1500,
-            forwarding: true,
-            forwarding_v6: true,
-            addresses: vec![],
-        }]),
+        ports: Arc::new([Port::new(PortId(0), 1, "capture", [2, 0, 0, 0, 0, 1])]),
         ..View::default()
     }
 }

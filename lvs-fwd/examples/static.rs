@@ -103,7 +103,7 @@ pub fn balance(
     Ok(())
 }
 
-#[allow(dead_code)] // a test includes this file and calls `balance`
+#[allow(dead_code, reason = "a test includes this file and calls `balance`")]
 fn main() -> Result<(), Box<dyn Error>> {
     let addresses: Result<Vec<SocketAddr>, _> =
         std::env::args().skip(1).map(|text| text.parse()).collect();

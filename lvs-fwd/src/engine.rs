@@ -530,7 +530,7 @@ impl Engine {
                     Some(verdict) if item.is_first_fragment => {
                         self.core.lead(now, view, item, *verdict, output);
                     }
-                    Some(verdict) => self.core.carry_out(now, view, item, *verdict, output),
+                    Some(verdict) => self.core.carry_out(now, view, item, verdict, output),
                     None => self.core.counters.count_drop(DropReason::NoVerdict, 1),
                 }
             }
@@ -574,7 +574,7 @@ impl Engine {
             while let Some(ended) = balancer.poll_ended() {
                 self.core.end(now, view, &ended, output);
             }
-            self.core.carry_out(now, view, &mut item, verdict, output);
+            self.core.carry_out(now, view, &mut item, &verdict, output);
         }
         self.core.drain_commands(output);
     }

@@ -34,7 +34,7 @@
 //! use lvs_fwd::balancer::{Balancer, Direction, Method, Packets, Verdict};
 //! use lvs_fwd::device::memory::Memory;
 //! use lvs_fwd::frame::Frame;
-//! use lvs_fwd::route::{Hop, Neighbour, NeighbourState, NeighbourTable, NextHop, Prefix, Route, RouteKind, RouteTable};
+//! use lvs_fwd::route::{Hop, Neighbour, NeighbourState, NeighbourTable, NextHop, Prefix, Route, RouteTable};
 //! use lvs_fwd::runner::{self, RunnerConfig};
 //! use lvs_fwd::view::{ClaimSet, Endpoint, Port, PortId, View};
 //!
@@ -53,15 +53,7 @@
 //! let mut claims = ClaimSet::new();
 //! claims.insert_service(Endpoint { protocol: 6, addr: IpAddr::from([192, 0, 2, 10]), port: 80 });
 //! let mut routes = RouteTable::new();
-//! routes.insert(Route {
-//!     destination: Prefix::new(IpAddr::from([10, 0, 0, 0]), 24),
-//!     next_hop: NextHop::OnLink,
-//!     ifindex: 2,
-//!     kind: RouteKind::Unicast,
-//!     metric: 0,
-//!     source: None,
-//!     mtu: None,
-//! });
+//! routes.insert(Route::new(Prefix::new(IpAddr::from([10, 0, 0, 0]), 24), NextHop::OnLink, 2));
 //! let mut neighbours = NeighbourTable::new();
 //! let server = Hop { ifindex: 2, addr: IpAddr::from([10, 0, 0, 11]) };
 //! neighbours.insert(server, Neighbour { mac: [2, 0, 0, 0, 0, 11], state: NeighbourState::Reachable });
@@ -69,16 +61,7 @@
 //!     claims: Arc::new(claims),
 //!     routes: Arc::new(routes),
 //!     neighbours: Arc::new(neighbours),
-//!     ports: Arc::new([Port {
-//!         index: PortId(0),
-//!         ifindex: 2,
-//!         name: "eth0".into(),
-//!         mac: [2, 0, 0, 0, 0, 1],
-//!         mtu: 1500,
-//!         forwarding: true,
-//!         forwarding_v6: true,
-//!         addresses: vec![],
-//!     }]),
+//!     ports: Arc::new([Port::new(PortId(0), 2, "eth0", [2, 0, 0, 0, 0, 1])]),
 //!     ..View::default()
 //! };
 //!

@@ -94,6 +94,21 @@ pub struct Route {
     pub mtu: Option<u32>,
 }
 
+impl Route {
+    /// A unicast route of metric 0, which leaves the source to the host and the packet's length to the interface.
+    pub fn new(destination: Prefix, next_hop: NextHop, ifindex: u32) -> Self {
+        Self {
+            destination,
+            next_hop,
+            ifindex,
+            kind: RouteKind::Unicast,
+            metric: 0,
+            source: None,
+            mtu: None,
+        }
+    }
+}
+
 /// Routes of both families, found by longest prefix, then lowest metric.
 ///
 /// One hash table keyed by prefix, probed from the longest length in use to the shortest: a host has few
@@ -334,13 +349,12 @@ mod tests {
 
     fn route(destination: &str, length: u8, metric: u32, ifindex: u32) -> Route {
         Route {
-            destination: Prefix::new(destination.parse().unwrap(), length),
-            next_hop: NextHop::OnLink,
-            ifindex,
-            kind: RouteKind::Unicast,
             metric,
-            source: None,
-            mtu: None,
+            ..Route::new(
+                Prefix::new(destination.parse().unwrap(), length),
+                NextHop::OnLink,
+                ifindex,
+            )
         }
     }
 
@@ -379,40 +393,35 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn lookup_equals_a_linear_scan(
-            routes in prop::collection::vec((any::<u32>(), 0u8..=32, 0u32..4), 0..40),
-            removed in prop::collection::vec(any::<prop::sample::Index>(), 0..10),
-            addr in any::<u32>(),
-        ) {
-            let mut table = RouteTable::new();
-            let mut model: Vec<Route> = Vec::new();
-            for (n, (addr, length, metric)) in routes.into_iter().enumerate() {
-                let route = Route {
-                    destination: Prefix::new(IpAddr::V4((addr & 0xf000_00ff).into()), length),
-                    next_hop: NextHop::OnLink,
-                    ifindex: n as u32,
-                    kind: RouteKind::Unicast,
-                    metric,
-                    source: None,
-                    mtu: None,
-                };
-                table.insert(route);
-                model.push(route);
-            }
-            for index in removed {
-                if !model.is_empty() {
-                    let gone = model.remove(index.index(model.len()));
-                    prop_assert!(table.remove(&gone));
+            #[test]
+            fn lookup_equals_a_linear_scan(
+                routes in prop::collection::vec((any::<u32>(), 0u8..=32, 0u32..4), 0..40),
+                removed in prop::collection::vec(any::<prop::sample::Index>(), 0..10),
+                addr in any::<u32>(),
+            ) {
+                let mut table = RouteTable::new();
+                let mut model: Vec<Route> = Vec::new();
+                for (n, (addr, length, metric)) in routes.into_iter().enumerate() {
+                    let route = Route {
+    metric,
+    ..Route::new(Prefix::new(IpAddr::V4((addr & 0xf000_00ff).into()), length), NextHop::OnLink, n as u32)
+    };
+                    table.insert(route);
+                    model.push(route);
                 }
+                for index in removed {
+                    if !model.is_empty() {
+                        let gone = model.remove(index.index(model.len()));
+                        prop_assert!(table.remove(&gone));
+                    }
+                }
+                let addr = IpAddr::V4((addr & 0xf000_00ff).into());
+                let best = model
+                    .iter()
+                    .filter(|route| route.destination.contains(&addr))
+                    .min_by_key(|route| (std::cmp::Reverse(route.destination.length()), route.metric, route.ifindex));
+                prop_assert_eq!(table.lookup(&addr), best);
+                prop_assert_eq!(table.len(), model.len());
             }
-            let addr = IpAddr::V4((addr & 0xf000_00ff).into());
-            let best = model
-                .iter()
-                .filter(|route| route.destination.contains(&addr))
-                .min_by_key(|route| (std::cmp::Reverse(route.destination.length()), route.metric, route.ifindex));
-            prop_assert_eq!(table.lookup(&addr), best);
-            prop_assert_eq!(table.len(), model.len());
         }
-    }
 }

@@ -628,7 +628,7 @@ mod tests {
     use crate::device::Capabilities;
     use crate::device::memory::{Memory, Peer};
     use crate::route::{
-        Neighbour, NeighbourState, NeighbourTable, NextHop, Prefix, Route, RouteKind, RouteTable,
+        Neighbour, NeighbourState, NeighbourTable, NextHop, Prefix, Route, RouteTable,
     };
     use crate::stats::Event;
     use crate::view::{ClaimSet, Endpoint, Port};
@@ -654,15 +654,11 @@ mod tests {
             port: 53,
         });
         let mut routes = RouteTable::new();
-        routes.insert(Route {
-            destination: Prefix::new(IpAddr::from([0, 0, 0, 0]), 0),
-            next_hop: NextHop::OnLink,
-            ifindex: 2,
-            kind: RouteKind::Unicast,
-            metric: 0,
-            source: None,
-            mtu: None,
-        });
+        routes.insert(Route::new(
+            Prefix::new(IpAddr::from([0, 0, 0, 0]), 0),
+            NextHop::OnLink,
+            2,
+        ));
         let mut neighbours = NeighbourTable::new();
         let hop = Hop {
             ifindex: 2,
@@ -679,16 +675,7 @@ mod tests {
             claims: Arc::new(claims),
             routes: Arc::new(routes),
             neighbours: Arc::new(neighbours),
-            ports: Arc::new([Port {
-                index: PortId(0),
-                ifindex: 2,
-                name: "eth0".into(),
-                mac: [2, 0, 0, 0, 0, 1],
-                mtu: 1500,
-                forwarding: true,
-                forwarding_v6: true,
-                addresses: vec![],
-            }]),
+            ports: Arc::new([Port::new(PortId(0), 2, "eth0", [2, 0, 0, 0, 0, 1])]),
             ..View::default()
         }
     }

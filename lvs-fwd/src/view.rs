@@ -101,6 +101,22 @@ pub struct Port {
 }
 
 impl Port {
+    /// An Ethernet interface of a router: MTU 1500, both families forwarded, no addresses of its own.
+    pub fn new(index: PortId, ifindex: u32, name: impl Into<String>, mac: [u8; 6]) -> Self {
+        Self {
+            index,
+            ifindex,
+            name: name.into(),
+            mac,
+            mtu: 1500,
+            forwarding: true,
+            forwarding_v6: true,
+            addresses: Vec::new(),
+        }
+    }
+}
+
+impl Port {
     /// Whether the kernel would route packets of this family that come in here.
     #[inline]
     pub fn forwards(&self, ipv6: bool) -> bool {

@@ -291,13 +291,8 @@ mod tests {
             ),
         ] {
             routes.insert(Route {
-                destination: Prefix::new(addr(prefix), length),
-                next_hop,
-                ifindex,
                 kind,
-                metric: 0,
-                source: None,
-                mtu: None,
+                ..Route::new(Prefix::new(addr(prefix), length), next_hop, ifindex)
             });
         }
         let mut neighbours = NeighbourTable::new();
@@ -316,16 +311,7 @@ mod tests {
             routes: Arc::new(routes),
             neighbours: Arc::new(neighbours),
             local: Arc::new([addr("10.0.0.1")].into_iter().collect()),
-            ports: Arc::new([Port {
-                index: PortId(0),
-                ifindex: 2,
-                name: "eth0".into(),
-                mac: [2, 0, 0, 0, 0, 1],
-                mtu: 1500,
-                forwarding: true,
-                forwarding_v6: true,
-                addresses: vec![],
-            }]),
+            ports: Arc::new([Port::new(PortId(0), 2, "eth0", [2, 0, 0, 0, 0, 1])]),
             ..View::default()
         }
     }

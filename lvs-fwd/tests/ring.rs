@@ -17,7 +17,7 @@ use lvs_fwd::device::Device;
 use lvs_fwd::device::ring::{Fanout, Ring, RingConfig};
 use lvs_fwd::frame::{ChecksumState, Frame, Gso, GsoKind, PacketKind};
 use lvs_fwd::route::{
-    Hop, Neighbour, NeighbourState, NeighbourTable, NextHop, Prefix, Route, RouteKind, RouteTable,
+    Hop, Neighbour, NeighbourState, NeighbourTable, NextHop, Prefix, Route, RouteTable,
 };
 use lvs_fwd::runner::{self, RunnerConfig};
 use lvs_fwd::steer;
@@ -354,15 +354,11 @@ fn a_worker_translates_from_ring_to_ring(a: &End, b: &End) {
         port: 80,
     });
     let mut routes = RouteTable::new();
-    routes.insert(Route {
-        destination: Prefix::new(IpAddr::from([10, 0, 0, 0]), 24),
-        next_hop: NextHop::OnLink,
-        ifindex: a.ifindex,
-        kind: RouteKind::Unicast,
-        metric: 0,
-        source: None,
-        mtu: None,
-    });
+    routes.insert(Route::new(
+        Prefix::new(IpAddr::from([10, 0, 0, 0]), 24),
+        NextHop::OnLink,
+        a.ifindex,
+    ));
     let mut neighbours = NeighbourTable::new();
     let hop = Hop {
         ifindex: a.ifindex,
@@ -379,16 +375,7 @@ fn a_worker_translates_from_ring_to_ring(a: &End, b: &End) {
         claims: Arc::new(claims),
         routes: Arc::new(routes),
         neighbours: Arc::new(neighbours),
-        ports: Arc::new([Port {
-            index: PortId(0),
-            ifindex: a.ifindex,
-            name: "near".into(),
-            mac: a.mac,
-            mtu: 1500,
-            forwarding: true,
-            forwarding_v6: true,
-            addresses: vec![],
-        }]),
+        ports: Arc::new([Port::new(PortId(0), a.ifindex, "near", a.mac)]),
         ..View::default()
     };
     let (_control, mut seats) = runner::new(RunnerConfig::default(), view).unwrap();

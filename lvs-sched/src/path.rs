@@ -74,7 +74,7 @@ impl PacketPath<'_> {
                 return Verdict::NotOurs;
             };
             self.count_out(table.entry(id));
-            return reply(table, id);
+            return answer(table, id, Direction::Outbound);
         }
         if self.snapshot.tunables.backup_only {
             return Verdict::NotOurs;
@@ -99,7 +99,7 @@ impl PacketPath<'_> {
             None => return Verdict::NotOurs,
         };
         self.count_in(table.entry(id));
-        forward(table, id)
+        answer(table, id, Direction::Inbound)
     }
 
     /// AH or ESP: part of the key exchange's flow between the same addresses, without its state.
@@ -240,6 +240,9 @@ impl PacketPath<'_> {
                 self.count_out(entry);
             }
         }
+        // Most have no local address, and need not be looked up once more.
+        let is_local = entry.method == ForwardMethod::FullNat;
+        let verdict = verdict(entry, direction, None);
         let path = Path::new(direction, entry.no_output());
         let state = match (entry.state, self.packet.sctp) {
             (State::Tcp(state), _) => {
@@ -261,7 +264,10 @@ impl PacketPath<'_> {
             template.assure();
         }
         table.set_deadline(id, self.now + self.snapshot.timings.of(state));
-        (answer(table, id, direction), changed)
+        if is_local {
+            return (answer(table, id, direction), changed);
+        }
+        (verdict, changed)
     }
 
     fn count_in<A>(&self, entry: &Entry<A>) {
@@ -457,41 +463,39 @@ fn describe<A: Address>(
 }
 
 fn answer<A: Address>(table: &Table<A>, id: u32, direction: Direction) -> Verdict {
-    match direction {
-        Direction::Inbound => forward(table, id),
-        Direction::Outbound => reply(table, id),
-    }
+    let entry = table.entry(id);
+    verdict(entry, direction, table.local(entry))
 }
 
-fn forward<A: Address>(table: &Table<A>, id: u32) -> Verdict {
-    let entry = table.entry(id);
+fn verdict<A: Address>(
+    entry: &Entry<A>,
+    direction: Direction,
+    local: Option<SocketAddr>,
+) -> Verdict {
     let flow = &entry.flow;
-    if let Some(local) = table.local(entry) {
-        let server = SocketAddr::new(flow.server.ip(), flow.server_port);
-        return Verdict::ForwardFrom { local, server };
-    }
-    let port = match entry.method {
-        // It goes on to where it was sent.
-        ForwardMethod::Bypass => flow.vport,
-        _ => flow.server_port,
-    };
-    Verdict::Forward {
-        method: entry.method,
-        server: SocketAddr::new(flow.server.ip(), port),
-    }
-}
-
-fn reply<A: Address>(table: &Table<A>, id: u32) -> Verdict {
-    let entry = table.entry(id);
-    let flow = &entry.flow;
-    let vip = SocketAddr::new(flow.vip.ip(), flow.vport);
-    if table.local(entry).is_some() {
-        let client = SocketAddr::new(flow.client.ip(), flow.client_port);
-        return Verdict::ReplyTo { vip, client };
-    }
-    Verdict::Reply {
-        method: entry.method,
-        vip,
+    let vip = || SocketAddr::new(flow.vip.ip(), flow.vport);
+    let server = |port| SocketAddr::new(flow.server.ip(), port);
+    match (direction, local) {
+        (Direction::Inbound, Some(local)) => Verdict::ForwardFrom {
+            local,
+            server: server(flow.server_port),
+        },
+        (Direction::Outbound, Some(_)) => Verdict::ReplyTo {
+            vip: vip(),
+            client: SocketAddr::new(flow.client.ip(), flow.client_port),
+        },
+        (Direction::Inbound, None) => Verdict::Forward {
+            method: entry.method,
+            server: server(match entry.method {
+                // It goes on to where it was sent.
+                ForwardMethod::Bypass => flow.vport,
+                _ => flow.server_port,
+            }),
+        },
+        (Direction::Outbound, None) => Verdict::Reply {
+            method: entry.method,
+            vip: vip(),
+        },
     }
 }
 

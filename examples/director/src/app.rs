@@ -467,15 +467,19 @@ impl App {
             tunables::set(&mut tunables, setting);
         };
         for before in &self.beside.tunables {
-            if !beside.tunables.iter().any(|now| now.name == before.name) {
+            if !beside
+                .tunables
+                .iter()
+                .any(|after| after.name == before.name)
+            {
                 tunables::default_of(before.name)
                     .iter()
                     .for_each(&mut change);
             }
         }
-        for now in &beside.tunables {
-            if !self.beside.tunables.contains(now) {
-                change(now);
+        for after in &beside.tunables {
+            if !self.beside.tunables.contains(after) {
+                change(after);
             }
         }
         self.scheduler.set_tunables(tunables);

@@ -371,14 +371,7 @@ fn command() -> Command {
         .subcommand_negates_reqs(true)
         .args_conflicts_with_subcommands(true)
         .disable_help_subcommand(true)
-        .arg(
-            Arg::new("use-file")
-                .short('f')
-                .long("use-file")
-                .value_name("FILE")
-                .value_parser(value_parser!(PathBuf))
-                .help("Configuration file [default: /etc/keepalived/keepalived.conf]"),
-        )
+        .arg(file_argument())
         .arg(
             Arg::new("config-test")
                 .short('t')
@@ -482,14 +475,7 @@ fn host_command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Look, and change nothing"),
         )
-        .arg(
-            Arg::new("use-file")
-                .short('f')
-                .long("use-file")
-                .value_name("FILE")
-                .value_parser(value_parser!(PathBuf))
-                .help("Configuration file [default: /etc/keepalived/keepalived.conf]"),
-        )
+        .arg(file_argument())
         .arg(device_argument())
         .arg(json_flag("One JSON object a finding"))
 }
@@ -558,6 +544,15 @@ fn status_command() -> Command {
                 .help("Show what never happened, too"),
         )
         .arg(json_flag("One JSON object, with everything"))
+}
+
+fn file_argument() -> Arg {
+    Arg::new("use-file")
+        .short('f')
+        .long("use-file")
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .help("Configuration file [default: /etc/keepalived/keepalived.conf]")
 }
 
 fn device_argument() -> Arg {

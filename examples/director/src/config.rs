@@ -348,6 +348,7 @@ impl MissingInterface {
         let mut finding = Finding {
             code: "interface-missing",
             class: "bad-interface",
+            consequence: "refuse",
             message: self.message(),
             ..Finding::default()
         };
@@ -372,6 +373,7 @@ struct Finding<'a> {
     code: &'static str,
     class: &'static str,
     severity: &'static str,
+    consequence: &'static str,
     file: &'a str,
     line: u32,
     column: u32,
@@ -400,6 +402,7 @@ impl Default for Finding<'_> {
             code: "",
             class: "",
             severity: "error",
+            consequence: "fatal",
             file: "",
             line: 0,
             column: 0,

@@ -2,24 +2,32 @@
 
 use std::fmt::Write as _;
 
-use super::{Class, Diagnostic, Severity};
+use super::Diagnostic;
 use crate::source::{Position, SourceMap, Span};
 
 impl Diagnostic {
     /// The finding as one JSON object without line ends.
     ///
-    /// Members: `code`, `class`, `severity`, `file`, `line`, `column`, `end` (`line` and `column` after the last character),
-    /// `message`, `expected` and `hint` (text or null), `notes` (with `file`, `line`, `column`, `end`, `message`).
+    /// | Member | Value |
+    /// |---|---|
+    /// | `code` | [`Code::as_str`](super::Code::as_str) |
+    /// | `class` | [`Class::as_str`](super::Class::as_str), `ok` for what a config test does not report |
+    /// | `severity` | [`Severity::as_str`](super::Severity::as_str) |
+    /// | `consequence` | [`Consequence::as_str`](super::Consequence::as_str), what keepalived makes of it |
+    /// | `file` | name of the source |
+    /// | `line`, `column` | numbers from 1, columns in characters |
+    /// | `end` | object with `line` and `column` after the last character |
+    /// | `message` | one sentence |
+    /// | `expected`, `hint` | text or null |
+    /// | `notes` | array of objects with `file`, `line`, `column`, `end`, `message` |
+    ///
+    /// All members are always there. Later releases may add members and codes, and neither rename nor remove any.
     pub fn to_json(&self, sources: &SourceMap) -> String {
         let mut out = String::from("{");
         member(&mut out, "code", self.code.as_str());
         member(&mut out, "class", self.class().as_str());
-        let severity = match self.severity() {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-            Severity::Info => "info",
-        };
-        member(&mut out, "severity", severity);
+        member(&mut out, "severity", self.severity().as_str());
+        member(&mut out, "consequence", self.consequence.as_str());
         place(&mut out, sources, self.span);
         member(&mut out, "message", &self.message);
         optional(&mut out, "expected", self.expected.as_deref());
@@ -34,31 +42,6 @@ impl Diagnostic {
         }
         out.push_str("]}");
         out
-    }
-}
-
-impl Class {
-    /// The stable name, such as `unknown-keyword`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::FileNotFound => "file-not-found",
-            Self::BadInterface => "bad-interface",
-            Self::Fatal => "fatal",
-            Self::MultipleFiles => "multiple-files",
-            Self::UnknownKeyword => "unknown-keyword",
-            Self::UnexpectedOpenBrace => "unexpected-open-brace",
-            Self::MissingOpenBrace => "missing-open-brace",
-            Self::UnexpectedCloseBrace => "unexpected-close-brace",
-            Self::MissingCloseBrace => "missing-close-brace",
-            Self::UnmatchedQuote => "unmatched-quote",
-            Self::MissingParameter => "missing-parameter",
-            Self::InvalidNumber => "invalid-number",
-            Self::General => "general",
-            Self::Warning => "warning",
-            Self::Deprecated => "deprecated",
-            Self::Security => "security",
-        }
     }
 }
 
@@ -134,7 +117,7 @@ mod tests {
         assert_eq!(
             diagnostic.to_json(&map),
             concat!(
-                r#"{"code":"rs-duplicate","class":"general","severity":"error","file":"k \"x\".conf","#,
+                r#"{"code":"rs-duplicate","class":"general","severity":"error","consequence":"drop","file":"k \"x\".conf","#,
                 r#""line":2,"column":4,"end":{"line":2,"column":7},"message":"tab\there \u0001","#,
                 r#""expected":null,"hint":"back\\slash","notes":[{"file":"k \"x\".conf","line":1,"column":1,"#,
                 r#""end":{"line":1,"column":2},"message":"first"}]}"#

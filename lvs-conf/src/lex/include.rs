@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::reader::{Frame, Reader};
 use super::{Line, is_blank, is_space};
 use crate::diag::{Code, Consequence, Diagnostic};
-use crate::files::{FileError, alternatives, glob, has_wildcard};
+use crate::files::{FileError, alternatives, glob, has_wildcard, join};
 use crate::source::{Source, SourceId, Span};
 
 /// Which failures of an include are errors. Those that are not are only told.
@@ -236,13 +236,6 @@ impl Reader<'_> {
         }
         self.diagnostics.push(diagnostic);
     }
-}
-
-fn join(directory: &str, path: &str) -> String {
-    if path.starts_with('/') || directory.is_empty() {
-        return path.to_owned();
-    }
-    format!("{}/{path}", directory.trim_end_matches('/'))
 }
 
 const INCLUDE: &[u8] = b"include";

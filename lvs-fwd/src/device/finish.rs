@@ -10,7 +10,7 @@ use crate::rewrite::{fragment, segment};
 use crate::wire::{Headers, ethernet, ipv4, protocol, tcp, udp};
 
 /// Passes on what can leave as it is, no longer than `longest` bytes, and counts what can't. With a link header.
-pub(super) fn finish(
+fn finish(
     mut frame: Frame,
     longest: usize,
     counters: &mut DeviceCounters,
@@ -46,6 +46,26 @@ pub(super) fn finish(
     if count == 0 {
         counters.refused += 1;
     }
+}
+
+/// Puts what can leave as it is, no longer than `longest` bytes, into a queue of at most `limit` frames, and counts the rest.
+/// With a link header.
+pub(super) fn finish_into(
+    frame: Frame,
+    longest: usize,
+    counters: &mut DeviceCounters,
+    waiting: &mut Vec<Frame>,
+    limit: usize,
+) {
+    let mut no_buffers = 0;
+    finish(frame, longest, counters, |part| {
+        if waiting.len() < limit {
+            waiting.push(part);
+        } else {
+            no_buffers += 1;
+        }
+    });
+    counters.no_buffers += no_buffers;
 }
 
 /// The state of a received frame's checksum, as far as the frame itself tells: it is unfinished if it is the bare sum of

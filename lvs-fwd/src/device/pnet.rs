@@ -15,7 +15,7 @@ use pnet_datalink::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::finish::{checksum_state, finish};
+use super::finish::{checksum_state, finish_into};
 use super::{Capabilities, Device, DeviceCounters};
 use crate::frame::{Frame, Gso, GsoKind, PacketKind};
 use crate::wire::{Headers, ethernet, protocol, tcp};
@@ -143,16 +143,13 @@ impl Device for Pnet {
     }
 
     fn transmit(&mut self, frame: Frame) {
-        let (waiting, limit) = (&mut self.waiting, self.limit);
-        let mut no_buffers = 0;
-        finish(frame, self.longest, &mut self.counters, |part| {
-            if waiting.len() < limit {
-                waiting.push(part);
-            } else {
-                no_buffers += 1;
-            }
-        });
-        self.counters.no_buffers += no_buffers;
+        finish_into(
+            frame,
+            self.longest,
+            &mut self.counters,
+            &mut self.waiting,
+            self.limit,
+        );
     }
 
     fn flush(&mut self) -> io::Result<()> {

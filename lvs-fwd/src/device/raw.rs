@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::finish::{checksum_state_ip, finish};
+use super::finish::{checksum_state_ip, finish_into};
 use super::{Capabilities, Device, DeviceCounters};
 use crate::frame::Frame;
 use crate::wire::ethernet;
@@ -125,18 +125,17 @@ impl Device for Raw {
             ethertype,
         };
         repr.emit(frame.bytes_mut());
-        let waiting = &mut self.waiting;
-        let mut no_buffers = 0;
-        let longest = LONGEST + ethernet::HEADER_LEN;
-        finish(frame, longest, &mut self.counters, |mut part| {
-            if waiting.len() < QUEUE {
-                part.trim_front(ethernet::HEADER_LEN);
-                waiting.push(part);
-            } else {
-                no_buffers += 1;
-            }
-        });
-        self.counters.no_buffers += no_buffers;
+        let added = self.waiting.len();
+        finish_into(
+            frame,
+            LONGEST + ethernet::HEADER_LEN,
+            &mut self.counters,
+            &mut self.waiting,
+            QUEUE,
+        );
+        for part in &mut self.waiting[added..] {
+            part.trim_front(ethernet::HEADER_LEN);
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {

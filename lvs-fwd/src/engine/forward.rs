@@ -105,10 +105,10 @@ impl Core {
         now: Instant,
         view: &View,
         item: &mut Item,
-        verdict: Verdict,
+        verdict: &Verdict,
         output: &mut Output,
     ) {
-        match verdict {
+        match *verdict {
             Verdict::Forward(method) => {
                 let (rip, rewrite) = match method {
                     Method::Nat { rip } => (rip.ip(), Rewrite::Destination(rip)),
@@ -207,10 +207,10 @@ impl Core {
             };
             self.fragments.learn(now, first.datagram, fate)
         });
-        self.carry_out(now, view, item, verdict, output);
+        self.carry_out(now, view, item, &verdict, output);
         for mut item in waiting.unwrap_or_default() {
             item.ident = ident;
-            self.carry_out(now, view, &mut item, verdict, output);
+            self.carry_out(now, view, &mut item, &verdict, output);
         }
     }
 
@@ -227,7 +227,7 @@ impl Core {
             Later::Go(mut item, fate) => match (fate.verdict, fate.owner) {
                 (Some(verdict), _) => {
                     item.ident = fate.ident;
-                    self.carry_out(now, view, &mut item, verdict, output);
+                    self.carry_out(now, view, &mut item, &verdict, output);
                 }
                 (None, Some(owner)) => self.place(*item, owner, output),
                 (None, None) => self.give_up(*item, output),

@@ -45,14 +45,8 @@ fn server_mac(last: u8) -> [u8; 6] {
 /// stale, .1 is the director itself.
 fn view() -> View {
     let port = |index: PortId, ifindex, mac, addr: [u8; 4]| Port {
-        index,
-        ifindex,
-        name: format!("eth{}", index.0),
-        mac,
-        mtu: 1500,
-        forwarding: true,
-        forwarding_v6: true,
         addresses: vec![addr.into()],
+        ..Port::new(index, ifindex, format!("eth{}", index.0), mac)
     };
     let mut claims = ClaimSet::new();
     for protocol in [6, 17] {
@@ -66,13 +60,8 @@ fn view() -> View {
     let mut routes = RouteTable::new();
     let mut route = |addr: [u8; 4], length, next_hop, ifindex, kind| {
         routes.insert(Route {
-            destination: Prefix::new(addr.into(), length),
-            next_hop,
-            ifindex,
             kind,
-            metric: 0,
-            source: None,
-            mtu: None,
+            ..Route::new(Prefix::new(addr.into(), length), next_hop, ifindex)
         });
     };
     route(

@@ -4,7 +4,7 @@
 pub(crate) mod bpf;
 pub(crate) mod event;
 pub(crate) mod ring;
-#[allow(dead_code)]
+
 pub(crate) mod tun;
 #[cfg(feature = "af-xdp")]
 pub(crate) mod xdp;

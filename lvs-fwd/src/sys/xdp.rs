@@ -202,16 +202,14 @@ impl Queue {
         sockopt::set_xdp_rx_ring_size(&socket, size).map_err(failed("XDP_RX_RING"))?;
         sockopt::set_xdp_tx_ring_size(&socket, size).map_err(failed("XDP_TX_RING"))?;
         let offsets = sockopt::xdp_mmap_offsets(&socket).map_err(failed("XDP_MMAP_OFFSETS"))?;
-        let map = |offset: &XdpRingOffset, at| {
-            Ring::map(&socket, offset, at, size).map_err(|error| ("mmap(AF_XDP)", error))
-        };
-        let fill = map(&offsets.fr, XDP_UMEM_PGOFF_FILL_RING)?;
-        let completion = map(&offsets.cr, XDP_UMEM_PGOFF_COMPLETION_RING)?;
-        let map = |offset: &XdpRingOffset, at| {
-            Ring::map(&socket, offset, at, size).map_err(|error| ("mmap(AF_XDP)", error))
-        };
-        let receive = map(&offsets.rx, XDP_PGOFF_RX_RING)?;
-        let transmit = map(&offsets.tx, XDP_PGOFF_TX_RING)?;
+        let unmapped = |error| ("mmap(AF_XDP)", error);
+        let fill =
+            Ring::map(&socket, &offsets.fr, XDP_UMEM_PGOFF_FILL_RING, size).map_err(unmapped)?;
+        let completion = Ring::map(&socket, &offsets.cr, XDP_UMEM_PGOFF_COMPLETION_RING, size)
+            .map_err(unmapped)?;
+        let receive = Ring::map(&socket, &offsets.rx, XDP_PGOFF_RX_RING, size).map_err(unmapped)?;
+        let transmit =
+            Ring::map(&socket, &offsets.tx, XDP_PGOFF_TX_RING, size).map_err(unmapped)?;
         // Without a wish for either the kernel takes what the driver can: no copy, or one.
         let address = SocketAddrXdp::new(SocketAddrXdpFlags::XDP_USE_NEED_WAKEUP, ifindex, queue);
         rustix::net::bind(&socket, &address).map_err(failed("bind(AF_XDP)"))?;

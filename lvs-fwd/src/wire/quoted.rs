@@ -62,11 +62,6 @@ impl Quoted {
         {
             return None;
         }
-        let side = |addr: usize, port: usize| {
-            let mut octets = [0; 4];
-            octets.copy_from_slice(&quoted[addr..addr + 4]);
-            SocketAddr::new(IpAddr::from(octets), be16(quoted, port))
-        };
         let transport = network + ipv4::MIN_HEADER_LEN;
         let at = transport + icmp::HEADER_LEN;
         Some(Self {
@@ -81,8 +76,8 @@ impl Quoted {
             network: at,
             transport: at + ipv4::MIN_HEADER_LEN,
             protocol,
-            source: side(12, 20),
-            destination: side(16, 22),
+            source: side::<4>(quoted, 12, 20),
+            destination: side::<4>(quoted, 16, 22),
         })
     }
 
@@ -114,11 +109,6 @@ impl Quoted {
         if !matches!(protocol, protocol::TCP | protocol::UDP) {
             return None;
         }
-        let side = |addr: usize, port: usize| {
-            let mut octets = [0; 16];
-            octets.copy_from_slice(&quoted[addr..addr + 16]);
-            SocketAddr::new(IpAddr::from(octets), be16(quoted, port))
-        };
         let transport = network + ipv6::HEADER_LEN;
         let at = transport + icmp::HEADER_LEN;
         Some(Self {
@@ -133,8 +123,8 @@ impl Quoted {
             network: at,
             transport: at + ports,
             protocol,
-            source: side(8, ports),
-            destination: side(24, ports + 2),
+            source: side::<16>(quoted, 8, ports),
+            destination: side::<16>(quoted, 24, ports + 2),
         })
     }
 
@@ -151,6 +141,16 @@ impl Quoted {
             && icmp::Packet::new_checked(&frame[self.headers.transport..self.headers.end])
                 .is_ok_and(|message| message.verify_checksum())
     }
+}
+
+/// An end of the quoted packet, by where its address of `N` bytes and its port stand. The caller has looked at the length.
+fn side<const N: usize>(quoted: &[u8], addr: usize, port: usize) -> SocketAddr
+where
+    IpAddr: From<[u8; N]>,
+{
+    let mut octets = [0; N];
+    octets.copy_from_slice(&quoted[addr..addr + N]);
+    SocketAddr::new(IpAddr::from(octets), be16(quoted, port))
 }
 
 /// Destination unreachable, source quench, time exceeded.

@@ -18,7 +18,7 @@ use lvs_fwd::balancer::{Balancer, Direction, Method, Packets, Verdict};
 use lvs_fwd::checksum;
 use lvs_fwd::frame::{ChecksumState, Frame, Gso, GsoKind};
 use lvs_fwd::route::{
-    Hop, Neighbour, NeighbourState, NeighbourTable, NextHop, Prefix, Route, RouteKind, RouteTable,
+    Hop, Neighbour, NeighbourState, NeighbourTable, NextHop, Prefix, Route, RouteTable,
 };
 use lvs_fwd::runner::{self, RunnerConfig};
 use lvs_fwd::stats::Event;
@@ -487,15 +487,11 @@ impl Subject {
 
 fn view(subject: &Subject) -> View {
     let mut routes = RouteTable::new();
-    routes.insert(Route {
-        destination: Prefix::new(IpAddr::from([0, 0, 0, 0]), 0),
-        next_hop: NextHop::Gateway(IpAddr::from(ROUTER)),
-        ifindex: 2,
-        kind: RouteKind::Unicast,
-        metric: 0,
-        source: None,
-        mtu: None,
-    });
+    routes.insert(Route::new(
+        Prefix::new(IpAddr::from([0, 0, 0, 0]), 0),
+        NextHop::Gateway(IpAddr::from(ROUTER)),
+        2,
+    ));
     let mut neighbours = NeighbourTable::new();
     let hop = Hop {
         ifindex: 2,
@@ -510,16 +506,7 @@ fn view(subject: &Subject) -> View {
         claims: Arc::new(rigs::claims()),
         routes: Arc::new(routes),
         neighbours: Arc::new(neighbours),
-        ports: Arc::new([Port {
-            index: PortId(0),
-            ifindex: 2,
-            name: "near".into(),
-            mac: subject.near,
-            mtu: 1500,
-            forwarding: true,
-            forwarding_v6: true,
-            addresses: vec![],
-        }]),
+        ports: Arc::new([Port::new(PortId(0), 2, "near", subject.near)]),
         ..View::default()
     }
 }

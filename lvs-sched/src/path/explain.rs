@@ -6,9 +6,7 @@ use std::net::SocketAddr;
 use super::opening::{
     Opening, SKIPPING, answer_without_server, is_at_own_port, persistent_port_of, port_of,
 };
-use super::{
-    PacketPath, forward, has_forced_server, has_quiesced_server, info, is_reusable, reply,
-};
+use super::{PacketPath, answer, has_forced_server, has_quiesced_server, info, is_reusable};
 use crate::conn::key::{Address, FlowKey};
 use crate::conn::table::Table;
 use crate::director::FTP_DATA;
@@ -254,10 +252,7 @@ impl PacketPath<'_> {
     ) -> Explanation {
         let director = self.ends.director;
         let entry = table.entry(id);
-        let verdict = match direction {
-            Direction::Inbound => forward(table, id),
-            Direction::Outbound => reply(table, id),
-        };
+        let verdict = answer(table, id, direction);
         let server = entry.server.as_ref();
         let template = table.template(id);
         Explanation {

@@ -255,7 +255,7 @@ impl VirtualRouter {
     /// An object of an Active router is gone. It is set again at once; whoever goes on taking it away wins, and then the others get
     /// their chance.
     pub(super) fn handle_object_removed(&mut self, now: Instant, object: RemovedObject) {
-        let stubborn = self.config.restore_removed;
+        let restores = self.config.restore_removed;
         let Machine::Active(active) = &mut self.machine else {
             return;
         };
@@ -263,7 +263,7 @@ impl VirtualRouter {
             Some((count, since)) if now < since + RESTORE_WINDOW => (count, since),
             _ => (0, now),
         };
-        if stubborn && count < RESTORE_LIMIT {
+        if restores && count < RESTORE_LIMIT {
             active.restored = Some((count + 1, since));
             match &object {
                 RemovedObject::Address { address, interface } => {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::IpAddr;
 
 use super::XdpError;
 use super::program::{self, Maps, Role};
@@ -25,7 +24,7 @@ pub struct XdpClaim {
     counters: Map,
     set: ClaimSet,
     keys: BTreeSet<Key>,
-    addresses: BTreeSet<IpAddr>,
+    addresses: BTreeSet<[u8; 16]>,
 }
 
 type Key = [u8; program::KEY_LEN];
@@ -57,15 +56,7 @@ impl XdpClaim {
     ///
     /// What the kernel refused. What was done until then stays, and a further call goes on from there.
     pub fn replace(&mut self, set: &ClaimSet) -> io::Result<()> {
-        let wanted = keys(set);
-        for key in wanted.difference(&self.keys.clone()) {
-            self.endpoints.insert(key, &[1])?;
-            self.keys.insert(*key);
-        }
-        for key in self.keys.clone().difference(&wanted) {
-            self.endpoints.remove(key)?;
-            self.keys.remove(key);
-        }
+        bring(&self.endpoints, &mut self.keys, &keys(set))?;
         self.set = set.clone();
         Ok(())
     }
@@ -76,16 +67,8 @@ impl XdpClaim {
     ///
     /// As [`replace`](Self::replace).
     pub fn set_local(&mut self, local: &LocalAddresses) -> io::Result<()> {
-        let wanted: BTreeSet<IpAddr> = local.sorted().into_iter().collect();
-        for addr in wanted.difference(&self.addresses.clone()) {
-            self.local.insert(&program::address(*addr), &[1])?;
-            self.addresses.insert(*addr);
-        }
-        for addr in self.addresses.clone().difference(&wanted) {
-            self.local.remove(&program::address(*addr))?;
-            self.addresses.remove(addr);
-        }
-        Ok(())
+        let wanted = local.sorted().into_iter().map(program::address).collect();
+        bring(&self.local, &mut self.addresses, &wanted)
     }
 
     /// What is claimed.
@@ -116,6 +99,25 @@ impl XdpClaim {
             sockets: sockets.raw(),
         }
     }
+}
+
+/// Brings a map from what it has to what is wanted. It grows before it shrinks.
+fn bring<const N: usize>(
+    map: &Map,
+    has: &mut BTreeSet<[u8; N]>,
+    wanted: &BTreeSet<[u8; N]>,
+) -> io::Result<()> {
+    let added: Vec<_> = wanted.difference(has).copied().collect();
+    for key in added {
+        map.insert(&key, &[1])?;
+        has.insert(key);
+    }
+    let gone: Vec<_> = has.difference(wanted).copied().collect();
+    for key in gone {
+        map.remove(&key)?;
+        has.remove(&key);
+    }
+    Ok(())
 }
 
 fn keys(set: &ClaimSet) -> BTreeSet<Key> {

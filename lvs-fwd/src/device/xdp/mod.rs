@@ -23,7 +23,6 @@ mod program;
 mod tests;
 
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +30,7 @@ use std::time::Duration;
 use rustix::event::epoll;
 
 pub use self::claim::XdpClaim;
-use super::finish::{checksum_state, finish};
+use super::finish::{checksum_state, finish_into};
 use super::ring::{Ring, RingConfig};
 use super::{Capabilities, Device, DeviceCounters};
 use crate::frame::Frame;
@@ -246,11 +245,6 @@ impl Xdp {
     fn on_ring(&self) -> usize {
         self.queues.iter().map(Queue::waiting).sum()
     }
-
-    /// Whether frames of one of its queues are not copied.
-    pub fn is_zero_copy(&self) -> bool {
-        self.queues.iter().any(Queue::is_zero_copy)
-    }
 }
 
 impl Device for Xdp {
@@ -306,16 +300,13 @@ impl Device for Xdp {
             sender.transmit(frame);
             return;
         }
-        let (waiting, limit) = (&mut self.waiting, self.limit);
-        let mut no_buffers = 0;
-        finish(frame, self.longest, &mut self.counters, |part| {
-            if waiting.len() < limit {
-                waiting.push(part);
-            } else {
-                no_buffers += 1;
-            }
-        });
-        self.counters.no_buffers += no_buffers;
+        finish_into(
+            frame,
+            self.longest,
+            &mut self.counters,
+            &mut self.waiting,
+            self.limit,
+        );
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -377,10 +368,6 @@ impl Device for Xdp {
             (None, Some(epoll), _) => Some(epoll.as_fd()),
             (None, None, queues) => queues.first().map(AsFd::as_fd),
         }
-    }
-
-    fn set_steering(&mut self, _vips: &[IpAddr]) -> io::Result<()> {
-        Ok(())
     }
 
     fn counters(&mut self) -> DeviceCounters {

@@ -6,7 +6,7 @@
 //! VLAN tags, ARP and neighbour discovery, other protocols, headers that are cut off or too many.
 
 use super::assembler::{
-    Assembler, FRAME, Label, Math, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, Size, When,
+    Assembler, FRAME, Label, Math, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, Register, Size, When,
 };
 use crate::sys::bpf::Instruction;
 use crate::wire::ERRORS;
@@ -173,7 +173,7 @@ fn read_ipv4(code: &mut Assembler, at: Labels) {
     code.load(Size::Byte, R4, R7, QUOTED + 9);
     code.load(Size::Word, R2, R7, QUOTED + 16);
     code.store(Size::Word, FRAME, SERVER + 12, R2);
-    quoted_ports(code, QUOTED + 20, at);
+    quoted_ports(code, R7, QUOTED + 20, at);
 }
 
 /// IPv6: the same.
@@ -230,19 +230,14 @@ fn read_ipv6(code: &mut Assembler, at: Labels) {
         code.load(Size::Double, R2, R5, 8 + 24 + half);
         code.store(Size::Double, FRAME, SERVER + half, R2);
     }
-    code.load(Size::Half, R2, R5, 8 + 40);
-    code.store(Size::Half, FRAME, SERVICE + PORT, R2);
-    code.load(Size::Half, R2, R5, 8 + 42);
-    code.store(Size::Half, FRAME, SERVER + PORT, R2);
-    code.math(Math::Move, R9, COUNT_ERRORS);
-    code.jump(at.roles);
+    quoted_ports(code, R5, 8 + 40, at);
 }
 
 /// The quoted sender's port belongs to the error's receiver, the quoted receiver's to the quoted receiver.
-fn quoted_ports(code: &mut Assembler, ports: i16, at: Labels) {
-    code.load(Size::Half, R2, R7, ports);
+fn quoted_ports(code: &mut Assembler, base: Register, ports: i16, at: Labels) {
+    code.load(Size::Half, R2, base, ports);
     code.store(Size::Half, FRAME, SERVICE + PORT, R2);
-    code.load(Size::Half, R2, R7, ports + 2);
+    code.load(Size::Half, R2, base, ports + 2);
     code.store(Size::Half, FRAME, SERVER + PORT, R2);
     code.math(Math::Move, R9, COUNT_ERRORS);
     code.jump(at.roles);

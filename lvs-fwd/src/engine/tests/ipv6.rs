@@ -43,15 +43,11 @@ fn bench() -> Bench {
     }
     let routes = Arc::make_mut(&mut view.routes);
     let mut route = |addr: &str, length, next_hop, ifindex| {
-        routes.insert(Route {
-            destination: Prefix::new(addr.parse().unwrap(), length),
+        routes.insert(Route::new(
+            Prefix::new(addr.parse().unwrap(), length),
             next_hop,
             ifindex,
-            kind: RouteKind::Unicast,
-            metric: 0,
-            source: None,
-            mtu: None,
-        });
+        ));
     };
     route("::", 0, NextHop::Gateway("fe80::fe".parse().unwrap()), 2);
     route("2001:db8:1::", 64, NextHop::OnLink, 2);

@@ -740,11 +740,14 @@ fn addresses_in(mtu: u32, instance: &VrrpInstance) -> usize {
         Some(auth) if auth.kind == AuthenticationKind::Ah => 24,
         _ => 0,
     };
-    let fixed = ip_header + authentication_header + VRRP_HEADER + password;
+    let fixed = FRAME_HEADER + ip_header + authentication_header + VRRP_HEADER + password;
     (mtu.saturating_sub(fixed) / address) as usize
 }
 
 const MAX_VIPS: usize = 255;
+
+/// keepalived counts the header of the frame as part of the MTU.
+const FRAME_HEADER: u32 = 14;
 
 /// Bytes before the addresses.
 const VRRP_HEADER: u32 = 8;
