@@ -157,12 +157,23 @@ pub struct Attempt {
     pub destination: SocketAddr,
     /// Which part of a [`Schedule::Walk`] is asked for, from 0; always 0 for [`Schedule::Single`].
     pub part: usize,
+    /// A number drawn for this attempt, for ids that a stranger should not guess. Not for secrets.
+    pub random: u64,
 }
 
 impl Attempt {
-    /// For tests of checkers: what the monitor passes for this destination and part.
+    /// For tests of checkers: what the monitor passes for this destination and part, with a random number of 0.
     pub fn new(destination: SocketAddr, part: usize) -> Self {
-        Self { destination, part }
+        Self {
+            destination,
+            part,
+            random: 0,
+        }
+    }
+
+    /// The same with this random number.
+    pub fn with_random(self, random: u64) -> Self {
+        Self { random, ..self }
     }
 }
 

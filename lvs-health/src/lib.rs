@@ -79,11 +79,20 @@ mod random;
 mod transport;
 
 pub use checker::{Adjustment, Attempt, Checker, Next, Note, Outcome, Schedule, Start};
+pub use checks::bfd::BfdCheck;
+pub use checks::dns::{DnsCheck, DnsType, InvalidName, UnknownType};
+pub use checks::file::FileCheck;
+#[cfg(feature = "regex")]
+pub use checks::http::pattern::{BodyPattern, InvalidRegex, RegexOptions, UnknownOption};
 pub use checks::http::{
-    BodyDigest, HttpCheck, HttpConfig, HttpConfigError, HttpProtocol, HttpRules, InvalidDigest,
-    InvalidStatus, StatusSet, Url,
+    BodyDigest, HttpCheck, HttpConfig, HttpConfigError, HttpProtocol, HttpRules, HttpTls,
+    InvalidDigest, InvalidStatus, Sni, StatusSet, Url,
 };
+pub use checks::misc::MiscCheck;
+pub use checks::ping::PingCheck;
+pub use checks::smtp::{InvalidHelo, SmtpCheck};
 pub use checks::tcp::TcpCheck;
+pub use checks::udp::{InvalidPattern, UdpCheck, UdpConfig, UdpPattern, UdpReply};
 pub use failure::{ConnectError, Failure, ReadError, SystemError};
 pub use monitor::{
     CheckerConfig, CheckerStatus, Command, ConnectOptions, Event, IntervalBase, LocalErrorPolicy,

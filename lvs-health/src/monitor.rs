@@ -581,7 +581,8 @@ impl Monitor {
         let Some(check) = self.checks.get_mut(&id) else {
             return;
         };
-        let attempt = Attempt::new(check.connect.destination, check.state.part);
+        let attempt = Attempt::new(check.connect.destination, check.state.part)
+            .with_random(self.random.number());
         check.started = now;
         let limit = check.timing.attempt_timeout;
         match check.checker.begin(&attempt) {

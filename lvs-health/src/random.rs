@@ -1,4 +1,4 @@
-//! A small generator, seeded by the caller, that spreads first probes. Not for secrets.
+//! A small generator, seeded by the caller, that spreads probes and numbers them. Not for secrets.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ impl Random {
     /// Uniform in `[0, limit)`; zero for a zero limit.
     pub(crate) fn below(&mut self, limit: Duration) -> Duration {
         let nanos = limit.as_nanos().min(u128::from(u64::MAX));
-        let scaled = (u128::from(self.next()) * nanos) >> 64;
+        let scaled = (u128::from(self.number()) * nanos) >> 64;
         Duration::from_nanos(u64::try_from(scaled).expect("a product shifted by 64 fits"))
     }
 
@@ -24,7 +24,7 @@ impl Random {
     }
 
     /// SplitMix64 (Steele, Lea, Flood 2014): any seed, zero included, gives a full-period sequence.
-    fn next(&mut self) -> u64 {
+    pub(crate) fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
