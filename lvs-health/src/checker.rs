@@ -5,6 +5,7 @@ use bytes::Bytes;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One kind of health check: the conversation of one attempt as a state machine.
 ///
@@ -66,6 +67,13 @@ pub trait Checker: fmt::Debug + Send {
         }
     }
 
+    /// Of an external checker: somebody saw this of the server in traffic. A verdict that follows, if one does; see
+    /// [`Monitor::report`](crate::Monitor::report).
+    fn handle_report(&mut self, seen: &Outcome) -> Option<Verdict> {
+        let _ = seen;
+        None
+    }
+
     /// How the weight should differ from the configured one, asked after every outcome; a checker that is down counts as
     /// [`Adjustment::None`].
     fn adjustment(&self) -> Adjustment {
@@ -93,6 +101,15 @@ pub enum Outcome {
     Down(Failure),
     /// The check could not be run for a reason that says nothing about the server.
     NotRun(Failure),
+}
+
+/// What follows from what was seen in traffic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// How the server is.
+    pub outcome: Outcome,
+    /// How long that holds; then it counts as up. `None`: until the next verdict.
+    pub expires: Option<Duration>,
 }
 
 /// What a checker wants next.

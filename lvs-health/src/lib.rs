@@ -72,13 +72,15 @@
 
 mod checker;
 mod checks;
+#[cfg(all(feature = "tokio", target_os = "linux"))]
+mod driver;
 mod failure;
 mod monitor;
 mod quorum;
 mod random;
 mod transport;
 
-pub use checker::{Adjustment, Attempt, Checker, Next, Note, Outcome, Schedule, Start};
+pub use checker::{Adjustment, Attempt, Checker, Next, Note, Outcome, Schedule, Start, Verdict};
 pub use checks::bfd::BfdCheck;
 pub use checks::dns::{DnsCheck, DnsType, InvalidName, UnknownType};
 pub use checks::file::FileCheck;
@@ -89,10 +91,15 @@ pub use checks::http::{
     InvalidDigest, InvalidStatus, Sni, StatusSet, Url,
 };
 pub use checks::misc::MiscCheck;
+pub use checks::passive::PassiveCheck;
 pub use checks::ping::PingCheck;
 pub use checks::smtp::{InvalidHelo, SmtpCheck};
 pub use checks::tcp::TcpCheck;
 pub use checks::udp::{InvalidPattern, UdpCheck, UdpConfig, UdpPattern, UdpReply};
+#[cfg(all(feature = "tokio", target_os = "linux"))]
+pub use driver::{Driver, DriverOptions};
+#[cfg(all(feature = "tls", target_os = "linux"))]
+pub use driver::{TlsSettings, TlsSettingsError};
 pub use failure::{ConnectError, Failure, ReadError, SystemError};
 pub use monitor::{
     CheckerConfig, CheckerStatus, Command, ConnectOptions, Event, IntervalBase, LocalErrorPolicy,

@@ -40,6 +40,8 @@ pub struct Monitor {
     commands: VecDeque<Command>,
     events: VecDeque<Event>,
     random: Random,
+    pace: Pace,
+    lateness: Duration,
     next_server: u64,
     next_check: u64,
     next_probe: u64,
@@ -58,6 +60,11 @@ impl ProbeId {
     pub fn as_u64(self) -> u64 {
         self.0
     }
+
+    /// The probe of a number that [`as_u64`](Self::as_u64) gave.
+    pub fn from_u64(number: u64) -> Self {
+        Self(number)
+    }
 }
 
 impl Monitor {
@@ -72,10 +79,24 @@ impl Monitor {
             commands: VecDeque::new(),
             events: VecDeque::new(),
             random: Random::new(seed),
+            pace: Pace::default(),
+            lateness: Duration::ZERO,
             next_server: 0,
             next_check: 0,
             next_probe: 0,
         }
+    }
+
+    /// Limits how many attempts begin in a second; 0 counts as 1. What is due beyond that is spread over the time that it
+    /// takes. No limit by default.
+    pub fn set_start_rate(&mut self, per_second: u32) {
+        self.pace = Pace::new(per_second);
+    }
+
+    /// By how much attempts began after their time at most, since this was last asked: whether the program around the
+    /// monitor keeps up.
+    pub fn take_lateness(&mut self) -> Duration {
+        std::mem::take(&mut self.lateness)
     }
 
     /// Begins to check a server. Each checker's first attempt is after 1 s and a random part of its warm-up; one that
@@ -305,6 +326,38 @@ impl Monitor {
         self.conclude(now, id, outcome);
     }
 
+    /// What somebody saw of the server in traffic: a proxy's connection that failed, an answer that came. Those checkers
+    /// that listen, as [`PassiveCheck`](crate::PassiveCheck), may come to a verdict by it.
+    ///
+    /// # Errors
+    ///
+    /// There is no such server (any more).
+    pub fn report(
+        &mut self,
+        now: Instant,
+        server: ServerId,
+        seen: Outcome,
+    ) -> Result<(), UnknownServer> {
+        let owner = self.servers.get(&server).ok_or(UnknownServer)?;
+        for id in owner.checks.clone() {
+            let Some(check) = self.checks.get_mut(&id) else {
+                continue;
+            };
+            if check.schedule != Schedule::External {
+                continue;
+            }
+            if let Some(verdict) = check.checker.handle_report(&seen) {
+                check.started = now;
+                self.conclude(now, id, verdict.outcome);
+                match verdict.expires {
+                    Some(time) => self.arm(id, after(now, time)),
+                    None => self.disarm(id),
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// What an external checker found out, and how its server's weight should differ: it counts at once, without retry.
     /// One that is already so changes nothing. For another kind of checker it is ignored.
     ///
@@ -347,7 +400,16 @@ impl Monitor {
                 probe,
             } = check.phase
             else {
-                self.begin(now, id);
+                if check.schedule == Schedule::External {
+                    // Its last outcome has lost its force.
+                    self.disarm(id);
+                    self.conclude(now, id, Outcome::Up);
+                } else if let Some(slot) = self.pace.delay(now, &mut check.has_slot) {
+                    self.arm(id, slot);
+                } else {
+                    self.lateness = self.lateness.max(now.saturating_duration_since(due));
+                    self.begin(now, id);
+                }
                 continue;
             };
             let outcome = match stage {
@@ -379,9 +441,19 @@ impl Monitor {
         self.deadlines.first().map(|(due, _)| *due)
     }
 
+    /// Whether an attempt is under way. One that is not has been closed, or is about to be.
+    pub fn is_running(&self, probe: ProbeId) -> bool {
+        self.probes.contains_key(&probe)
+    }
+
     /// The next thing to do.
     pub fn poll_command(&mut self) -> Option<Command> {
         self.commands.pop_front()
+    }
+
+    /// Whether there is something to know.
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
     }
 
     /// The next thing to know.
@@ -570,6 +642,9 @@ impl Monitor {
     }
 
     fn begin(&mut self, now: Instant, id: CheckId) {
+        if let Some(check) = self.checks.get_mut(&id) {
+            check.has_slot = false;
+        }
         let Some(check) = self.checks.get(&id) else {
             return;
         };
@@ -824,6 +899,35 @@ impl Monitor {
     }
 }
 
+/// When the next attempt may begin (the generic cell rate algorithm, with room for a few milliseconds' worth at once).
+#[derive(Debug, Default)]
+struct Pace {
+    /// Between two attempts; zero is no limit.
+    interval: Duration,
+    next: Option<Instant>,
+}
+
+impl Pace {
+    fn new(per_second: u32) -> Self {
+        Self {
+            interval: Duration::from_secs(1) / per_second.max(1),
+            next: None,
+        }
+    }
+
+    /// Whether an attempt must wait, and until when. What has waited goes.
+    fn delay(&mut self, now: Instant, has_slot: &mut bool) -> Option<Instant> {
+        if std::mem::take(has_slot) || self.interval.is_zero() {
+            return None;
+        }
+        let next = self.next.map_or(now, |next| next.max(now));
+        self.next = Some(next + self.interval);
+        let slot = next.checked_sub(AT_ONCE).filter(|slot| *slot > now)?;
+        *has_slot = true;
+        Some(slot)
+    }
+}
+
 /// There is no such server (any more).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnknownServer;
@@ -860,6 +964,9 @@ enum Announced {
 
 /// Between the start and the earliest first attempt.
 const START_DELAY: Duration = Duration::from_secs(1);
+
+/// Attempts that are due within so much time may begin together.
+const AT_ONCE: Duration = Duration::from_millis(5);
 
 /// A script that was asked to end and then killed is gone after this time, or nobody can tell.
 const END_OF_SCRIPT: Duration = Duration::from_secs(15);

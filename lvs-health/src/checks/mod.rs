@@ -5,6 +5,7 @@ pub(crate) mod dns;
 pub(crate) mod file;
 pub(crate) mod http;
 pub(crate) mod misc;
+pub(crate) mod passive;
 pub(crate) mod ping;
 pub(crate) mod smtp;
 pub(crate) mod tcp;

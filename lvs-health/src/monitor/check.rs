@@ -15,6 +15,8 @@ pub(super) struct Check {
     pub(super) phase: Phase,
     /// When `handle_timeout` has something to do here; it stands in the deadlines too.
     pub(super) due: Option<Instant>,
+    /// Whether `due` is the place that it got because too many others were due with it.
+    pub(super) has_slot: bool,
     /// When the last attempt began.
     pub(super) started: Instant,
     /// When it ended.
@@ -66,6 +68,7 @@ impl Check {
             timing: config.timing,
             phase: Phase::Idle,
             due: None,
+            has_slot: false,
             started: now,
             finished: None,
             since: now,

@@ -1,3 +1,6 @@
+mod kinds;
+mod lives;
+
 use super::*;
 use crate::{HttpCheck, HttpConfig, HttpRules, SystemError, TcpCheck, Url};
 use proptest::prelude::*;
