@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! VRRP, health ─Event─▶ Notifier ─┬─▶ Fifo          a line, at once, lost if nobody reads
-//!                                 ├─▶ Queues ─▶ scripts::Runner   one event of an object after the other
+//!                                 ├─▶ queue ─▶ scripts::Runner    one event of an object after the other
 //!                                 └─▶ mail::send    one connection a mail
 //! ```
 //!
@@ -26,7 +26,6 @@ mod sys;
 pub use actions::Actions;
 pub use event::Event;
 pub use notifier::Notifier;
-pub use queue::Queues;
 
 #[cfg(test)]
 mod tests;

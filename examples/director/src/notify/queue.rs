@@ -12,7 +12,7 @@ use super::scripts::Command;
 
 /// Scripts that wait for their turn, by object. Drain [`poll_command`](Self::poll_command) after every call that changes it.
 #[derive(Debug)]
-pub struct Queues<K> {
+pub(super) struct Queues<K> {
     objects: BTreeMap<K, Queue>,
     ready: VecDeque<(K, Command)>,
     is_ending: bool,
@@ -28,7 +28,7 @@ struct Queue {
 
 impl<K: Clone + Ord + Hash + std::fmt::Debug> Queues<K> {
     /// Empty.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             objects: BTreeMap::new(),
             ready: VecDeque::new(),
@@ -37,7 +37,7 @@ impl<K: Clone + Ord + Hash + std::fmt::Debug> Queues<K> {
     }
 
     /// The scripts of one event; they start together, in this order.
-    pub fn push(&mut self, now: Instant, object: &K, scripts: Vec<Command>) {
+    pub(super) fn push(&mut self, now: Instant, object: &K, scripts: Vec<Command>) {
         if scripts.is_empty() {
             return;
         }
@@ -53,7 +53,7 @@ impl<K: Clone + Ord + Hash + std::fmt::Debug> Queues<K> {
     }
 
     /// A script of this object has ended.
-    pub fn handle_ended(&mut self, now: Instant, object: &K) {
+    pub(super) fn handle_ended(&mut self, now: Instant, object: &K) {
         if let Some(queue) = self.objects.get_mut(object) {
             queue.running = queue.running.saturating_sub(1);
             self.advance(now, object);
@@ -61,7 +61,7 @@ impl<K: Clone + Ord + Hash + std::fmt::Debug> Queues<K> {
     }
 
     /// Somebody's patience may be over.
-    pub fn handle_timeout(&mut self, now: Instant) {
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
         let due = |queue: &Queue| queue.patience.is_some_and(|patience| patience <= now);
         let objects = self.objects.iter();
         let over: Vec<K> = objects
@@ -79,7 +79,7 @@ impl<K: Clone + Ord + Hash + std::fmt::Debug> Queues<K> {
     }
 
     /// Nothing waits any longer, now or later.
-    pub fn end(&mut self, now: Instant) {
+    pub(super) fn end(&mut self, now: Instant) {
         self.is_ending = true;
         let objects: Vec<K> = self.objects.keys().cloned().collect();
         for object in &objects {
@@ -88,12 +88,12 @@ impl<K: Clone + Ord + Hash + std::fmt::Debug> Queues<K> {
     }
 
     /// A script to start; report its end.
-    pub fn poll_command(&mut self) -> Option<(K, Command)> {
+    pub(super) fn poll_command(&mut self) -> Option<(K, Command)> {
         self.ready.pop_front()
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) has something to do.
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.objects
             .values()
             .filter_map(|queue| queue.patience)
