@@ -1,8 +1,10 @@
 //! The control loop: one thread that owns configuration, checks, addresses, the control socket and the data path's
 //! surroundings, and reacts to whatever happens first.
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
@@ -16,13 +18,13 @@ use lvs_sched::{Defence, Director, DirectorConfig, DropReason, Family, ServiceKe
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc::{Receiver, UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{error, info, warn};
 
 use crate::acted_on::NoEffect;
 use crate::addresses::Addresses;
 use crate::beside::Beside;
-use crate::claims;
+use crate::claims::{self, Terms};
 use crate::cli::RunOptions;
 use crate::config::{ConfigFile, ReadError};
 use crate::control::answers;
@@ -46,7 +48,7 @@ use crate::probes::{Probes, Report};
 use crate::sys::watch;
 use crate::tunables::{self, Setting};
 use crate::tunnels::Tunnels;
-use crate::vrrp::VrrpError;
+use crate::vrrp::{self, Claims, News, Vrrp, VrrpError};
 
 /// Runs a director until it is told to end. Returns after everything has been given back.
 ///
@@ -86,6 +88,12 @@ struct App {
     tunnels: Arc<Tunnels>,
     reports: Receiver<Report>,
     addresses: Addresses,
+    /// From when the first configuration had an instance.
+    vrrp: Option<Vrrp>,
+    vrrp_teller: UnboundedSender<News>,
+    vrrp_news: UnboundedReceiver<News>,
+    /// Virtual addresses that are here, or will be in a moment.
+    held: BTreeSet<IpAddr>,
     data_path: DataPath,
     failures: UnboundedReceiver<usize>,
     system_changes: AsyncFd<OwnedFd>,
@@ -140,6 +148,8 @@ impl App {
         let scheduler = Arc::new(Director::new(config));
         let tunnels = Arc::new(Tunnels::default());
         let (data_path, failures) = DataPath::start(&options, &scheduler, &tunnels)?;
+        plan.vrrp.check().map_err(VrrpError::Setup)?;
+        let (vrrp_teller, vrrp_news) = unbounded_channel();
         let (probes, reports) = Probes::new();
         let mut app = Self {
             options,
@@ -157,6 +167,10 @@ impl App {
             scheduler,
             reports,
             addresses: Addresses::new().map_err(StartError::Netlink)?,
+            vrrp: None,
+            vrrp_teller,
+            vrrp_news,
+            held: BTreeSet::new(),
             system_changes: watch(data_path.system_changes()).map_err(RunError::Watch)?,
             resolve_requests: watch(data_path.resolve_requests()).map_err(RunError::Watch)?,
             data_path,
@@ -186,6 +200,11 @@ impl App {
                 .flatten()
                 .fold(look_again, Instant::min);
             let event = self.next_event(deadline).await;
+            // Addresses of a thread that has failed are gone; who starts the director anew starts VRRP anew.
+            let event = match &self.vrrp {
+                Some(vrrp) if vrrp.has_ended() => Happening::VrrpEnded,
+                _ => event,
+            };
             match event {
                 Happening::Terminate(name) => {
                     info!("{name}: ending");
@@ -194,6 +213,7 @@ impl App {
                 Happening::Reload => self.reload().await,
                 Happening::Report(report) => self.pools.handle_report(Instant::now(), report),
                 Happening::Question(question) => self.answer(question).await,
+                Happening::Vrrp(news) => self.hear_vrrp(news).await,
                 Happening::SystemChange => self.handle_system_change(),
                 Happening::ResolveRequest => self.data_path.handle_resolve_requests(),
                 Happening::Dump => {
@@ -205,6 +225,7 @@ impl App {
                         );
                     }
                 }
+                Happening::VrrpEnded => return Err(RunError::VrrpEnded),
                 Happening::WorkerEnded(number) => return Err(RunError::Worker(number)),
                 Happening::Deadline => {
                     // What a probe has to say came in time if it came before this: let the probes and their reports go
@@ -222,6 +243,34 @@ impl App {
                 }
             }
         }
+    }
+
+    /// What VRRP tells, and all that it has told meanwhile. Of several words about the addresses the last one counts.
+    async fn hear_vrrp(&mut self, first: News) {
+        let mut held = None;
+        let mut next = Some(first);
+        while let Some(news) = next {
+            vrrp::log(&news);
+            if let News::Held { number, addresses } = news {
+                held = Some((number, addresses));
+            }
+            next = self.vrrp_news.try_recv().ok();
+        }
+        let Some((number, addresses)) = held else {
+            return;
+        };
+        self.held = addresses;
+        let wanted = claims::present(&self.scheduler, &self.plan, &self.terms(&self.plan));
+        match (self.data_path.set_claims(wanted).await, &self.vrrp) {
+            (Ok(()), Some(vrrp)) => vrrp.confirm(number),
+            (Ok(()), None) => {}
+            (Err(error), _) => error!("{}", chain(&error)),
+        }
+    }
+
+    /// By a plan, with the rules of marks and the virtual addresses that there are.
+    fn terms(&self, plan: &Plan) -> Terms {
+        Terms::new(self.marks.rules(), plan, &self.held)
     }
 
     /// Automatic defences judge by the memory that is free.
@@ -262,6 +311,7 @@ impl App {
             () = timer => Happening::Deadline,
             Some(report) = self.reports.recv() => Happening::Report(report),
             Some(question) = self.questions.recv() => Happening::Question(question),
+            Some(news) = self.vrrp_news.recv() => Happening::Vrrp(news),
         }
     }
 
@@ -300,6 +350,10 @@ impl App {
             }
         };
         let plan = Plan::new(file.config());
+        if let Err(error) = plan.vrrp.check() {
+            error!("reload refused, the running configuration stays: {}", chain(&error));
+            return;
+        }
         let no_effect = NoEffect::of(file.tree());
         if no_effect != self.no_effect {
             warn_of(&no_effect);
@@ -326,7 +380,7 @@ impl App {
     /// Makes everything what the plan says. Replies of new servers are claimed before the first packet goes to one of
     /// them; new services are there before packets are taken to them, and addresses come when both are. What is no
     /// longer wanted goes the other way round.
-    async fn apply(&mut self, plan: Plan, beside: Beside) -> Result<(), StartError> {
+    async fn apply(&mut self, plan: Plan, beside: Beside) -> Result<(), RunError> {
         for remark in plan
             .remarks
             .iter()
@@ -342,33 +396,50 @@ impl App {
                 udp: plan.timeouts.udp.unwrap_or_default(),
             });
         }
-        let mut servers = claims::present(&self.scheduler, &self.plan, &self.marks.rules());
+        let mut servers = claims::present(&self.scheduler, &self.plan, &self.terms(&self.plan));
         if self.marks.set_file(&beside.marks) {
             info!("{} rules of marks", beside.marks.len());
         }
         self.take_tunables(&beside);
         self.beside = beside;
-        let marks = self.marks.rules();
+        let terms = self.terms(&plan);
         let mut planned = ClaimSet::new();
-        claims::add_plan(&mut planned, &plan, &marks);
+        claims::add_plan(&mut planned, &plan, &terms);
         for server in planned.servers() {
             servers.insert_server(server);
         }
         let outcome = self.data_path.set_claims(servers).await;
         self.tunnels.follow(&self.plan.tunnels, &plan.tunnels);
         self.pools.apply(Instant::now(), &plan);
-        let wanted = claims::present(&self.scheduler, &plan, &marks);
+        let wanted = claims::present(&self.scheduler, &plan, &terms);
         self.remark_unmarked();
         let outcome = outcome.and(self.data_path.set_claims(wanted).await);
         // An address of which nothing is claimed would be answered by the host.
         if outcome.is_ok() {
             self.addresses.set(&plan.addresses);
         }
+        let outcome = outcome
+            .map_err(RunError::from)
+            .and_then(|()| Ok(self.follow_vrrp(&plan)?));
         self.plan = plan;
         self.follow_tunables();
         self.handle_system_change();
         self.is_incomplete = outcome.is_err();
         outcome
+    }
+
+    /// Has VRRP do what a plan says.
+    fn follow_vrrp(&mut self, plan: &Plan) -> Result<(), VrrpError> {
+        match &self.vrrp {
+            Some(vrrp) if plan.vrrp != self.plan.vrrp => vrrp.reload(plan.vrrp.clone()),
+            None if !plan.vrrp.setup.virtual_routers.is_empty() => {
+                let teller = self.vrrp_teller.clone();
+                let vrrp = Vrrp::start(plan.vrrp.clone(), Claims::Awaited, teller)?;
+                self.vrrp = Some(vrrp);
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     async fn answer(&mut self, question: Question) {
@@ -420,9 +491,9 @@ impl App {
     /// Carries out changes by hand, in order: the claim grows before the first and shrinks after the last. What came of
     /// each: nothing, or why it was refused.
     async fn carry_out(&mut self, edits: &[Edit]) -> Vec<Option<ReplyError>> {
-        let marks = self.marks.rules();
-        let mut grown = claims::present(&self.scheduler, &self.plan, &marks);
-        self.edits.add_claims(edits, &marks, &mut grown);
+        let terms = self.terms(&self.plan);
+        let mut grown = claims::present(&self.scheduler, &self.plan, &terms);
+        self.edits.add_claims(edits, &terms, &mut grown);
         if let Err(error) = self.data_path.set_claims(grown).await {
             let message = chain(&error);
             error!("{message}");
@@ -437,7 +508,7 @@ impl App {
             .iter()
             .map(|edit| self.edits.apply(now, edit).err())
             .collect();
-        let wanted = claims::present(&self.scheduler, &self.plan, &marks);
+        let wanted = claims::present(&self.scheduler, &self.plan, &terms);
         if let Err(error) = self.data_path.set_claims(wanted).await {
             error!("{}", chain(&error));
         }
@@ -506,7 +577,8 @@ impl App {
             marks.add(rule, question.first);
         }
         if marks != self.marks {
-            let wanted = claims::present(&self.scheduler, &self.plan, &marks.rules());
+            let terms = Terms::new(marks.rules(), &self.plan, &self.held);
+            let wanted = claims::present(&self.scheduler, &self.plan, &terms);
             if let Err(error) = self.data_path.set_claims(wanted).await {
                 return Reply::failure(ErrorKind::Internal, chain(&error));
             }
@@ -650,6 +722,11 @@ impl App {
 
     /// Gives everything back: addresses first, so that no client comes to a host that does not forward any more.
     async fn stop(&mut self) {
+        // The standby is told first: it has its addresses when these are gone.
+        self.vrrp = None;
+        while let Ok(news) = self.vrrp_news.try_recv() {
+            vrrp::log(&news);
+        }
         self.addresses.clear();
         self.pools.stop(Instant::now());
         if let Err(error) = self.data_path.set_claims(ClaimSet::new()).await {
@@ -680,6 +757,8 @@ enum Happening {
     Deadline,
     Dump,
     WorkerEnded(usize),
+    Vrrp(News),
+    VrrpEnded,
 }
 
 /// Why a director did not start.
@@ -717,6 +796,9 @@ pub enum RunError {
     /// A worker's thread has ended; its message stands on standard error.
     #[error("worker {0} has failed: ended, so that nothing is claimed that nobody forwards")]
     Worker(usize),
+    /// VRRP's thread has ended; its message stands on standard error.
+    #[error("VRRP has failed: ended, so that nobody believes in addresses that do not move")]
+    VrrpEnded,
     /// Signals can't be received.
     #[error("can't receive signals")]
     Signals(#[source] io::Error),

@@ -98,9 +98,7 @@ fn main() -> ExitCode {
             &mut io::stdout(),
             &mut io::stderr(),
         )),
-        Invocation::Demo { workers, setup } => {
-            demo::run(workers, setup.as_deref().and_then(demo::Setup::find))
-        }
+        Invocation::Demo { workers, setup } => demo::run(workers, setup.as_deref()),
         Invocation::Run(options) => {
             logging::start(options.log_console, options.log_detail);
             ended(app::run(options))

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{error, info};
+use tokio::sync::mpsc::unbounded_channel;
+use tracing::{error, info, warn};
 
-use super::Vrrp;
+use super::{Claims, Converted, Vrrp, convert, log};
 use crate::app::RunError;
 use crate::config::ConfigFile;
 use crate::logging::chain;
@@ -50,14 +51,23 @@ async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
     let mut hangup = listen(SignalKind::hangup())?;
     let mut data = listen(SignalKind::user_defined1())?;
     let mut statistics = listen(SignalKind::user_defined2())?;
-    let vrrp = Vrrp::start(file.config())?;
+    let (sender, mut news) = unbounded_channel();
+    let converted = convert(file.config());
+    let mut remarks = Vec::new();
+    remark(&mut remarks, &converted);
+    let vrrp = Vrrp::start(converted, Claims::None, sender)?;
     info!("running VRRP of {}", options.file.display());
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = data.recv() => log_status(&vrrp),
-            _ = statistics.recv() => log_status(&vrrp),
+            _ = data.recv() => log_status(&vrrp).await,
+            _ = statistics.recv() => log_status(&vrrp).await,
+            // Nothing comes any more from a thread that has failed; the kernel keeps no address of it.
+            next = news.recv() => match next {
+                Some(next) => log(&next),
+                None => return Err(RunError::VrrpEnded),
+            },
             _ = hangup.recv() => match read() {
                 Err(error) => error!("reload refused: {}", chain(&error)),
                 Ok(next) => {
@@ -65,8 +75,12 @@ async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
                     for fault in &faults {
                         error!("reload refused: {fault}");
                     }
-                    if faults.is_empty() && next.is_usable() {
-                        vrrp.reload(next.config());
+                    let converted = convert(next.config());
+                    if let Err(error) = converted.check() {
+                        error!("reload refused: {}", chain(&error));
+                    } else if faults.is_empty() && next.is_usable() {
+                        remark(&mut remarks, &converted);
+                        vrrp.reload(converted);
                         file = next;
                         info!("reload done");
                     }
@@ -77,11 +91,24 @@ async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
     info!("ending");
     // It leaves with priority 0 where it is Active.
     drop(vrrp);
+    while let Ok(last) = news.try_recv() {
+        log(&last);
+    }
     Ok(())
 }
 
-fn log_status(vrrp: &Vrrp) {
-    for status in vrrp.status() {
+/// What has no effect is said once.
+fn remark(said: &mut Vec<String>, converted: &Converted) {
+    for remark in &converted.remarks {
+        if !said.contains(remark) {
+            warn!("{remark}");
+        }
+    }
+    said.clone_from(&converted.remarks);
+}
+
+async fn log_status(vrrp: &Vrrp) {
+    for status in vrrp.status().await.unwrap_or_default() {
         info!(
             "VRRP Instance: {} {} priority {}\n{}",
             status.name,
