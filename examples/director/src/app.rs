@@ -36,6 +36,7 @@ use crate::control::protocol::{
     Edit, ErrorKind, Operation, Reply, ReplyError, RestoreInfo, SocketAddress, StatusInfo,
 };
 use crate::control::server::{ControlSocket, Question};
+use crate::control::vrrp as control_vrrp;
 use crate::control::why::{self, WhyQuestion};
 use crate::data_path::{DataPath, StartError};
 use crate::edits::Edits;
@@ -48,7 +49,10 @@ use crate::probes::{Probes, Report};
 use crate::sys::watch;
 use crate::tunables::{self, Setting};
 use crate::tunnels::Tunnels;
-use crate::vrrp::{self, Claims, News, Vrrp, VrrpError};
+use crate::vrrp::dump::Dump;
+use crate::vrrp::{News, Vrrp, VrrpError};
+
+mod vrrp;
 
 /// Runs a director until it is told to end. Returns after everything has been given back.
 ///
@@ -111,7 +115,7 @@ struct Signals {
     interrupt: Signal,
     hangup: Signal,
     dump: Signal,
-    /// keepalived's signal for statistics; what is not listened to would end the process.
+    /// keepalived's signal for statistics.
     statistics: Signal,
 }
 
@@ -216,7 +220,8 @@ impl App {
                 Happening::Vrrp(news) => self.hear_vrrp(news).await,
                 Happening::SystemChange => self.handle_system_change(),
                 Happening::ResolveRequest => self.data_path.handle_resolve_requests(),
-                Happening::Dump => {
+                Happening::Dump(dump) => {
+                    self.dump_vrrp(dump);
                     self.data_path.log_counters();
                     let refused = self.scheduler.dropped(DropReason::NoLocalPort);
                     if refused > 0 {
@@ -243,34 +248,6 @@ impl App {
                 }
             }
         }
-    }
-
-    /// What VRRP tells, and all that it has told meanwhile. Of several words about the addresses the last one counts.
-    async fn hear_vrrp(&mut self, first: News) {
-        let mut held = None;
-        let mut next = Some(first);
-        while let Some(news) = next {
-            vrrp::log(&news);
-            if let News::Held { number, addresses } = news {
-                held = Some((number, addresses));
-            }
-            next = self.vrrp_news.try_recv().ok();
-        }
-        let Some((number, addresses)) = held else {
-            return;
-        };
-        self.held = addresses;
-        let wanted = claims::present(&self.scheduler, &self.plan, &self.terms(&self.plan));
-        match (self.data_path.set_claims(wanted).await, &self.vrrp) {
-            (Ok(()), Some(vrrp)) => vrrp.confirm(number),
-            (Ok(()), None) => {}
-            (Err(error), _) => error!("{}", chain(&error)),
-        }
-    }
-
-    /// By a plan, with the rules of marks and the virtual addresses that there are.
-    fn terms(&self, plan: &Plan) -> Terms {
-        Terms::new(self.marks.rules(), plan, &self.held)
     }
 
     /// Automatic defences judge by the memory that is free.
@@ -303,8 +280,8 @@ impl App {
             _ = self.signals.terminate.recv() => Happening::Terminate("SIGTERM"),
             _ = self.signals.interrupt.recv() => Happening::Terminate("SIGINT"),
             _ = self.signals.hangup.recv() => Happening::Reload,
-            _ = self.signals.dump.recv() => Happening::Dump,
-            _ = self.signals.statistics.recv() => Happening::Dump,
+            _ = self.signals.dump.recv() => Happening::Dump(Dump::Data),
+            _ = self.signals.statistics.recv() => Happening::Dump(Dump::Statistics),
             Some(number) = self.failures.recv() => Happening::WorkerEnded(number),
             () = readable(&self.resolve_requests) => Happening::ResolveRequest,
             () = readable(&self.system_changes) => Happening::SystemChange,
@@ -351,7 +328,10 @@ impl App {
         };
         let plan = Plan::new(file.config());
         if let Err(error) = plan.vrrp.check() {
-            error!("reload refused, the running configuration stays: {}", chain(&error));
+            error!(
+                "reload refused, the running configuration stays: {}",
+                chain(&error)
+            );
             return;
         }
         let no_effect = NoEffect::of(file.tree());
@@ -428,20 +408,6 @@ impl App {
         outcome
     }
 
-    /// Has VRRP do what a plan says.
-    fn follow_vrrp(&mut self, plan: &Plan) -> Result<(), VrrpError> {
-        match &self.vrrp {
-            Some(vrrp) if plan.vrrp != self.plan.vrrp => vrrp.reload(plan.vrrp.clone()),
-            None if !plan.vrrp.setup.virtual_routers.is_empty() => {
-                let teller = self.vrrp_teller.clone();
-                let vrrp = Vrrp::start(plan.vrrp.clone(), Claims::Awaited, teller)?;
-                self.vrrp = Some(vrrp);
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
     async fn answer(&mut self, question: Question) {
         let Question { operation, answer } = question;
         let reply = match operation {
@@ -462,6 +428,9 @@ impl App {
             }),
             Operation::Other { op, .. } if op == configuration::OPERATION => {
                 Reply::success(&RunningConfig::new(self.file.config(), self.file.faults()))
+            }
+            Operation::Other { op, .. } if op == control_vrrp::OPERATION => {
+                return self.answer_vrrp(answer);
             }
             Operation::Other { op, arguments } if op == why::OPERATION => {
                 match serde_json::from_value(arguments.into()) {
@@ -722,11 +691,7 @@ impl App {
 
     /// Gives everything back: addresses first, so that no client comes to a host that does not forward any more.
     async fn stop(&mut self) {
-        // The standby is told first: it has its addresses when these are gone.
-        self.vrrp = None;
-        while let Ok(news) = self.vrrp_news.try_recv() {
-            vrrp::log(&news);
-        }
+        self.stop_vrrp();
         self.addresses.clear();
         self.pools.stop(Instant::now());
         if let Err(error) = self.data_path.set_claims(ClaimSet::new()).await {
@@ -755,7 +720,7 @@ enum Happening {
     SystemChange,
     ResolveRequest,
     Deadline,
-    Dump,
+    Dump(Dump),
     WorkerEnded(usize),
     Vrrp(News),
     VrrpEnded,

@@ -168,10 +168,7 @@ impl Host<'_> {
             }
         }
         for vip in self.vips() {
-            let is_planned = self
-                .plan
-                .all_addresses()
-                .any(|planned| planned.addr == vip);
+            let is_planned = self.plan.all_addresses().any(|planned| planned.addr == vip);
             if is_planned || self.view.local.contains(&vip) {
                 continue;
             }

@@ -155,11 +155,7 @@ impl Show {
     }
 
     /// How long it took until exactly these have the address; `None` if it did not happen.
-    fn wait_for(
-        &self,
-        holders: (bool, bool),
-        patience: Duration,
-    ) -> io::Result<Option<Duration>> {
+    fn wait_for(&self, holders: (bool, bool), patience: Duration) -> io::Result<Option<Duration>> {
         let started = Instant::now();
         while started.elapsed() < patience {
             if self.holders()? == holders {

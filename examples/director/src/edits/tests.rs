@@ -293,7 +293,9 @@ fn claims_grow_before_the_change() {
     ]
     .map(edit);
     let mut grown = table.claims();
-    table.edits.add_claims(&batch, &Terms::default(), &mut grown);
+    table
+        .edits
+        .add_claims(&batch, &Terms::default(), &mut grown);
     assert_eq!(
         grown.services(),
         [endpoint(6, "192.0.2.1:80"), endpoint(6, "192.0.2.2:80")]

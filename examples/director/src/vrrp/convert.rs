@@ -10,8 +10,8 @@ use lvs_conf::model::{
 };
 use lvs_vrrp::{
     Announcements, Authentication, ChecksumSend, Config, Delays, Family, GroupConfig,
-    InterfaceName, Interval, LateActive, Member, Pacing, Preemption, Priority, Reach, Setup, SetupError,
-    Tracked, TrackedObject, UnicastPeer, Version, VirtualAddress, Vrid, VrrpRouter,
+    InterfaceName, Interval, LateActive, Member, Pacing, Preemption, Priority, Reach, Setup,
+    SetupError, Tracked, TrackedObject, UnicastPeer, Version, VirtualAddress, Vrid, VrrpRouter,
 };
 
 /// What VRRP needs to know of a configuration.

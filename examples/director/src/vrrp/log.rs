@@ -30,7 +30,10 @@ pub fn log(news: &News) {
             change,
         } => {
             let prefix = prefix_len.map_or_else(String::new, |length| format!("/{length}"));
-            let place = format!("address {}{prefix} on {}", address.address, address.interface);
+            let place = format!(
+                "address {}{prefix} on {}",
+                address.address, address.interface
+            );
             match change {
                 AddressChange::Added => info!("{place} added"),
                 AddressChange::WasThere => info!("{place} is there already: taken over"),
@@ -48,4 +51,3 @@ pub fn log(news: &News) {
         News::Object { object, health } => info!("{object}: {health:?}"),
     }
 }
-

@@ -6,6 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::unbounded_channel;
 use tracing::{error, info, warn};
 
+use super::dump::{self, Dump};
 use super::{Claims, Converted, Vrrp, convert, log};
 use crate::app::RunError;
 use crate::config::ConfigFile;
@@ -25,7 +26,8 @@ pub struct VrrpOptions {
 }
 
 /// Runs the `vrrp_instance` blocks of a file and nothing else, until told to end. SIGHUP reads the file again; a file with new errors
-/// changes nothing. SIGUSR1 and SIGUSR2 log states and counters.
+/// changes nothing. SIGUSR1 and SIGUSR2 write
+/// states and counters into files.
 ///
 /// # Errors
 ///
@@ -61,8 +63,8 @@ async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = data.recv() => log_status(&vrrp).await,
-            _ = statistics.recv() => log_status(&vrrp).await,
+            _ = data.recv() => write(&vrrp, Dump::Data).await,
+            _ = statistics.recv() => write(&vrrp, Dump::Statistics).await,
             // Nothing comes any more from a thread that has failed; the kernel keeps no address of it.
             next = news.recv() => match next {
                 Some(next) => log(&next),
@@ -107,14 +109,8 @@ fn remark(said: &mut Vec<String>, converted: &Converted) {
     said.clone_from(&converted.remarks);
 }
 
-async fn log_status(vrrp: &Vrrp) {
-    for status in vrrp.status().await.unwrap_or_default() {
-        info!(
-            "VRRP Instance: {} {} priority {}\n{}",
-            status.name,
-            status.state.keepalived_word(),
-            status.priority,
-            status.statistics
-        );
+async fn write(vrrp: &Vrrp, what: Dump) {
+    if let Ok(all) = vrrp.status().await {
+        dump::write(what, &all);
     }
 }

@@ -217,7 +217,8 @@ impl Shell {
         for (address, old, new) in changed.collect::<Vec<_>>() {
             let remove = Action::RemoveAddresses(vec![(address.clone(), old)]);
             self.actions.push(remove);
-            self.actions.push(Action::AddAddresses(vec![(address, new)]));
+            self.actions
+                .push(Action::AddAddresses(vec![(address, new)]));
         }
         self.before.clear();
         self.tell_sources(now);

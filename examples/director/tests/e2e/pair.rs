@@ -14,8 +14,14 @@ use crate::stage::{Conf, Director, Stage, VIP, vip};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        once("pair_standby_serves_after_a_kill", standby_serves_after_a_kill),
-        once("pair_clean_stop_moves_the_address", clean_stop_moves_the_address),
+        once(
+            "pair_standby_serves_after_a_kill",
+            standby_serves_after_a_kill,
+        ),
+        once(
+            "pair_clean_stop_moves_the_address",
+            clean_stop_moves_the_address,
+        ),
         once("pair_without_preemption_stays", without_preemption_stays),
         once("pair_standby_claims_nothing", standby_claims_nothing),
         once("pair_reload_keeps_the_state", reload_keeps_the_state),
@@ -134,15 +140,26 @@ fn standby_serves_after_a_kill() {
     first.kill();
     let silence = traffic.silence_after(killed);
     println!("the standby answers {silence:?} after kill -9, with advertisements of 100 ms");
-    assert!(silence < FAST_DOWN + Duration::from_millis(400), "{silence:?}");
-    assert!(second.log().contains(
-        "Active from Backup: no advertisement of 198.51.100.1 (priority 150) for "
-    ));
+    assert!(
+        silence < FAST_DOWN + Duration::from_millis(400),
+        "{silence:?}"
+    );
+    assert!(
+        second
+            .log()
+            .contains("Active from Backup: no advertisement of 198.51.100.1 (priority 150) for ")
+    );
     // It comes back, takes away what it had left, and preempts.
-    assert_eq!(pair.holders(), (true, true), "a killed director leaves its address");
+    assert_eq!(
+        pair.holders(),
+        (true, true),
+        "a killed director leaves its address"
+    );
     let first = pair.start(true, FAST);
     first.wait_for_log("was left by a director that ended early: removed");
-    first.wait_for_log("Active from Backup: its priority 150 is better than 198.51.100.2 (priority 100)");
+    first.wait_for_log(
+        "Active from Backup: its priority 150 is better than 198.51.100.2 (priority 100)",
+    );
     first.wait_until("the address at one", || pair.holders() == (true, false));
     let returned = Instant::now();
     let silence = traffic.silence_after(returned);
@@ -209,7 +226,11 @@ fn standby_claims_nothing() {
     assert_eq!(pair.stage.spread(10), [5, 5]);
     assert_eq!((counted(&first), counted(&second)), (10, before));
     // Its services are there and ready.
-    assert!(second.ipvsadm(&["-Ln"]).contains(&format!("TCP  {VIP}:80 rr")));
+    assert!(
+        second
+            .ipvsadm(&["-Ln"])
+            .contains(&format!("TCP  {VIP}:80 rr"))
+    );
 }
 
 /// A reload touches neither state nor address; another priority is told to the peers at once.
@@ -230,8 +251,12 @@ fn reload_keeps_the_state() {
     assert_eq!(first.log().matches("Active from").count(), 1);
     // Worse than the other: that preempts.
     first.reload(&Pair::conf(FAST, 50));
-    first.wait_until("the address at the other", || pair.holders() == (false, true));
-    assert!(first.log().contains("Backup from Active: 198.51.100.2 (priority 100) is better than its priority 50"));
+    first.wait_until("the address at the other", || {
+        pair.holders() == (false, true)
+    });
+    assert!(first.log().contains(
+        "Backup from Active: 198.51.100.2 (priority 100) is better than its priority 50"
+    ));
     // No instance any more: nothing moves, the services stay.
     let text = Pair::conf(FAST, 50);
     let (_, service) = text.split_once("virtual_server").unwrap();
