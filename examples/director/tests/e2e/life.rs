@@ -284,7 +284,7 @@ fn reload_of_a_worse_file_changes_nothing() {
     director.wait_for_log("reload refused, the running configuration stays");
     let log = director.log();
     assert!(
-        log.contains(":10:5: error: unknown keyword `lb_alog`"),
+        log.contains(":11:5: error: unknown keyword `lb_alog`"),
         "{log}"
     );
     assert_eq!(stage.spread(10), [5, 5]);
