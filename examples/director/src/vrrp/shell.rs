@@ -258,7 +258,7 @@ impl Shell {
                 preempts_in: router
                     .preempt_delay_end()
                     .map(|end| end.saturating_duration_since(now)),
-                complaints: router.complaints().cloned().collect(),
+                complaints: router.complaints().copied().collect(),
                 statistics: *router.statistics(),
             }
         };
