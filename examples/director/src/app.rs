@@ -30,6 +30,8 @@ use crate::data_path::{DataPath, StartError};
 use crate::edits::Edits;
 use crate::logging::chain;
 use crate::marks::Marks;
+use crate::notify::scripts::{Limits, Policy, Runner};
+use crate::notify::{Actions, Notifier};
 use crate::plan::Plan;
 use crate::pools::Pools;
 use crate::probes::{Probes, Report};
@@ -41,6 +43,7 @@ use crate::vrrp::{News, Vrrp, VrrpError};
 
 mod answer;
 mod error;
+mod lifecycle;
 mod reload;
 mod vrrp;
 
@@ -83,6 +86,7 @@ struct App {
     edits: Edits,
     tunnels: Arc<Tunnels>,
     reports: Receiver<Report>,
+    notifier: Notifier,
     addresses: Addresses,
     /// From when the first configuration had an instance.
     vrrp: Option<Vrrp>,
@@ -127,6 +131,8 @@ impl App {
             faults.iter().for_each(|fault| error!("{fault}"));
             RunError::Beside
         })?;
+        // Before the limit is raised, which is not for scripts.
+        let runner = Runner::start(Limits::default()).map_err(RunError::Scripts)?;
         raise_descriptor_limit();
         let signals = Signals::new().map_err(RunError::Signals)?;
         let address = SocketAddress::from_env();
@@ -136,6 +142,8 @@ impl App {
                 source,
             })?;
         let only = only_one()?;
+        let policy = Policy::new(&file.config().global);
+        lifecycle::begin(&runner, &policy, file.config()).await;
         let random = RandomState::new();
         let seed = |n: u64| random.hash_one(n);
         let seeds = [seed(0), seed(1), seed(2), seed(3)];
@@ -147,6 +155,8 @@ impl App {
         plan.vrrp.check().map_err(VrrpError::Setup)?;
         let (vrrp_teller, vrrp_news) = unbounded_channel();
         let (probes, reports) = Probes::new();
+        let actions = Actions::new(file.config(), &policy);
+        let notifier = Notifier::start(runner.clone(), actions);
         let mut app = Self {
             options,
             started,
@@ -157,11 +167,12 @@ impl App {
             marks: Marks::default(),
             unmarked: Vec::new(),
             is_incomplete: false,
-            pools: Pools::new(Arc::clone(&scheduler), probes, seed(4)),
+            pools: Pools::new(Arc::clone(&scheduler), probes, notifier.clone(), seed(4)),
             tunnels: Arc::clone(&tunnels),
             edits: Edits::new(Arc::clone(&scheduler), Arc::clone(&tunnels)),
             scheduler,
             reports,
+            notifier,
             addresses: Addresses::new().map_err(StartError::Netlink)?,
             vrrp: None,
             vrrp_teller,
@@ -205,7 +216,7 @@ impl App {
                     info!("{name}: ending");
                     return Ok(());
                 }
-                Happening::Reload => self.reload().await,
+                Happening::Reload => drop(self.reload().await),
                 Happening::Report(report) => self.pools.handle_report(Instant::now(), report),
                 Happening::Question(question) => self.answer(question).await,
                 Happening::Vrrp(news) => self.hear_vrrp(news).await,
@@ -290,6 +301,7 @@ impl App {
         if let Err(error) = self.data_path.set_claims(ClaimSet::new()).await {
             warn!("{}", chain(&error));
         }
+        lifecycle::end(&self.notifier, self.file.config()).await;
     }
 }
 

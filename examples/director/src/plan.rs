@@ -25,6 +25,7 @@ use lvs_sched::{
 };
 
 use crate::control::protocol::{TunnelChecksum, TunnelInfo, TunnelKind};
+use crate::notify::event::ServiceName;
 use crate::tunnels::Served;
 use crate::vrrp::{self, Converted};
 
@@ -33,6 +34,8 @@ use crate::vrrp::{self, Converted};
 pub struct Plan {
     /// Virtual services, each key once, in file order.
     pub services: Vec<PlannedService>,
+    /// Servers that are up when they begin are told as such (`rs_init_notifies`).
+    pub tells_up_at_start: bool,
     /// One pool of real servers for each `virtual_server` block. Blocks for one address share its service.
     pub pools: Vec<PlannedPool>,
     /// Addresses to hold as long as the director runs.
@@ -66,6 +69,10 @@ pub struct PlannedService {
 /// The real servers of one `virtual_server` block.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlannedPool {
+    /// The block's name in pipes, mails and events.
+    pub name: ServiceName,
+    /// Whether the end of the director is told as the end of its servers (`omega`).
+    pub omega: bool,
     /// The service that they serve.
     pub service: ServiceKey,
     /// Quorum, hysteresis, sorry server.
@@ -139,13 +146,14 @@ impl Plan {
                 tcp_fin: config.global.lvs_timeouts.tcp_fin,
                 udp: config.global.lvs_timeouts.udp,
             },
+            tells_up_at_start: config.global.rs_init_notifies,
             ..Self::default()
         };
         for instance in &config.instances {
             plan.add_instance(instance);
         }
-        for server in &config.virtual_servers {
-            plan.add_virtual_server(server, &config.local_address_groups);
+        for (server, name) in config.virtual_servers.iter().zip(ServiceName::all(config)) {
+            plan.add_virtual_server(server, name, &config.local_address_groups);
         }
         plan
     }
@@ -222,7 +230,12 @@ impl Plan {
         locals
     }
 
-    fn add_virtual_server(&mut self, server: &VirtualServer, groups: &[LocalAddressGroup]) {
+    fn add_virtual_server(
+        &mut self,
+        server: &VirtualServer,
+        name: ServiceName,
+        groups: &[LocalAddressGroup],
+    ) {
         let key = match service_key(server) {
             Ok(key) => key,
             Err(reason) => {
@@ -270,6 +283,8 @@ impl Plan {
             .as_ref()
             .is_some_and(|sorry| sorry.inhibit);
         self.pools.push(PlannedPool {
+            name,
+            omega: server.omega,
             service: key,
             config: PoolConfig {
                 quorum: server.quorum,

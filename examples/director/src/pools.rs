@@ -13,6 +13,8 @@ use lvs_sched::{
 };
 use tracing::{debug, info, warn};
 
+use crate::notify::servers::ServerNews;
+use crate::notify::{self, Notifier};
 use crate::plan::{Plan, PlannedPool, PlannedServer, PlannedService};
 use crate::probes::{Probes, Report};
 
@@ -22,6 +24,8 @@ pub struct Pools {
     scheduler: Arc<Director>,
     monitor: Monitor,
     probes: Probes,
+    notifier: Notifier,
+    server_news: ServerNews,
     /// What the configuration asked for last.
     services: Vec<PlannedService>,
     pools: Vec<RunningPool>,
@@ -48,11 +52,13 @@ struct Watched {
 
 impl Pools {
     /// None yet. The seed spreads the first checks over their warm-up.
-    pub fn new(scheduler: Arc<Director>, probes: Probes, seed: u64) -> Self {
+    pub fn new(scheduler: Arc<Director>, probes: Probes, notifier: Notifier, seed: u64) -> Self {
         Self {
             scheduler,
             monitor: Monitor::new(seed),
             probes,
+            notifier,
+            server_news: ServerNews::default(),
             services: Vec::new(),
             pools: Vec::new(),
             watched: HashMap::new(),
@@ -70,6 +76,12 @@ impl Pools {
             .map(Some)
             .collect();
         self.watched.clear();
+        let kept = plan.pools.iter().map(|pool| {
+            let servers = pool.servers.iter().map(|server| server.addr);
+            (pool.name.clone(), servers.collect())
+        });
+        let events = self.server_news.retain(&kept.collect());
+        self.tell(events);
         for planned in &plan.pools {
             // The n-th block of a service goes on as the n-th block of that service.
             let same = old
@@ -79,7 +91,8 @@ impl Pools {
                         .is_some_and(|pool| pool.planned.service == planned.service)
                 })
                 .and_then(Option::take);
-            self.adopt(now, planned, same, added.contains(&planned.service));
+            let is_new = added.contains(&planned.service);
+            self.adopt(now, planned, same, is_new, plan.tells_up_at_start);
         }
         for gone in old.into_iter().flatten() {
             self.retire(&gone);
@@ -90,6 +103,8 @@ impl Pools {
 
     /// Takes every server out, at the end.
     pub fn stop(&mut self, now: Instant) {
+        let events = self.server_news.end();
+        self.tell(events);
         self.apply(now, &Plan::default());
     }
 
@@ -193,6 +208,7 @@ impl Pools {
         planned: &PlannedPool,
         old: Option<RunningPool>,
         is_new: bool,
+        tells_up: bool,
     ) {
         let at = self.pools.len();
         if let Some(same) = old
@@ -229,6 +245,14 @@ impl Pools {
                 },
             );
         }
+        let states: Vec<(SocketAddr, bool)> = servers
+            .iter()
+            .map(|(addr, id)| (*addr, self.monitor.is_up(*id).unwrap_or(true)))
+            .collect();
+        let events = self
+            .server_news
+            .begin(&planned.name, planned.omega, &states, tells_up);
+        self.tell(events);
         let mut changes = pool.start();
         if old.as_ref().is_some_and(|old| old.pool.has_quorum()) {
             // Nothing that anybody has to hear of again.
@@ -337,6 +361,7 @@ impl Pools {
                 if let Some(name) = self.name(server) {
                     debug!("check {checker} of {name} succeeded");
                 }
+                self.tell_check(server, checker, true, "succeeded");
             }
             Event::CheckerDown {
                 server,
@@ -347,6 +372,7 @@ impl Pools {
                 if let Some(name) = self.name(server) {
                     info!("check {checker} of {name} failed: {failure} (attempts: {attempts})");
                 }
+                self.tell_check(server, checker, false, &format!("failed: {failure}"));
             }
             Event::ServerUp { server } => self.observe(now, server, true, None),
             Event::ServerDown {
@@ -426,7 +452,10 @@ impl Pools {
         let RunningPool { planned, .. } = &self.pools[at];
         let key = planned.service;
         let sorry = planned.sorry.map(|(addr, _)| addr);
+        let name = planned.name.clone();
+        let mut events = Vec::new();
         for change in changes {
+            events.extend(self.server_news.handle_change(&name, &change));
             match change {
                 Change::Add { server, .. }
                 | Change::SetWeight { server, .. }
@@ -453,6 +482,28 @@ impl Pools {
                 }
                 _ => {}
             }
+        }
+        events.extend(self.server_news.settle(&name));
+        self.tell(events);
+    }
+
+    fn tell_check(&mut self, id: ServerId, checker: usize, has_passed: bool, what: &str) {
+        let Some(Watched { pool, addr }) = self.watched.get(&id).copied() else {
+            return;
+        };
+        let name = self.pools[pool].planned.name.clone();
+        let finding = format!("check {checker} {what}");
+        let is_up = self.monitor.is_up(id).unwrap_or(true);
+        let check = (checker, has_passed);
+        let events = self
+            .server_news
+            .handle_check(&name, addr, check, finding, is_up);
+        self.tell(events);
+    }
+
+    fn tell(&self, events: Vec<notify::Event>) {
+        for event in events {
+            self.notifier.tell(event);
         }
     }
 

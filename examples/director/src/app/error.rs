@@ -45,6 +45,9 @@ pub enum RunError {
     /// VRRP's thread has ended; its message stands on standard error.
     #[error("VRRP has failed: ended, so that nobody believes in addresses that do not move")]
     VrrpEnded,
+    /// There is no thread for scripts.
+    #[error("cannot start the thread that runs scripts")]
+    Scripts(#[source] io::Error),
     /// Signals can't be received.
     #[error("can't receive signals")]
     Signals(#[source] io::Error),

@@ -13,52 +13,53 @@ use crate::beside::Beside;
 use crate::claims;
 use crate::config::ConfigFile;
 use crate::logging::chain;
+use crate::notify::event::ReloadEvent;
+use crate::notify::scripts::Policy;
+use crate::notify::{Actions, Event};
 use crate::plan::Plan;
 use crate::tunables::{self, Setting};
 
 impl App {
-    /// Reads the file again. A file that is worse than the one in force changes nothing.
-    pub(super) async fn reload(&mut self) {
-        let file = match ConfigFile::read(&self.options.file, self.options.config_id.as_deref()) {
-            Ok(file) => file,
-            Err(error) => {
-                error!(
-                    "reload refused, the running configuration stays: {}",
-                    chain(&error)
-                );
-                return;
-            }
-        };
+    /// Reads the file again. A file that is worse than the one in force changes nothing. What came of it, in one sentence; as an error
+    /// if the file is not in force, or not wholly.
+    pub(super) async fn reload(&mut self) -> Result<&'static str, String> {
+        let outcome = self.try_reload().await;
+        match &outcome {
+            Ok(done) => info!("{done}"),
+            Err(reason) => error!("{reason}"),
+        }
+        let summary = outcome.clone().map_or_else(|reason| reason, str::to_owned);
+        self.notifier.tell(Event::Reload(ReloadEvent {
+            is_done: outcome.is_ok(),
+            summary,
+        }));
+        outcome
+    }
+
+    async fn try_reload(&mut self) -> Result<&'static str, String> {
+        const REFUSED: &str = "reload refused, the running configuration stays";
+        let refused = |reason: String| format!("{REFUSED}: {reason}");
+        let file = ConfigFile::read(&self.options.file, self.options.config_id.as_deref())
+            .map_err(|error| refused(chain(&error)))?;
         let new_errors = file.new_errors(&self.file);
         if !new_errors.is_empty() || !file.is_usable() {
             for error in &new_errors {
                 error!("{error}");
             }
-            error!(
-                "reload refused, the running configuration stays: {} has {} new errors",
+            return Err(refused(format!(
+                "{} has {} new errors",
                 self.options.file.display(),
                 new_errors.len()
-            );
-            return;
+            )));
         }
-        let beside = match Beside::read(&self.options.file) {
-            Ok(beside) => beside,
-            Err(faults) => {
-                for fault in &faults {
-                    error!("{fault}");
-                }
-                error!("reload refused, the running configuration stays");
-                return;
+        let beside = Beside::read(&self.options.file).map_err(|faults| {
+            for fault in &faults {
+                error!("{fault}");
             }
-        };
+            REFUSED.to_owned()
+        })?;
         let plan = Plan::new(file.config());
-        if let Err(error) = plan.vrrp.check() {
-            error!(
-                "reload refused, the running configuration stays: {}",
-                chain(&error)
-            );
-            return;
-        }
+        plan.vrrp.check().map_err(|error| refused(chain(&error)))?;
         let no_effect = NoEffect::of(file.tree());
         if no_effect != self.no_effect {
             warn_of(&no_effect);
@@ -66,20 +67,22 @@ impl App {
         }
         let changes = diff(self.file.config(), file.config());
         self.file = file;
+        // Also of an unchanged file: scripts and users on the host may be others.
+        let policy = Policy::new(&self.file.config().global);
+        self.notifier
+            .configure(Actions::new(self.file.config(), &policy));
         if plan == self.plan && beside == self.beside && !self.is_incomplete {
             if changes.is_empty() {
-                info!("reload: nothing has changed");
-            } else {
-                log_changes(&changes);
-                info!("reload done, none of the changes has an effect yet");
+                return Ok("reload: nothing has changed");
             }
-            return;
+            log_changes(&changes);
+            return Ok("reload done, no service, server or address has changed");
         }
         log_changes(&changes);
-        match self.apply(plan, beside).await {
-            Ok(()) => info!("reload done"),
-            Err(error) => error!("reload incomplete: {}", chain(&error)),
-        }
+        self.apply(plan, beside)
+            .await
+            .map_err(|error| format!("reload incomplete: {}", chain(&error)))?;
+        Ok("reload done")
     }
 
     /// Makes everything what the plan says. Replies of new servers are claimed before the first packet goes to one of

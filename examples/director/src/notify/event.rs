@@ -143,7 +143,7 @@ pub struct QuorumEvent {
     /// Weight of the real servers that are up.
     pub sum: u64,
     /// The weight that was needed.
-    pub threshold: i64,
+    pub threshold: u64,
 }
 
 /// Why a server or a virtual server changed.

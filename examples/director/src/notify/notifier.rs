@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
 use super::actions::{Actions, Alert, Object, Pipe};
-use super::event::{Cause, Event, VrrpChange};
+use super::event::{Cause, Event, VrrpChange, VrrpEvent};
 use super::fifo::{Fifo, path_of};
 use super::mail::{Settings, send};
 use super::queue::Queues;
@@ -103,7 +103,7 @@ struct Task {
     pipes: [Option<OpenPipe>; 3],
     queues: Queues<Object>,
     /// The last line of each virtual router and group.
-    states: BTreeMap<Object, Event>,
+    states: BTreeMap<Object, VrrpEvent>,
     mailed: BTreeMap<Object, VrrpChange>,
     mails: JoinSet<()>,
     unsent: VecDeque<(Settings, Alert)>,
@@ -156,6 +156,9 @@ impl Task {
     }
 
     fn handle_event(&mut self, event: Event) {
+        let Some(event) = self.translate(event) else {
+            return;
+        };
         self.write_lines(&event);
         let actions = self.actions_for(&event);
         let alert = actions.alert(&event);
@@ -177,6 +180,26 @@ impl Task {
         }
         // Nobody listens most of the time.
         let _ = self.events.send(Arc::new(event));
+    }
+
+    /// The removal of a virtual router is told as a fault unless its configuration asks for more, and not at all if it was in
+    /// fault already.
+    fn translate(&mut self, event: Event) -> Option<Event> {
+        match event {
+            Event::Vrrp(mut removed) if removed.change == VrrpChange::Deleted => {
+                let (actions, former) = (&self.actions, &self.former);
+                if !actions.reports_deletion(&removed) && !former.reports_deletion(&removed) {
+                    let object = Object::Router(removed.kind, removed.name.clone());
+                    let before = self.states.remove(&object);
+                    if before.is_some_and(|event| event.change == VrrpChange::Fault) {
+                        return None;
+                    }
+                    removed.change = VrrpChange::Fault;
+                }
+                Some(Event::Vrrp(removed))
+            }
+            event => Some(event),
+        }
     }
 
     /// What a reload removed is told as its last configuration wants.
@@ -202,7 +225,7 @@ impl Task {
             if vrrp.change == VrrpChange::Deleted {
                 self.states.remove(&object);
             } else if vrrp.change.is_state() {
-                self.states.insert(object, event.clone());
+                self.states.insert(object, vrrp.clone());
             }
         }
         if let Some(line) = event.line() {
@@ -240,11 +263,11 @@ impl Task {
             self.pipes[at] = wanted.and_then(|wanted| self.open(wanted, present));
         }
         if self.actions.repeats_states {
-            for event in self.states.clone().values() {
-                if self.actions.knows(event)
+            for event in self.states.clone().into_values().map(Event::Vrrp) {
+                if self.actions.knows(&event)
                     && let Some(line) = event.line()
                 {
-                    self.write_line(self.actions.takers(event), &line);
+                    self.write_line(self.actions.takers(&event), &line);
                 }
             }
         }

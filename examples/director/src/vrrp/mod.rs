@@ -7,7 +7,7 @@
 //! [`News`]. [`run`] is the program `director --vrrp`.
 //!
 //! Not there yet: check scripts, tracked files and processes, BFD sockets, virtual routes and rules, VMAC interfaces, packet filters for
-//! `no_accept`, notify scripts and mail. [`convert()`] says so for each instance that asks for them.
+//! `no_accept`. [`convert()`] says so for each instance that asks for them.
 
 mod actions;
 pub mod convert;

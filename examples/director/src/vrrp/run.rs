@@ -7,10 +7,12 @@ use tokio::sync::mpsc::unbounded_channel;
 use tracing::{error, info, warn};
 
 use super::dump::{self, Dump};
-use super::{Claims, Converted, Vrrp, convert, log};
+use super::{Claims, Converted, News, Vrrp, convert, log};
 use crate::app::RunError;
 use crate::config::ConfigFile;
 use crate::logging::chain;
+use crate::notify::scripts::{Limits, Policy, Runner};
+use crate::notify::{Actions, Event, Notifier};
 
 /// Options of `--vrrp`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +59,8 @@ async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
     let converted = convert(file.config());
     let mut remarks = Vec::new();
     remark(&mut remarks, &converted);
+    let runner = Runner::start(Limits::default()).map_err(RunError::Scripts)?;
+    let notifier = Notifier::start(runner, actions(&file));
     let vrrp = Vrrp::start(converted, Claims::None, sender)?;
     info!("running VRRP of {}", options.file.display());
     loop {
@@ -67,7 +71,7 @@ async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
             _ = statistics.recv() => write(&vrrp, Dump::Statistics).await,
             // Nothing comes any more from a thread that has failed; the kernel keeps no address of it.
             next = news.recv() => match next {
-                Some(next) => log(&next),
+                Some(next) => tell(&notifier, &next),
                 None => return Err(RunError::VrrpEnded),
             },
             _ = hangup.recv() => match read() {
@@ -82,6 +86,7 @@ async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
                         error!("reload refused: {}", chain(&error));
                     } else if faults.is_empty() && next.is_usable() {
                         remark(&mut remarks, &converted);
+                        notifier.configure(actions(&next));
                         vrrp.reload(converted);
                         file = next;
                         info!("reload done");
@@ -94,9 +99,21 @@ async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
     // It leaves with priority 0 where it is Active.
     drop(vrrp);
     while let Ok(last) = news.try_recv() {
-        log(&last);
+        tell(&notifier, &last);
     }
+    notifier.stop().await;
     Ok(())
+}
+
+fn actions(file: &ConfigFile) -> Actions {
+    Actions::new(file.config(), &Policy::new(&file.config().global))
+}
+
+fn tell(notifier: &Notifier, news: &News) {
+    log(news);
+    if let Some(event) = Event::of_vrrp(news) {
+        notifier.tell(event);
+    }
 }
 
 /// What has no effect is said once.
