@@ -370,6 +370,8 @@ impl Task {
         self.queues.end(Instant::now());
         self.start_scripts();
         self.start_mails();
+        // Readers see the end of their pipe when they have read the rest.
+        self.pipes = [None, None, None];
         let runner = self.runner.clone();
         let scripts = tokio::task::spawn_blocking(move || runner.stop());
         let mails = async {

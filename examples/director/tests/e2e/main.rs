@@ -17,6 +17,7 @@ mod hosts;
 mod life;
 mod marks;
 mod methods;
+mod notify;
 mod pair;
 mod selftest;
 mod setups;
@@ -49,6 +50,7 @@ fn main() {
             trials.extend(selftest::trials());
             trials.extend(setups::trials());
             trials.extend(pair::trials());
+            trials.extend(notify::trials());
         }
         Err(error) => println!("skipped: end-to-end tests need network namespaces: {error}"),
     }
