@@ -35,7 +35,8 @@ use crate::stats::{Counters, DropReason, Event, LeftReason};
 use crate::steer;
 use crate::view::{Endpoint, PortId, View};
 use crate::wire::{
-    Datagram, Fragment, Headers, Inner, Quoted, Tunnelled, Unparsed, Wrapping, ethernet, protocol,
+    Datagram, Fragment, Headers, Inner, Quoted, Tunnelled, Unparsed, Wrapping, ethernet, is_ipsec,
+    protocol,
 };
 
 /// What an engine is made with.
@@ -70,6 +71,8 @@ pub struct Engine {
     verdicts: Vec<Verdict>,
     /// ICMP errors, with what they quote.
     errors: Vec<(Item, PacketInfo)>,
+    /// AH and ESP packets.
+    ipsec: Vec<(Item, PacketInfo)>,
     /// ICMP errors about packets inside tunnels of this worker's.
     tunnel_errors: Vec<(Frame, Tunnelled)>,
     /// First fragments that are not claimed, though others of their datagrams may be.
@@ -119,6 +122,7 @@ impl Engine {
             packets: Vec::new(),
             verdicts: Vec::new(),
             errors: Vec::new(),
+            ipsec: Vec::new(),
             tunnel_errors: Vec::new(),
             unclaimed: Vec::new(),
             misplaced: Vec::new(),
@@ -315,6 +319,10 @@ impl Engine {
             return;
         }
         frame.truncate(headers.end);
+        if headers.protocol == protocol::SCTP {
+            // No device can be asked for this one.
+            frame.complete_checksum();
+        }
         let owner = self.owner(view, direction, &headers.source, &headers.destination);
         if owner != self.worker {
             self.hand_over(owner, origin, frame, output);
@@ -340,7 +348,7 @@ impl Engine {
         frame: Frame,
         first_of: Option<Datagram>,
     ) {
-        self.packets.push(PacketInfo {
+        let info = PacketInfo {
             protocol: headers.protocol,
             source: headers.source,
             destination: headers.destination,
@@ -348,15 +356,21 @@ impl Engine {
             tcp_flags: headers.tcp_flags(frame.bytes()),
             length: headers.ip_len() as u32,
             mark,
-        });
-        self.batch.push(Item {
+        };
+        let item = Item {
             frame,
             headers,
             origin,
             direction,
             is_first_fragment: first_of.is_some(),
             ident: None,
-        });
+        };
+        if is_ipsec(headers.protocol) {
+            self.ipsec.push((item, info));
+        } else {
+            self.packets.push(info);
+            self.batch.push(item);
+        }
     }
 
     /// As [`admit`](Self::admit) for parts of datagrams.
@@ -604,6 +618,13 @@ impl Engine {
             }
             // What was not given out is dropped here.
             self.batch.clear();
+        }
+        for (mut item, info) in self.ipsec.drain(..) {
+            let verdict = balancer.decide_ipsec(now, &info);
+            match item.is_first_fragment {
+                true => self.core.lead(now, view, &mut item, verdict, output),
+                false => self.core.carry_out(now, view, &mut item, &verdict, output),
+            }
         }
         for fragment in self.unclaimed.drain(..) {
             let fate = Fate {

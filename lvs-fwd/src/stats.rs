@@ -118,7 +118,7 @@ pub enum LeftReason {
     Extensions,
     /// Part of a datagram that is not of a service's protocol and address.
     Fragment,
-    /// Neither TCP nor UDP, nor an ICMP error about such a packet of a service.
+    /// A protocol that is not balanced, nor an ICMP error about a packet of a service.
     OtherProtocol,
     /// To no virtual service and from no NAT real server.
     NotClaimed,
