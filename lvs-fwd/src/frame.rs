@@ -252,6 +252,8 @@ pub struct FrameMeta {
     pub kind: PacketKind,
     /// The outermost VLAN tag, which is not part of the bytes.
     pub vlan: Option<VlanTag>,
+    /// Set if it was put together from fragments: IP length of the longest one. It fits where that one fits.
+    pub longest_part: Option<u16>,
     /// The host has no copy of it: the device took it away. What turns out not to be the balancer's is given back.
     pub exclusive: bool,
 }

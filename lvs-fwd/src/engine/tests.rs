@@ -7,6 +7,7 @@ mod fullnat;
 mod ipv6;
 mod payload;
 mod protocols;
+mod reassembly;
 mod tunnel;
 mod tunnel_errors;
 mod why;

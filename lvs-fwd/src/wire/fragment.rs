@@ -15,6 +15,8 @@ pub struct Fragment {
     pub datagram: Datagram,
     /// Place of its payload in the datagram's, in bytes.
     pub offset: usize,
+    /// Bytes of its payload.
+    pub length: usize,
     /// Whether more of the datagram follows.
     pub more: bool,
 }
@@ -135,6 +137,7 @@ impl Fragment {
             },
             datagram,
             offset: place.offset,
+            length,
             more: place.more,
         })
     }
