@@ -31,7 +31,7 @@ use crate::route::Hop;
 use crate::stats::{Counters, DropReason, Event, LeftReason};
 use crate::steer;
 use crate::view::{Endpoint, PortId, View};
-use crate::wire::{Datagram, Fragment, Headers, Quoted, Unparsed, ethernet, protocol};
+use crate::wire::{Datagram, Fragment, Headers, Quoted, Unparsed, ethernet, protocol, tcp};
 
 /// What an engine is made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -607,6 +607,15 @@ impl Payloads for Batch<'_> {
     fn payload(&self, index: usize) -> &[u8] {
         let item = self.0.get(index);
         item.map_or(&[], |item| item.headers.payload(item.frame.bytes()))
+    }
+
+    fn sequence(&self, index: usize) -> Option<u32> {
+        let item = self.0.get(index).filter(|item| !item.is_first_fragment)?;
+        if item.headers.protocol != protocol::TCP {
+            return None;
+        }
+        let segment = &item.frame.bytes()[item.headers.transport..];
+        Some(tcp::Packet::new_checked(segment).ok()?.sequence())
     }
 }
 
