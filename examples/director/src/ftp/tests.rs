@@ -263,7 +263,9 @@ fn both_streams_move_behind_a_longer_answer() {
     let edit = session.from_client(A, 107, "").unwrap();
     assert_eq!(edit.received.acknowledged(end + 3), end);
     assert!(edit.replacement.is_none() && !edit.sent.is_moved());
-    let edit = session.from_server(A, end, "150 here it comes\r\n").unwrap();
+    let edit = session
+        .from_server(A, end, "150 here it comes\r\n")
+        .unwrap();
     assert_eq!(edit.sent.sent(end), end + 3);
     assert!(edit.replacement.is_none());
     // What was lost comes again, and is rewritten again.
