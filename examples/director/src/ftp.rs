@@ -228,7 +228,7 @@ fn announce(
     asked: Passive,
 ) -> Option<Replacement> {
     let announced = Announcement::parse(segment.payload, asked)?;
-    let addr = announced.addr.unwrap_or(segment.packet.source.ip());
+    let addr = announced.addr.unwrap_or_else(|| segment.packet.source.ip());
     let server = SocketAddr::new(addr, announced.port);
     let Control {
         client,
