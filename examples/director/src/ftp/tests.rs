@@ -84,9 +84,9 @@ impl Session {
     }
 
     fn establish(&mut self) {
-        self.from_client(S, 100, "");
-        self.from_server(S | A, 900, "");
-        self.from_client(A, 101, "");
+        self.client_sends(S, 100, "");
+        self.server_sends(S | A, 900, "");
+        self.client_sends(A, 101, "");
     }
 
     fn pass(
@@ -114,14 +114,14 @@ impl Session {
         (verdicts[0], edit.map(|(_, edit)| edit))
     }
 
-    fn from_client(&mut self, flags: u8, sequence: u32, text: &str) -> Option<Edit> {
+    fn client_sends(&mut self, flags: u8, sequence: u32, text: &str) -> Option<Edit> {
         let sides = (self.client, self.vip);
         let segment = One(sequence, text.into());
         self.pass(balancer::Direction::Inbound, sides, flags, segment)
             .1
     }
 
-    fn from_server(&mut self, flags: u8, sequence: u32, text: &str) -> Option<Edit> {
+    fn server_sends(&mut self, flags: u8, sequence: u32, text: &str) -> Option<Edit> {
         let sides = (self.server, self.client);
         let segment = One(sequence, text.into());
         self.pass(balancer::Direction::Outbound, sides, flags, segment)
@@ -129,12 +129,12 @@ impl Session {
     }
 
     fn says(&mut self, command: &str) {
-        assert_eq!(self.from_client(A, 101, command), None, "{command}");
+        assert_eq!(self.client_sends(A, 101, command), None, "{command}");
     }
 
     /// The text that takes the place of some of an answer.
     fn told(&mut self, sequence: u32, answer: &str) -> Option<String> {
-        let edit = self.from_server(A, sequence, answer)?;
+        let edit = self.server_sends(A, sequence, answer)?;
         let Replacement { at, len, text } = edit.replacement?;
         let mut whole = answer.as_bytes().to_vec();
         whole.splice(at..at + len, text);
@@ -253,32 +253,32 @@ fn both_streams_move_behind_a_longer_answer() {
     let mut session = Session::v4(ForwardMethod::Nat);
     session.says("PASV\r\n");
     // Three bytes longer: 203,0,113,10 for 10,0,0,11.
-    let edit = session.from_server(A, 901, ANSWER).unwrap();
+    let edit = session.server_sends(A, 901, ANSWER).unwrap();
     assert_eq!(
         edit.sent.sent(901),
         901,
         "the answer itself begins where it did"
     );
     let end = 901 + ANSWER.len() as u32;
-    let edit = session.from_client(A, 107, "").unwrap();
+    let edit = session.client_sends(A, 107, "").unwrap();
     assert_eq!(edit.received.acknowledged(end + 3), end);
     assert!(edit.replacement.is_none() && !edit.sent.is_moved());
     let edit = session
-        .from_server(A, end, "150 here it comes\r\n")
+        .server_sends(A, end, "150 here it comes\r\n")
         .unwrap();
     assert_eq!(edit.sent.sent(end), end + 3);
     assert!(edit.replacement.is_none());
     // What was lost comes again, and is rewritten again.
-    let edit = session.from_server(A, 901, ANSWER).unwrap();
+    let edit = session.server_sends(A, 901, ANSWER).unwrap();
     assert_eq!(edit.sent.sent(901), 901);
     assert!(edit.replacement.is_some());
     // A second answer adds to it.
-    let command = session.from_client(A, 107, "PASV\r\n").unwrap();
+    let command = session.client_sends(A, 107, "PASV\r\n").unwrap();
     assert!(command.received.is_moved());
-    let edit = session.from_server(A, end + 20, ANSWER).unwrap();
+    let edit = session.server_sends(A, end + 20, ANSWER).unwrap();
     assert_eq!(edit.sent.sent(end + 20), end + 23);
     let later = end + 20 + ANSWER.len() as u32;
-    let edit = session.from_server(A, later, "").unwrap();
+    let edit = session.server_sends(A, later, "").unwrap();
     assert_eq!(edit.sent.sent(later), later + 6);
 }
 
@@ -286,14 +286,14 @@ fn both_streams_move_behind_a_longer_answer() {
 fn a_new_connection_of_equal_addresses_begins_anew() {
     let mut session = Session::v4(ForwardMethod::Nat);
     session.says("PASV\r\n");
-    assert!(session.from_server(A, 901, ANSWER).is_some());
+    assert!(session.server_sends(A, 901, ANSWER).is_some());
     // One that comes again changes nothing.
-    assert_eq!(session.from_client(S, 100, ""), None);
-    assert!(session.from_client(A, 107, "").is_some());
-    session.from_client(R, 107, "");
+    assert_eq!(session.client_sends(S, 100, ""), None);
+    assert!(session.client_sends(A, 107, "").is_some());
+    session.client_sends(R, 107, "");
     session.establish();
-    assert_eq!(session.from_client(A, 101, "NOOP\r\n"), None);
-    assert_eq!(session.from_server(A, 901, "200 ok\r\n"), None);
+    assert_eq!(session.client_sends(A, 101, "NOOP\r\n"), None);
+    assert_eq!(session.server_sends(A, 901, "200 ok\r\n"), None);
 }
 
 #[test]
@@ -315,7 +315,7 @@ fn only_established_rewritten_connections_to_port_21_are_read() {
 
     let mut session = Session::v4(ForwardMethod::Nat);
     session.says("PASV\r\n");
-    session.from_client(R, 107, "");
+    session.client_sends(R, 107, "");
     assert_eq!(session.told(901, ANSWER), None, "it is closed");
     session.says("PORT 198,51,100,7,195,80\r\n");
     assert_eq!(session.connections(), 1);
@@ -327,7 +327,7 @@ fn what_has_ended_is_forgotten() {
     let before = session.balancer.poll_timeout();
     session.says("PASV\r\n");
     assert!(session.balancer.poll_timeout() <= before);
-    session.from_client(R, 107, "");
+    session.client_sends(R, 107, "");
     let mut sweeps = 0;
     while let Some(due) = session.balancer.poll_timeout() {
         session.balancer.handle_timeout(due);
