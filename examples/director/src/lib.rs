@@ -25,6 +25,7 @@ pub mod findings;
 pub mod ftp;
 pub mod logging;
 pub mod marks;
+pub mod notify;
 pub mod plan;
 pub mod pools;
 pub mod probes;
