@@ -90,8 +90,11 @@ impl Pair {
     }
 
     fn row(&self, floor: Option<&Self>) -> String {
-        let (Some(one), Some(two)) = (self.one, self.two) else {
-            return "  no undisturbed round: the machine is busy".to_owned();
+        let Some(one) = self.one else {
+            return BUSY.to_owned();
+        };
+        let Some(two) = self.two else {
+            return format!("{one:7.1} ns alone, by two:{BUSY}");
         };
         let gain = 2.0 * one / two;
         let mut row =
@@ -102,6 +105,8 @@ impl Pair {
         row
     }
 }
+
+const BUSY: &str = " no undisturbed round: the machine is busy";
 
 #[derive(Clone, Copy)]
 struct Effort {
@@ -114,8 +119,8 @@ const QUICK: Effort = Effort {
     calls: 100,
 };
 const FULL: Effort = Effort {
-    rounds: 600,
-    calls: 8_000,
+    rounds: 300,
+    calls: 5_000,
 };
 
 /// What one thread saw of a round.
@@ -137,8 +142,9 @@ fn together<F: FnMut()>(
             ready.fetch_add(1, Ordering::SeqCst);
             let mut waited = 0_u32;
             while ready.load(Ordering::SeqCst) < threads * (number + 1) {
+                // Who stays on its processor meets the other one there for several rounds.
                 waited += 1;
-                if waited.is_multiple_of(20_000) {
+                if waited.is_multiple_of(1_000_000) {
                     std::thread::yield_now();
                 }
                 spin_loop();

@@ -202,7 +202,7 @@ pub(crate) type Bound = (Arc<RealServer>, u32);
 pub(crate) fn try_bind(server: &Arc<RealServer>, class: Class) -> Option<Bound> {
     let generation = server.watch().generation();
     server.try_bind(class).then(|| {
-        server.counters().count_connection();
+        server.count_connection();
         (Arc::clone(server), generation)
     })
 }

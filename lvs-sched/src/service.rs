@@ -392,7 +392,7 @@ impl VirtualService {
         if state.shared.is_none() {
             let server = state.pick(request)?;
             server.bind_picked(class);
-            server.counters().count_connection();
+            server.count_connection();
             return Some((Arc::clone(server), server.watch().generation()));
         }
         // Others may be binding without the lock.
@@ -517,9 +517,10 @@ impl VirtualService {
 
     fn raw_stats(&self) -> Stats {
         let state = self.state.lock();
-        state.servers.iter().fold(state.carried, |sum, server| {
-            sum.plus(server.counters().raw())
-        })
+        state
+            .servers
+            .iter()
+            .fold(state.carried, |sum, server| sum.plus(server.counted()))
     }
 }
 
