@@ -3,11 +3,10 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use arc_swap::{ArcSwapOption, Guard};
-
+use crate::atomic::{ArcSwapOption, AtomicU32, Guard};
 use crate::real_server::Class;
 use crate::scheduler::{Peek, Servers, SharedPick, Superseded};
 use crate::{Lease, RealServer, Request, SchedulerFlags, VirtualService};
@@ -310,16 +309,12 @@ impl Shared {
         if self.is_limited {
             return Err(Superseded);
         }
-        let request = flow.request(self.flags);
-        loop {
-            let answer = self.pick(version, request)?;
-            let Some(server) = answer.and_then(|index| self.servers.get(index)) else {
-                return Ok(None);
-            };
-            if let Some(bound) = try_bind(server, class) {
-                return Ok(Some(bound));
-            }
-        }
+        let answer = self.pick(version, flow.request(self.flags))?;
+        let Some(server) = answer.and_then(|index| self.servers.get(index)) else {
+            return Ok(None);
+        };
+        // It fails when a change has just quiesced the server. The next pick is for after that change.
+        try_bind(server, class).map(Some).ok_or(Superseded)
     }
 
     /// For the holder of the service's lock.

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 
+use crate::atomic::{self, ArcSwapOption};
 use crate::drain::Watch;
 use crate::scheduler::Marks;
 use crate::stats::{Counters, Meter, Rates, Stats};
@@ -113,7 +113,7 @@ pub struct RealServer {
     /// What the operator said.
     weight: AtomicU32,
     /// What schedulers see: the weight, or 0 while the server is unhealthy.
-    effective: AtomicU32,
+    effective: atomic::AtomicU32,
     /// The last weight but 0, or the first one.
     remembered: AtomicU32,
     healthy: AtomicBool,
@@ -139,10 +139,10 @@ pub struct RealServer {
 #[repr(align(64))]
 struct Tally {
     /// See [`Load`].
-    load: AtomicU64,
+    load: atomic::AtomicU64,
     /// Connections that were ever scheduled.
     connections: AtomicU64,
-    persistent: AtomicU32,
+    persistent: atomic::AtomicU32,
     /// Entries of schedulers' caches.
     cached: AtomicU32,
 }
@@ -150,9 +150,9 @@ struct Tally {
 impl Default for Tally {
     fn default() -> Self {
         Self {
-            load: AtomicU64::new(Load::NOTED),
+            load: atomic::AtomicU64::new(Load::NOTED),
             connections: AtomicU64::new(0),
-            persistent: AtomicU32::new(0),
+            persistent: atomic::AtomicU32::new(0),
             cached: AtomicU32::new(0),
         }
     }
@@ -163,7 +163,7 @@ impl RealServer {
         Self {
             addr,
             weight: AtomicU32::new(config.weight.get()),
-            effective: AtomicU32::new(config.weight.get()),
+            effective: atomic::AtomicU32::new(config.weight.get()),
             remembered: AtomicU32::new(config.weight.get()),
             healthy: AtomicBool::new(true),
             thresholds: AtomicU64::new(pack(config)),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use parking_lot::{Mutex, MutexGuard};
 
+use crate::atomic::{Mutex, MutexGuard};
 use crate::local::Locals;
 use crate::pick::{Ask, Bound, Published, Shared, try_bind};
 use crate::real_server::Class;

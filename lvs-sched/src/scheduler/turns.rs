@@ -1,8 +1,9 @@
 //! An order of turns that several threads take from without a lock.
 
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 
 use super::Superseded;
+use crate::atomic::AtomicU64;
 
 /// Positions in a list that are taken in turn, round and round, while nothing changes: whose turn it
 /// is follows from a counter alone, and taking it is one addition.
