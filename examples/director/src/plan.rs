@@ -391,21 +391,19 @@ fn is_http_with_regex(checker: &ConfChecker) -> bool {
 impl PlannedCheck {
     /// The checker to run.
     pub fn checker(&self) -> CheckerConfig {
-        match &self.0 {
-            ConfChecker::HttpGet(http) => CheckerConfig {
-                checker: http_check(http).map_or_else(
-                    // What a plan holds was checked when the file was read; a connection still says something.
-                    || Box::new(TcpCheck) as Box<dyn lvs_health::Checker>,
-                    |check| Box::new(check),
-                ),
-                connect: connect_options(&http.probe),
-                timing: timing(&http.probe),
-            },
-            other => CheckerConfig {
-                checker: Box::new(TcpCheck),
-                connect: connect_options(other.probe()),
-                timing: timing(other.probe()),
-            },
+        let checker: Box<dyn lvs_health::Checker> = match &self.0 {
+            ConfChecker::HttpGet(http) => http_check(http).map_or_else(
+                // What a plan holds was checked when the file was read; a connection still says something.
+                || Box::new(TcpCheck) as Box<dyn lvs_health::Checker>,
+                |check| Box::new(check),
+            ),
+            _ => Box::new(TcpCheck),
+        };
+        CheckerConfig {
+            checker,
+            connect: connect_options(self.0.probe()),
+            timing: timing(self.0.probe()),
+            share: false,
         }
     }
 }
@@ -534,7 +532,7 @@ fn timing(probe: &Probe) -> Timing {
         warmup: probe.warmup,
         alpha: probe.alpha,
         log_all_failures: probe.log_all_failures,
-        ..Timing::default()
+        ..Timing::default().keepalived()
     }
 }
 

@@ -7,6 +7,7 @@ mod fullnat;
 mod ipv6;
 mod payload;
 mod tunnel;
+mod tunnel_errors;
 mod why;
 
 use std::collections::BTreeMap;
@@ -139,6 +140,10 @@ impl<F: FnMut(&PacketInfo) -> Verdict> Balancer for Script<F> {
 
     fn decide_error(&mut self, _: Instant, quoted: &PacketInfo) -> Verdict {
         (self.0)(quoted)
+    }
+
+    fn decide_tunnel_error(&mut self, _: Instant, inner: &PacketInfo) -> Verdict {
+        (self.0)(inner)
     }
 }
 
@@ -1000,11 +1005,43 @@ fn unanswered_neighbours_cost_their_frames() {
     let mut bench = Bench::new();
     bench.run(OUTSIDE, request(64, b"one"), nat(13, 8080));
     while let Some(at) = bench.engine.poll_timeout() {
-        bench.engine.handle_timeout(at, &mut bench.output);
+        bench
+            .engine
+            .handle_timeout(at, &bench.view, &mut bench.output);
     }
-    assert!(bench.is_silent());
     assert_eq!(bench.output.resolve.len(), 3);
     assert_eq!(bench.drops(DropReason::NeighbourFailed), 1);
+    // The client is told about its own packet, not about what the server would have got.
+    let told = sent(&bench.output, 0, OUTSIDE, ROUTER_MAC);
+    assert_checksums(&told);
+    assert_eq!(told[12..22], [&VIP[..], &CLIENT, &[3, 1]].concat());
+    assert_eq!(told[28..], request(64, b"one").bytes()[14..]);
+}
+
+#[test]
+fn a_neighbour_that_fails_is_told_once_to_each_client() {
+    let mut bench = Bench::new();
+    for payload in [&b"one"[..], b"two", b"three"] {
+        bench.run(OUTSIDE, request(64, payload), nat(13, 8080));
+    }
+    let other = tcp(
+        ROUTER_MAC,
+        OUTSIDE_MAC,
+        ([203, 0, 113, 6], 50000),
+        (VIP, 80),
+        64,
+        b"",
+    );
+    bench.run(OUTSIDE, other, dr(13));
+    bench.now += Duration::from_secs(2);
+    bench.view.generation += 1;
+    bench.output.clear();
+    bench
+        .engine
+        .handle_view(bench.now, &bench.view, &mut bench.output);
+    assert_eq!(bench.drops(DropReason::NeighbourFailed), 4);
+    assert_eq!(bench.output.transmit.len(), 2);
+    assert_eq!(bench.events(Event::IcmpSuppressed), 2);
 }
 
 #[test]
