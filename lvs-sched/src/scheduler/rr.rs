@@ -19,6 +19,7 @@ pub struct RoundRobin {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a list has one of them")]
 enum Shared {
     /// Without thresholds it stands when a list is shared who is usable.
     Turns(Turns),

@@ -30,6 +30,7 @@ struct Cycle {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a list has one of them")]
 enum Shared {
     /// Without thresholds it stands when a list is shared who is taken in a cycle, and when.
     Turns { turns: Turns, levels: Levels },
