@@ -126,6 +126,7 @@
 //! again, and a call ends the connections that are due and looks at a few dozen other timers at most.
 //! Who lets [`Worker::poll_timeout`] pass without a call pays for what piled up at the next one.
 
+mod atomic;
 mod attributes;
 mod conn;
 mod defence;
