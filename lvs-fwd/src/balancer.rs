@@ -124,6 +124,12 @@ impl<'a> Packets<'a> {
     pub fn payload(&self, index: usize) -> &'a [u8] {
         self.payloads.payload(index)
     }
+
+    /// The sequence number of one of them, if it is a whole TCP segment, whose stream can be changed by an [`Edit`].
+    #[inline]
+    pub fn sequence(&self, index: usize) -> Option<u32> {
+        self.payloads.sequence(index)
+    }
 }
 
 impl<'a> From<&'a [PacketInfo]> for Packets<'a> {
@@ -161,6 +167,12 @@ impl fmt::Debug for Packets<'_> {
 pub trait Payloads {
     /// The payload of the packet with this number; empty if there is none.
     fn payload(&self, index: usize) -> &[u8];
+
+    /// The sequence number of the packet with this number; `None` if it is no whole TCP segment.
+    fn sequence(&self, index: usize) -> Option<u32> {
+        let _ = index;
+        None
+    }
 }
 
 impl Payloads for () {

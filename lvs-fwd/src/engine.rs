@@ -38,7 +38,7 @@ use crate::steer;
 use crate::view::{Endpoint, PortId, View};
 use crate::wire::{
     Datagram, Fragment, Headers, Inner, Quoted, Tunnelled, Unparsed, Wrapping, ethernet, is_ipsec,
-    protocol,
+    protocol, tcp,
 };
 
 /// What an engine is made with.
@@ -765,6 +765,15 @@ impl Payloads for Batch<'_> {
     fn payload(&self, index: usize) -> &[u8] {
         let item = self.0.get(index);
         item.map_or(&[], |item| item.headers.payload(item.frame.bytes()))
+    }
+
+    fn sequence(&self, index: usize) -> Option<u32> {
+        let item = self.0.get(index).filter(|item| !item.is_first_fragment)?;
+        if item.headers.protocol != protocol::TCP {
+            return None;
+        }
+        let segment = &item.frame.bytes()[item.headers.transport..];
+        Some(tcp::Packet::new_checked(segment).ok()?.sequence())
     }
 }
 

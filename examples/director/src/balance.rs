@@ -9,6 +9,7 @@ use lvs_sched::{
     self as sched, ForwardMethod, LocalEnd, Protocol, SctpEvent, State, TcpFlags, TcpState,
 };
 
+use crate::ftp::{FtpHelper, Segment};
 use crate::tunnels::{self, Tunnels};
 
 /// One worker's half of the scheduler, asked by that worker's engine.
@@ -16,6 +17,7 @@ use crate::tunnels::{self, Tunnels};
 pub struct SchedBalancer {
     worker: sched::Worker,
     tunnels: Arc<Tunnels>,
+    ftp: FtpHelper,
     packets: Vec<sched::Packet>,
     verdicts: Vec<sched::Verdict>,
 }
@@ -26,6 +28,7 @@ impl SchedBalancer {
         Self {
             worker,
             tunnels,
+            ftp: FtpHelper::default(),
             packets: Vec::new(),
             verdicts: Vec::new(),
         }
@@ -48,6 +51,25 @@ impl SchedBalancer {
             None => self.worker.explain(now, packet),
         }
     }
+
+    /// Lets the FTP helper read the control connections in the batch.
+    fn help_ftp(&mut self, now: Instant, packets: &Packets<'_>) {
+        let answered = self.packets.iter().zip(&self.verdicts);
+        for (index, (packet, verdict)) in answered.enumerate() {
+            if FtpHelper::concerns(packet, verdict)
+                && let Some(sequence) = packets.sequence(index)
+            {
+                let segment = Segment {
+                    index,
+                    packet,
+                    verdict,
+                    sequence,
+                    payload: packets.payload(index),
+                };
+                self.ftp.handle(now, &mut self.worker, &segment);
+            }
+        }
+    }
 }
 
 impl Balancer for SchedBalancer {
@@ -66,6 +88,7 @@ impl Balancer for SchedBalancer {
         self.verdicts.clear();
         self.worker
             .handle_batch_with(now, &self.packets, &Payloads(packets), &mut self.verdicts);
+        self.help_ftp(now, packets);
         let present = self.tunnels.present();
         verdicts.extend(
             self.verdicts
@@ -77,6 +100,10 @@ impl Balancer for SchedBalancer {
                     })
                 }),
         );
+    }
+
+    fn poll_edit(&mut self) -> Option<(usize, balancer::Edit)> {
+        self.ftp.poll_edit()
     }
 
     fn decide_error(&mut self, now: Instant, quoted: &PacketInfo) -> balancer::Verdict {
@@ -135,10 +162,12 @@ impl Balancer for SchedBalancer {
 
     fn handle_timeout(&mut self, now: Instant) {
         self.worker.handle_timeout(now);
+        self.ftp.handle_timeout(now, &self.worker);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.worker.poll_timeout()
+        let deadlines = [self.worker.poll_timeout(), self.ftp.poll_timeout()];
+        deadlines.into_iter().flatten().min()
     }
 }
 
