@@ -32,6 +32,7 @@ use crate::logging::chain;
 use crate::marks::Marks;
 use crate::notify::scripts::{Limits, Policy, Runner};
 use crate::notify::{Actions, Notifier};
+use crate::pid_file::PidFile;
 use crate::plan::Plan;
 use crate::pools::Pools;
 use crate::probes::{Probes, Report};
@@ -101,6 +102,7 @@ struct App {
     /// Held for its end: the socket goes with it.
     _socket: ControlSocket,
     _only: UnixListener,
+    _pid_file: Option<PidFile>,
     questions: Receiver<Question>,
     signals: Signals,
 }
@@ -126,7 +128,15 @@ impl App {
         }
         let no_effect = NoEffect::of(file.tree());
         reload::warn_of(&no_effect);
-        let plan = Plan::new(file.config());
+        for remark in &options.remarks {
+            warn!("{remark}");
+        }
+        if options.dump_config {
+            for line in lvs_conf::print(file.config()).lines() {
+                info!("configuration: {line}");
+            }
+        }
+        let plan = reload::plan(&options, file.config());
         let beside = Beside::read(&options.file).map_err(|faults| {
             faults.iter().for_each(|fault| error!("{fault}"));
             RunError::Beside
@@ -136,8 +146,9 @@ impl App {
         raise_descriptor_limit();
         let signals = Signals::new().map_err(RunError::Signals)?;
         let address = SocketAddress::from_env();
+        let (events, _) = tokio::sync::broadcast::channel(EVENTS_KEPT);
         let (socket, questions) =
-            ControlSocket::listen(&address).map_err(|source| RunError::Socket {
+            ControlSocket::listen(&address, events.clone()).map_err(|source| RunError::Socket {
                 address: address.clone(),
                 source,
             })?;
@@ -156,7 +167,7 @@ impl App {
         let (vrrp_teller, vrrp_news) = unbounded_channel();
         let (probes, reports) = Probes::new();
         let actions = Actions::new(file.config(), &policy);
-        let notifier = Notifier::start(runner.clone(), actions);
+        let notifier = Notifier::start(runner, actions, events);
         let mut app = Self {
             options,
             started,
@@ -184,11 +195,13 @@ impl App {
             failures,
             _socket: socket,
             _only: only,
+            _pid_file: None,
             questions,
             signals,
         };
         app.addresses.remove_leftovers(&plan.addresses);
         app.apply(plan, beside).await?;
+        app._pid_file = app.options.pid_file.as_deref().and_then(PidFile::write);
         info!(
             "running {}, control socket {address}",
             app.options.file.display()
@@ -359,6 +372,9 @@ async fn readable(descriptor: &AsyncFd<OwnedFd>) {
 }
 
 const LOCK: &str = "lvs-director-only-one";
+
+/// Events that one who listens may be behind.
+const EVENTS_KEPT: usize = 1024;
 
 /// The scheduler's own period of estimation.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);

@@ -26,6 +26,7 @@ pub mod ftp;
 pub mod logging;
 pub mod marks;
 pub mod notify;
+pub mod pid_file;
 pub mod plan;
 pub mod pools;
 pub mod probes;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use director::cli::{self, Invocation};
 use director::commands::{
-    self, STATUS_TROUBLE, by_hand, compare, format, host, lint, realserver, status, why,
+    self, STATUS_TROUBLE, by_hand, compare, events, format, host, lint, realserver, status, why,
 };
 use director::{app, config, demo, logging, vrrp};
 
@@ -103,13 +103,19 @@ fn main() -> ExitCode {
             &mut io::stdout(),
             &mut io::stderr(),
         )),
+        Invocation::Events { json } => {
+            exit(events::follow(json, &mut io::stdout(), &mut io::stderr()))
+        }
+        Invocation::Reload { json } => {
+            exit(events::reload(json, &mut io::stdout(), &mut io::stderr()))
+        }
         Invocation::Demo { workers, setup } => demo::run(workers, setup.as_deref()),
         Invocation::Run(options) => {
-            logging::start(options.log_console, options.log_detail);
+            logging::start(options.log);
             ended(app::run(options))
         }
         Invocation::RunVrrp(options) => {
-            logging::start(options.log_console, options.log_detail);
+            logging::start(options.log);
             ended(vrrp::run(&options))
         }
     }

@@ -17,6 +17,7 @@ use crate::control::answers;
 use crate::control::by_hand::{
     self, MarkInfo, MarksInfo, MarksQuestion, TunableInfo, TunablesInfo, TunablesQuestion,
 };
+use crate::control::events;
 use crate::control::configuration::{self, RunningConfig};
 use crate::control::protocol::{
     Edit, ErrorKind, Operation, Reply, ReplyError, RestoreInfo, StatusInfo,
@@ -51,6 +52,13 @@ impl App {
             Operation::Other { op, arguments } => match op.as_str() {
                 configuration::OPERATION => {
                     Reply::success(&RunningConfig::new(self.file.config(), self.file.faults()))
+                }
+                events::RELOAD => {
+                    let outcome = self.reload().await;
+                    Reply::success(&events::ReloadInfo {
+                        is_done: outcome.is_ok(),
+                        summary: outcome.map_or_else(|reason| reason, str::to_owned),
+                    })
                 }
                 vrrp::OPERATION => return self.answer_vrrp(answer),
                 why::OPERATION => match read(arguments) {

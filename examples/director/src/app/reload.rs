@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use lvs_conf::Config;
 use lvs_conf::diff::{Change, diff};
 use lvs_fwd::view::{ClaimSet, TunnelOptions};
 use lvs_sched::{ServiceKey, Timeouts};
@@ -11,6 +12,7 @@ use super::{App, RunError};
 use crate::acted_on::NoEffect;
 use crate::beside::Beside;
 use crate::claims;
+use crate::cli::RunOptions;
 use crate::config::ConfigFile;
 use crate::logging::chain;
 use crate::notify::event::ReloadEvent;
@@ -18,6 +20,7 @@ use crate::notify::scripts::Policy;
 use crate::notify::{Actions, Event};
 use crate::plan::Plan;
 use crate::tunables::{self, Setting};
+use crate::vrrp::Converted;
 
 impl App {
     /// Reads the file again. A file that is worse than the one in force changes nothing. What came of it, in one sentence; as an error
@@ -58,7 +61,7 @@ impl App {
             }
             REFUSED.to_owned()
         })?;
-        let plan = Plan::new(file.config());
+        let plan = plan(&self.options, file.config());
         plan.vrrp.check().map_err(|error| refused(chain(&error)))?;
         let no_effect = NoEffect::of(file.tree());
         if no_effect != self.no_effect {
@@ -182,6 +185,15 @@ impl App {
             path_mtu_discovery: self.scheduler.tunables().pmtu_disc,
         });
     }
+}
+
+/// What the file asks for, as far as the options let it.
+pub(super) fn plan(options: &RunOptions, config: &Config) -> Plan {
+    let mut plan = Plan::new(config);
+    if options.without_vrrp {
+        plan.vrrp = Converted::default();
+    }
+    plan
 }
 
 pub(super) fn warn_of(no_effect: &NoEffect) {

@@ -252,6 +252,57 @@ impl Event {
     }
 }
 
+impl fmt::Display for Event {
+    /// In an operator's words.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vrrp(event) => {
+                let kind = match event.kind {
+                    VrrpKind::Instance => "vrrp_instance",
+                    VrrpKind::Group => "vrrp_sync_group",
+                };
+                write!(f, "{kind} {}: {}", event.name, event.change)?;
+                match event.kind {
+                    VrrpKind::Instance => write!(f, ", priority {}", event.priority),
+                    VrrpKind::Group => Ok(()),
+                }
+            }
+            Self::Server(event) => write!(
+                f,
+                "real server {} of {} is {}{}",
+                event.server,
+                event.service,
+                up_or_down(event.is_up).to_lowercase(),
+                event.cause.aside()
+            ),
+            Self::Check(event) => write!(
+                f,
+                "real server {} of {}: {}",
+                event.server, event.service, event.finding
+            ),
+            Self::Quorum(event) => write!(
+                f,
+                "virtual server {} {} its quorum{}",
+                event.service,
+                if event.is_up { "has" } else { "has lost" },
+                event.cause.aside()
+            ),
+            Self::Reload(event) => f.write_str(&event.summary),
+        }
+    }
+}
+
+impl Cause {
+    fn aside(self) -> &'static str {
+        match self {
+            Self::Checks => "",
+            Self::Start => ", at its start",
+            Self::Removal => ": it is removed",
+            Self::End => ": the director ends",
+        }
+    }
+}
+
 /// keepalived's words.
 pub(super) fn up_or_down(is_up: bool) -> &'static str {
     if is_up { "UP" } else { "DOWN" }

@@ -26,7 +26,6 @@ use crate::logging::chain;
 #[derive(Debug, Clone)]
 pub struct Notifier {
     inputs: UnboundedSender<Input>,
-    events: broadcast::Sender<Arc<Event>>,
 }
 
 #[derive(Debug)]
@@ -39,18 +38,21 @@ enum Input {
 }
 
 impl Notifier {
-    /// Starts the task on the present runtime, and the readers of pipes.
+    /// Starts the task on the present runtime, and the readers of pipes. Everything told is told to the subscribers of `events`, too.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub fn start(runner: Runner, actions: Actions) -> Self {
+    pub fn start(
+        runner: Runner,
+        actions: Actions,
+        events: broadcast::Sender<Arc<Event>>,
+    ) -> Self {
         let (inputs, inbox) = unbounded_channel();
-        let (events, _) = broadcast::channel(SUBSCRIBER_LAG);
         let task = Task {
             runner,
             inputs: inputs.downgrade(),
-            events: events.clone(),
+            events,
             actions: Actions::default(),
             former: Actions::default(),
             pipes: [None, None, None],
@@ -61,7 +63,7 @@ impl Notifier {
             unsent: VecDeque::new(),
         };
         tokio::spawn(task.run(inbox, actions));
-        Self { inputs, events }
+        Self { inputs }
     }
 
     /// Something happened.
@@ -74,11 +76,6 @@ impl Notifier {
     /// removed.
     pub fn configure(&self, actions: Actions) {
         let _ = self.inputs.send(Input::Configure(Box::new(actions)));
-    }
-
-    /// Everything that is told from now on. Who falls too far behind loses the oldest.
-    pub fn subscribe(&self) -> broadcast::Receiver<Arc<Event>> {
-        self.events.subscribe()
     }
 
     /// Does what is still to be done, gives scripts and mails a little time, ends the scripts' runner and removes the pipes.
@@ -388,9 +385,6 @@ impl Task {
         let _ = scripts.await;
     }
 }
-
-/// Events that one who listens may be behind.
-const SUBSCRIBER_LAG: usize = 1024;
 
 /// Connections to the mail server at the same time.
 const MOST_MAILS: usize = 8;

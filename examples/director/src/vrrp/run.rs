@@ -10,9 +10,10 @@ use super::dump::{self, Dump};
 use super::{Claims, Converted, News, Vrrp, convert, log};
 use crate::app::RunError;
 use crate::config::ConfigFile;
-use crate::logging::chain;
+use crate::logging::{LogOptions, chain};
 use crate::notify::scripts::{Limits, Policy, Runner};
 use crate::notify::{Actions, Event, Notifier};
+use crate::pid_file::PidFile;
 
 /// Options of `--vrrp`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,10 +22,10 @@ pub struct VrrpOptions {
     pub file: PathBuf,
     /// What `@ID` lines are for (`-i`); `None`: the host's name.
     pub config_id: Option<String>,
-    /// Log to the console (`-l`) rather than to syslog.
-    pub log_console: bool,
-    /// Log more (`-D`).
-    pub log_detail: bool,
+    /// Where log lines go.
+    pub log: LogOptions,
+    /// Where the process's number is written (`-p`).
+    pub pid_file: Option<PathBuf>,
 }
 
 /// Runs the `vrrp_instance` blocks of a file and nothing else, until told to end. SIGHUP reads the file again; a file with new errors
@@ -60,8 +61,9 @@ async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
     let mut remarks = Vec::new();
     remark(&mut remarks, &converted);
     let runner = Runner::start(Limits::default()).map_err(RunError::Scripts)?;
-    let notifier = Notifier::start(runner, actions(&file));
+    let notifier = Notifier::start(runner, actions(&file), tokio::sync::broadcast::channel(1).0);
     let vrrp = Vrrp::start(converted, Claims::None, sender)?;
+    let _pid_file = options.pid_file.as_deref().and_then(PidFile::write);
     info!("running VRRP of {}", options.file.display());
     loop {
         tokio::select! {
