@@ -12,6 +12,7 @@ use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 use lvs_fwd::view::LOCAL_PORTS;
 
 use crate::commands::compare::Old;
+use crate::commands::completions::Shell;
 use crate::commands::format::Mode;
 use crate::commands::status::Detail;
 use crate::commands::why::Packet;
@@ -113,6 +114,8 @@ pub enum Invocation {
         /// One JSON object instead of text (`--json`).
         json: bool,
     },
+    /// What a shell needs to complete the command line (`completions`).
+    Completions(Shell),
     /// Show a director at work in network namespaces of its own.
     Demo {
         /// Data-path threads of the demo's director.
@@ -214,6 +217,11 @@ where
             return Ok(Invocation::Reload {
                 json: reload.get_flag("json"),
             });
+        }
+        Some(("completions", completions)) => {
+            let shell = completions.get_one::<String>("shell");
+            let shell = shell.and_then(|word| Shell::from_word(word));
+            return Ok(Invocation::Completions(shell.unwrap_or(Shell::Bash)));
         }
         Some(("why", why)) => return Ok(why_invocation(why)),
         _ => {}
@@ -406,7 +414,8 @@ fn workers(matches: &ArgMatches) -> NonZeroU32 {
         .unwrap_or(&NonZeroU32::MIN)
 }
 
-fn command() -> Command {
+/// The table of options and commands.
+pub fn command() -> Command {
     let workers = Arg::new("workers")
         .long("workers")
         .value_name("N")
@@ -561,6 +570,17 @@ fn command() -> Command {
                 .about("Have the running director read its file again, and say what came of it")
                 .after_help("Exit status: 0 the file is in force, 1 it is not, 2 no director can be asked.")
                 .arg(json_flag("One JSON object")),
+        )
+        .subcommand(
+            Command::new("completions")
+                .about("Print what a shell needs to complete this command line")
+                .arg(
+                    Arg::new("shell")
+                        .value_name("SHELL")
+                        .value_parser(PossibleValuesParser::new(Shell::NAMES))
+                        .required(true)
+                        .help("Which shell"),
+                ),
         )
         .subcommand(why_command())
         .subcommand(mark_command())
@@ -951,6 +971,25 @@ mod tests {
         for wrong in ["8", "kernel", ""] {
             assert!(parse(["director", "-S", wrong]).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn shells_complete_every_command_and_option_that_help_shows() {
+        use crate::commands::completions::script;
+        let mut built = command();
+        built.build();
+        let bash = script(Shell::Bash, &built);
+        let fish = script(Shell::Fish, &built);
+        for sub in built.get_subcommands() {
+            let name = sub.get_name();
+            assert!(bash.contains(&format!("        {name}) words=")), "{name}");
+            assert!(fish.contains(&format!(" -a {name} ")), "{name}");
+        }
+        for words in ["--config-test", "--json", "--setup", "--pcap", " events "] {
+            assert!(bash.contains(words), "{words}");
+        }
+        assert!(fish.contains("-s S -l log-facility -r"), "{fish}");
+        assert!(!bash.contains("dont-respawn") && !fish.contains("dont-respawn"));
     }
 
     #[test]

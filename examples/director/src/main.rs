@@ -1,11 +1,11 @@
 //! The program `director`.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use director::cli::{self, Invocation};
 use director::commands::{
-    self, STATUS_TROUBLE, by_hand, compare, events, format, host, lint, realserver, status, why,
+    self, STATUS_TROUBLE, by_hand, compare, completions, events, format, host, lint, realserver, status, why,
 };
 use director::{app, config, demo, logging, vrrp};
 
@@ -103,6 +103,11 @@ fn main() -> ExitCode {
             &mut io::stdout(),
             &mut io::stderr(),
         )),
+        Invocation::Completions(shell) => exit(
+            io::stdout()
+                .write_all(completions::script(shell, &cli::command()).as_bytes())
+                .map(|()| 0),
+        ),
         Invocation::Events { json } => {
             exit(events::follow(json, &mut io::stdout(), &mut io::stderr()))
         }

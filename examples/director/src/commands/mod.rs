@@ -2,6 +2,7 @@
 
 pub mod by_hand;
 pub mod compare;
+pub mod completions;
 pub mod events;
 pub mod format;
 pub mod host;

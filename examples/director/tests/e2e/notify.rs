@@ -1,9 +1,12 @@
 //! What a running director has scripts and readers of pipes hear.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
+use ipvsadm::protocol::SocketAddress;
 use libtest_mimic::Trial;
 
 use crate::once;
@@ -19,6 +22,11 @@ pub(crate) fn trials() -> Vec<Trial> {
             "notify_of_a_reload_follows_the_new_file",
             a_reload_follows_the_new_file,
         ),
+        once(
+            "notify_events_and_reload_over_the_control_socket",
+            events_and_reload_over_the_control_socket,
+        ),
+        once("manual_pages_are_well_formed", manual_pages_are_well_formed),
     ]
 }
 
@@ -147,4 +155,85 @@ fn a_reload_follows_the_new_file() {
     assert_eq!(place.read("out"), "new\nnew\n");
     drop(director);
     assert_eq!(place.read("out"), "new\nnew\n");
+}
+
+fn events_and_reload_over_the_control_socket() {
+    let place = Place::new("events");
+    let mut stage = Stage::nat(1);
+    let conf = Conf::nat(1).text();
+    let pid = place.0.join("pid");
+    let more = ["-p", pid.to_str().unwrap(), "-d", "-I", "-S", "local1"];
+    let director = Director::start_more(&stage, &conf, 1, &more);
+    let log = director.log();
+    assert!(log.contains("--dont-release-ipvs has no effect"), "{log}");
+    assert!(log.contains("configuration: virtual_server 198.51.100.100 80"), "{log}");
+    director.wait_until("the pid file", || place.read("pid").ends_with('\n'));
+
+    let program = env!("CARGO_BIN_EXE_director");
+    let mut follower = stage.director.command(program).unwrap();
+    follower.args(["events", "--json"]).env_remove("LVS_SOCKET");
+    let mut follower = follower.stdout(Stdio::piped()).spawn().unwrap();
+    let mut events = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let mut next = || {
+        let line = events.next().unwrap().unwrap();
+        serde_json::from_str::<serde_json::Value>(&line).unwrap()
+    };
+    assert_eq!(next()["text"], "events from now on");
+
+    fs::write(&director.file, conf.replace("lb_algo", "lb_alog")).unwrap();
+    let (status, output, _) = director.beside(&["reload"]);
+    assert_eq!(status, 1, "{output}");
+    assert!(output.starts_with("reload refused, the running configuration stays: "), "{output}");
+    let refused = next();
+    assert_eq!((&refused["event"], &refused["is_done"]), (&"reload".into(), &false.into()));
+    fs::write(&director.file, conf.replace("lb_algo rr", "lb_algo wrr")).unwrap();
+    let (status, output, _) = director.beside(&["reload", "--json"]);
+    assert_eq!(status, 0, "{output}");
+    assert_eq!(output, "{\"is_done\":true,\"summary\":\"reload done\"}\n");
+    assert_eq!(next()["is_done"], true);
+
+    // A request that is too long costs its sender the connection, and nobody else anything.
+    let reply = stage.director.run(|| {
+        let mut stream = SocketAddress::default().connect().unwrap();
+        let _ = stream.write_all(&[b'x'; 70_000]);
+        let mut reply = String::new();
+        let _ = stream.read_to_string(&mut reply);
+        reply
+    });
+    assert!(reply.contains("bad-request") && reply.contains("too long"), "{reply}");
+
+    stage.servers[0].1.stop();
+    let kinds: Vec<String> = (0..3).map(|_| next()["event"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(kinds, ["server", "quorum", "check"]);
+    director.terminate();
+    let stop = next();
+    assert_eq!((&stop["event"], &stop["change"]), (&"vrrp".into(), &"stop".into()));
+    assert_eq!(follower.wait().unwrap().code(), Some(0));
+    assert!(!pid.exists());
+}
+
+fn manual_pages_are_well_formed() {
+    let pages = concat!(env!("CARGO_MANIFEST_DIR"), "/man");
+    let names = ["director.8", "director.conf.5", "ipvsadm.8"];
+    let paths = names.map(|name| format!("{pages}/{name}"));
+    let lint = Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).args(&paths).output();
+    match lint {
+        Ok(output) => assert!(
+            output.status.success() && output.stdout.is_empty(),
+            "{}",
+            String::from_utf8_lossy(&output.stdout)
+        ),
+        Err(error) => {
+            let message = format!("skipped: mandoc can't be run: {error}");
+            assert!(std::env::var("CI").as_deref() != Ok("true"), "{message}");
+            println!("{message}");
+        }
+    }
+    // Every command that help shows has its place in the page.
+    let page = fs::read_to_string(&paths[0]).unwrap();
+    let (_, help, _) = crate::stage::director_texts(&["--help"]);
+    let commands = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    for name in commands.lines().filter_map(|line| line.split_whitespace().next()) {
+        assert!(page.contains(&format!(".It Cm {name}")) || page.contains(&format!(", {name}")), "{name}");
+    }
 }
