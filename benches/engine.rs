@@ -27,6 +27,7 @@ use lvs_fwd::route::{
 };
 use lvs_fwd::view::{ClaimSet, Endpoint, Port, PortId, View};
 use lvs_sched::{Director, DirectorConfig, Protocol, ServerConfig, ServiceConfig, ServiceKey};
+use rustix::time::{ClockId, clock_gettime};
 
 fn main() -> io::Result<()> {
     let numbers: Option<Vec<u32>> = env::args().skip(1).map(|it| it.parse().ok()).collect();
@@ -109,7 +110,7 @@ impl Path {
 
     /// Nanoseconds for each of so many packets.
     fn run(&mut self, balancer: &mut dyn Balancer, packets: u32) -> f64 {
-        let started = Instant::now();
+        let started = processor_time();
         for _ in 0..packets / BATCH {
             self.fill();
             // Time passes, slowly enough for nothing to expire.
@@ -126,17 +127,17 @@ impl Path {
             self.frames.extend(sent.map(|(_, frame)| frame));
             assert_eq!(self.frames.len(), BATCH as usize, "every packet goes on");
         }
-        started.elapsed().as_secs_f64() * 1e9 / f64::from(packets)
+        (processor_time() - started) / f64::from(packets)
     }
 
     /// The same without the engine.
     fn alone(&mut self, packets: u32) -> f64 {
-        let started = Instant::now();
+        let started = processor_time();
         for _ in 0..packets / BATCH {
             self.fill();
             black_box(&mut self.frames);
         }
-        started.elapsed().as_secs_f64() * 1e9 / f64::from(packets)
+        (processor_time() - started) / f64::from(packets)
     }
 
     /// Writes the next batch's headers, as a device would have brought them.
@@ -265,6 +266,12 @@ fn view() -> View {
 
 fn server(n: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 0, 0, 11 + n)
+}
+
+/// Nanoseconds that this thread has worked: what else the machine does counts only as far as it takes the caches.
+fn processor_time() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
 }
 
 fn median(mut samples: Vec<f64>) -> f64 {

@@ -46,6 +46,7 @@ use crate::probes::{Probes, Report};
 use crate::sys::watch;
 use crate::tunables::{self, Setting};
 use crate::tunnels::Tunnels;
+use crate::unreachable::Unreachable;
 use crate::vrrp::VrrpError;
 
 /// Runs a director until it is told to end. Returns after everything has been given back.
@@ -87,6 +88,7 @@ struct App {
     reports: Receiver<Report>,
     addresses: Addresses,
     data_path: DataPath,
+    unreachable: Unreachable,
     failures: UnboundedReceiver<usize>,
     system_changes: AsyncFd<OwnedFd>,
     resolve_requests: AsyncFd<OwnedFd>,
@@ -156,10 +158,11 @@ impl App {
             edits: Edits::new(Arc::clone(&scheduler), Arc::clone(&tunnels)),
             scheduler,
             reports,
-            addresses: Addresses::new().map_err(StartError::Netlink)?,
+            addresses: Addresses::new().map_err(RunError::Addresses)?,
             system_changes: watch(data_path.system_changes()).map_err(RunError::Watch)?,
             resolve_requests: watch(data_path.resolve_requests()).map_err(RunError::Watch)?,
             data_path,
+            unreachable: Unreachable::default(),
             failures,
             _socket: socket,
             _only: only,
@@ -245,6 +248,11 @@ impl App {
         if self.data_path.handle_system_change() {
             self.addresses.follow_interfaces(&self.plan.addresses);
         }
+        let services = self.scheduler.services();
+        let servers = services.iter().flat_map(|service| service.servers());
+        let view = self.data_path.view();
+        let addrs = servers.map(|server| server.addr().ip());
+        self.unreachable.follow(&view, addrs);
     }
 
     async fn next_event(&mut self, deadline: Instant) -> Happening {
@@ -632,6 +640,7 @@ impl App {
             connections: 0,
             counters: self.data_path.counters(),
             claimed: self.data_path.claimed(),
+            unreachable: self.unreachable.list(),
         };
         let lengths: Vec<_> = (0..status.workers)
             .map(|number| {
@@ -723,6 +732,9 @@ pub enum RunError {
     /// The kernel's news can't be waited for.
     #[error("can't watch the kernel's tables")]
     Watch(#[source] io::Error),
+    /// The sockets for setting and announcing addresses were refused.
+    #[error("can't set addresses")]
+    Addresses(#[source] io::Error),
     /// The control loop's runtime could not be made.
     #[error("can't make the control loop")]
     Runtime(#[source] io::Error),

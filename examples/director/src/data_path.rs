@@ -151,6 +151,7 @@ impl DataPath {
         if path.ports.is_empty() {
             warn!("there is no Ethernet interface in this network namespace yet");
         }
+        path.warn_of_policy();
         path.tell_local();
         path.publish();
         Ok((path, failures))
@@ -310,6 +311,16 @@ impl DataPath {
         self.control.wake();
         // Ends when the last one has dropped its end.
         let _ = closed.recv_timeout(QUIET_PATIENCE);
+    }
+
+    /// Rules that choose a route by more than the destination have no effect on what the director forwards.
+    fn warn_of_policy(&mut self) {
+        match self.mirror.netlink().rules() {
+            Ok(rules) => rules.iter().filter(|rule| rule.is_policy()).for_each(|rule| {
+                warn!("packets of services do not follow this routing rule, but the main table: {rule}");
+            }),
+            Err(error) => debug!("{}", chain(&error)),
+        }
     }
 
     /// The claim must know the host's addresses.

@@ -8,6 +8,7 @@
 //! Not there yet: check scripts, tracked files and processes, BFD sockets, virtual routes and rules, VMAC interfaces, packet filters for
 //! `no_accept`, notify scripts and mail. [`convert`] says so for each instance that asks for them.
 
+mod announce;
 pub mod convert;
 mod host;
 mod run;
@@ -15,5 +16,6 @@ mod shell;
 mod sockets;
 mod sys;
 
+pub(crate) use announce::Announcer;
 pub use run::{VrrpOptions, run};
 pub use shell::{Status, Vrrp, VrrpError};

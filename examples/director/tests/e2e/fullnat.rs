@@ -51,7 +51,7 @@ fn locals() -> [IpAddr; 2] {
 }
 
 /// Where the frames of a namespace can be seen.
-fn tap(namespace: &Namespace) -> OwnedFd {
+pub(crate) fn tap(namespace: &Namespace) -> OwnedFd {
     const ALL: u32 = 3;
     let tap = namespace
         .run(|| {
@@ -64,21 +64,30 @@ fn tap(namespace: &Namespace) -> OwnedFd {
     tap
 }
 
-/// A segment from a local address to port 80: who sent it, and the client that it names.
-fn named(frame: &[u8]) -> Option<(SocketAddr, Option<SocketAddr>)> {
+/// A segment to port 80: who sent it, and the client that its option names.
+pub(crate) fn named(frame: &[u8]) -> Option<(SocketAddr, Option<SocketAddr>)> {
     let ip = frame.get(14..)?;
-    let tcp = ip.get(20..)?;
-    if frame[12..14] != [8, 0] || ip[9] != 6 || tcp.get(2..4)? != [0, 80] {
+    // An address is long as its family's are, and the option's length says which it names.
+    let (source, tcp) = match frame[12..14] {
+        [0x08, 0] if ip.get(9)? == &6 => (ip.get(12..16)?, ip.get(20..)?),
+        [0x86, 0xdd] if ip.get(6)? == &6 => (ip.get(8..24)?, ip.get(40..)?),
+        _ => return None,
+    };
+    if tcp.get(2..4)? != [0, 80] {
         return None;
     }
-    let addr = |bytes: &[u8]| IpAddr::from([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    let addr = |bytes: &[u8]| match bytes.len() {
+        4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+        _ => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+    };
     let port = |bytes: &[u8]| u16::from_be_bytes([bytes[0], bytes[1]]);
-    let source = SocketAddr::new(addr(&ip[12..]), port(tcp));
-    let option = tcp.get(20..28).filter(|_| tcp[12] >> 4 >= 7);
-    let client = option
-        .filter(|option| option[..2] == [254, 8])
-        .map(|option| SocketAddr::new(addr(&option[4..]), port(&option[2..])));
-    locals().contains(&source.ip()).then_some((source, client))
+    let options = tcp.get(20..usize::from(tcp.get(12)? >> 4) * 4)?;
+    let client = match options {
+        [254, len @ (8 | 20), ..] => options.get(2..usize::from(*len)),
+        _ => None,
+    };
+    let client = client.and_then(|it| Some(SocketAddr::new(addr(&it[2..])?, port(it))));
+    Some((SocketAddr::new(addr(source)?, port(tcp)), client))
 }
 
 /// Client and server would answer each other without the director, which breaks NAT.
@@ -101,7 +110,8 @@ fn clients_are_named_to_servers_in_their_own_network(workers: u32) {
     let mut buffer = vec![0; 0x1_0000];
     let (mut seen, mut sources) = (Vec::new(), Vec::new());
     while let Ok((length, _)) = recv(&tap, &mut buffer[..], RecvFlags::DONTWAIT) {
-        if let Some((source, client)) = named(&buffer[..length]) {
+        let named = named(&buffer[..length]);
+        if let Some((source, client)) = named.filter(|it| locals().contains(&it.0.ip())) {
             sources.push(source.ip());
             seen.extend(client);
         }
