@@ -28,6 +28,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         without_a_free_port_a_connection_is_refused,
     ));
     trials.push(once(
+        "local_addresses_are_announced",
+        local_addresses_are_announced,
+    ));
+    trials.push(once(
         "local_addresses_are_edited_by_hand",
         local_addresses_are_edited_by_hand,
     ));
@@ -131,6 +135,25 @@ fn clients_are_named_to_servers_in_their_own_network(workers: u32) {
         listing.contains("198.51.100.11:80             FullNat"),
         "{listing}"
     );
+}
+
+/// Whoever knew the address elsewhere learns of it at once.
+fn local_addresses_are_announced() {
+    let stage = Stage::one_lan(1);
+    let tap = tap(&stage.client);
+    let _director = Director::start(&stage, &conf(1).text(), 1);
+    let mut buffer = vec![0; 0x1_0000];
+    let mut announced = Vec::new();
+    while let Ok((length, _)) = recv(&tap, &mut buffer[..], RecvFlags::DONTWAIT) {
+        let frame = &buffer[..length];
+        // ARP to all, with one address as sender's and target's.
+        if frame[..6] == [0xff; 6] && frame[12..14] == [8, 6] && frame[28..32] == frame[38..42] {
+            announced.push(IpAddr::from([frame[28], frame[29], frame[30], frame[31]]));
+        }
+    }
+    for local in locals() {
+        assert!(announced.contains(&local), "{announced:?}");
+    }
 }
 
 fn an_idle_connection_is_reset_at_both_ends(workers: u32) {

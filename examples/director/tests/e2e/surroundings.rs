@@ -1,7 +1,7 @@
 //! What changes around a running director: interfaces, addresses, the way to the host.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
@@ -20,6 +20,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         once(
             "without_its_tun_device_it_balances_and_ends",
             without_its_tun_device_it_balances_and_ends,
+        ),
+        once(
+            "a_server_that_answers_no_arp_is_named",
+            a_server_that_answers_no_arp_is_named,
         ),
         once(
             "claim_is_about_frames_to_the_interface",
@@ -47,6 +51,39 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.extend(with_workers(name, test));
     }
     trials
+}
+
+/// Without checks nothing else would say so.
+fn a_server_that_answers_no_arp_is_named() {
+    let stage = Stage::nat(1);
+    let mut conf = Conf::nat(0);
+    conf.protocol = "UDP";
+    conf.servers = vec![("10.1.0.99 80".into(), 1)];
+    let director = Director::start(&stage, &conf.text(), 1);
+    assert_eq!(director.status().unreachable, []);
+    let socket = stage.client.run(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
+    // More than may wait.
+    for _ in 0..200 {
+        socket.send_to(b"anybody?", vip()).unwrap();
+    }
+    let reason = "10.1.0.99 does not answer at int0";
+    director.wait_for_log(&format!("real server 10.1.0.99 can't be sent to: {reason}"));
+    let status = director.status();
+    assert_eq!(status.unreachable[0].reason, reason);
+    let dropped = &status.counters[0].dropped;
+    let count = |name: &str| dropped.iter().find(|it| it.name == name).unwrap().count;
+    assert!(count("hold-overflow") > 100, "{dropped:?}");
+    let (_, output, _) = director.beside(&["status"]);
+    assert!(output.contains(&format!("Real server 10.1.0.99 can't be sent to: {reason}")));
+    // It appears.
+    stage.servers[0]
+        .0
+        .add_address("eth0", "10.1.0.99/24")
+        .unwrap();
+    director.wait_until("the server's neighbour", || {
+        socket.send_to(b"anybody?", vip()).unwrap();
+        director.status().unreachable.is_empty()
+    });
 }
 
 /// A cable between client and director, as the NAT stage has it.
