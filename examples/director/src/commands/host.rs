@@ -250,7 +250,8 @@ impl Host<'_> {
     fn check_servers(&self, findings: &mut Findings) {
         for (server, method) in self.servers() {
             match why::way(&self.view, server.ip()) {
-                Way::Host if Path::new(TUN).exists() => {}
+                // What answers in its own name needs no way back.
+                Way::Host if Path::new(TUN).exists() || method == ForwardMethod::DirectRoute => {}
                 Way::Host => findings.add(
                     (Severity::Error, "local-server"),
                     server.to_string(),
@@ -430,7 +431,7 @@ fn check_rights(findings: &mut Findings) {
             (Severity::Warning, "no-tun"),
             TUN,
             "there is no TUN device",
-            "what belongs to no connection is refused instead of given to this host, and no real server can be on it",
+            "what belongs to no connection is given to this host by raw sockets, and no NAT server can be on it",
             "modprobe tun, or give the container /dev/net/tun",
         );
     }

@@ -179,7 +179,7 @@ fn drop_text(reason: DropReason) -> String {
         DropReason::HoldOverflow => "waited for a neighbour's hardware address, too many did",
         DropReason::NeighbourFailed => "waited for a neighbour that does not answer ARP",
         DropReason::HandoffOverflow => "the queue of the worker that has the client was full",
-        DropReason::NoHost => "for the host, and there is no TUN device",
+        DropReason::NoHost => "for the host, and there is no way there, or none for its answers",
         DropReason::NoSource => {
             "to be sent through a tunnel, and no interface has an address to send from"
         }

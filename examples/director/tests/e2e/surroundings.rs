@@ -1,7 +1,7 @@
 //! What changes around a running director: interfaces, addresses, the way to the host.
 
-use std::io::{Read, Write};
-use std::net::{TcpStream, UdpSocket};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
@@ -24,6 +24,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         once(
             "a_server_that_answers_no_arp_is_named",
             a_server_that_answers_no_arp_is_named,
+        ),
+        once(
+            "without_a_tun_device_raw_sockets_lead_to_the_host",
+            without_a_tun_device_raw_sockets_lead_to_the_host,
         ),
         once(
             "claim_is_about_frames_to_the_interface",
@@ -84,6 +88,41 @@ fn a_server_that_answers_no_arp_is_named() {
         socket.send_to(b"anybody?", vip()).unwrap();
         director.status().unreachable.is_empty()
     });
+}
+
+/// As in a container that has not got `/dev/net/tun`.
+fn without_a_tun_device_raw_sockets_lead_to_the_host() {
+    let stage = Stage::direct(1);
+    let any = SocketAddr::from(([0, 0, 0, 0], 80));
+    let _own = HttpServer::start(&stage.director, any, "own").unwrap();
+    let mut conf = Conf::direct(1);
+    conf.servers.push(("198.51.100.1 80".into(), 1));
+    let mut nat = conf.text();
+    nat.push_str(&format!(
+        "virtual_server {VIP} 81 {{\n    lb_algo rr\n    lb_kind NAT\n    protocol TCP\n    real_server 198.51.100.1 80 {{\n    }}\n}}\n"
+    ));
+    let Some(director) = Director::start_without_tun(&stage, &nat) else {
+        return println!("skipped: no mount namespaces here");
+    };
+    let log = director.log();
+    assert!(log.contains("raw sockets lead to the host"), "{log}");
+    let mut names: Vec<String> = (0..10).map(|_| stage.ask().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, [["own"; 5], ["rs1"; 5]].concat());
+    // Its answers would have another sender.
+    let target = SocketAddr::new(VIP.parse().unwrap(), 81);
+    let connect = || TcpStream::connect_timeout(&target, Duration::from_millis(300));
+    assert_eq!(
+        stage.client.run(connect).unwrap_err().kind(),
+        ErrorKind::TimedOut
+    );
+    let (_, why, _) = director.beside(&["why", "tcp", "198.51.100.10:40000", &target.to_string()]);
+    assert!(why.contains("no TUN device for its answers"), "{why}");
+    // The host answers what belongs to no connection.
+    director.ipvsadm(&["-D", "-t", &format!("{VIP}:80")]);
+    director.ipvsadm(&["-A", "-t", &format!("{VIP}:80"), "-s", "rr"]);
+    let error = stage.ask().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
 }
 
 /// A cable between client and director, as the NAT stage has it.
