@@ -2,7 +2,7 @@
 //!
 //! Objects that are the same in both do not appear. What is matched by what is said at [`Object`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::Hash;
 
@@ -142,6 +142,16 @@ impl Changes {
         }
     }
 
+    /// Objects that are all that there is of them, such as routes: they come or go, and a change is both.
+    fn members<T: Hash + Eq + Clone>(
+        &mut self,
+        old: impl Iterator<Item = T>,
+        new: impl Iterator<Item = T>,
+        object: impl Fn(T) -> Object,
+    ) {
+        self.named(&distinct(old), &distinct(new), T::clone, object);
+    }
+
     /// Objects that are matched by a key and have no parts.
     fn named<'a, T: PartialEq, K: Hash + Eq + Clone>(
         &mut self,
@@ -161,6 +171,12 @@ impl Changes {
             self.push(Edit::Add, object(key));
         }
     }
+}
+
+/// What is written twice is there once.
+fn distinct<T: Hash + Eq + Clone>(items: impl Iterator<Item = T>) -> Vec<T> {
+    let mut seen = HashSet::new();
+    items.filter(|item| seen.insert(item.clone())).collect()
 }
 
 /// Removed, kept and added objects in file order.

@@ -192,8 +192,14 @@ impl fmt::Display for Milliseconds {
     }
 }
 
-fn write_micros(f: &mut fmt::Formatter<'_>, micros: u128, per: u128) -> fmt::Result {
-    let (whole, rest) = (micros / per, micros % per);
+fn write_micros(f: &mut fmt::Formatter<'_>, micros: u128, per: i64) -> fmt::Result {
+    write_scaled(f, i128::try_from(micros).unwrap_or(i128::MAX), per)
+}
+
+/// A count divided by its unit (1, a thousand or a million), without trailing zeros.
+pub(crate) fn write_scaled(f: &mut fmt::Formatter<'_>, count: i128, per: i64) -> fmt::Result {
+    let per = i128::from(per);
+    let (whole, rest) = (count / per, (count % per).abs());
     if rest == 0 {
         return write!(f, "{whole}");
     }

@@ -42,6 +42,16 @@ pub trait Balancer {
         Verdict::NotOurs
     }
 
+    /// Whose connection an ICMP error is about that quotes a packet in a tunnel: `inner` has the addresses, ports and
+    /// protocol of the client's packet inside, `direction` is outbound, `length` the error's own, flags are 0.
+    ///
+    /// [`Verdict::Forward`] with the connection's tunnel says that it is one, and the client is told; after anything else it
+    /// is not.
+    fn decide_tunnel_error(&mut self, now: Instant, inner: &PacketInfo) -> Verdict {
+        let _ = (now, inner);
+        Verdict::NotOurs
+    }
+
     /// The deadline passed. Calling early or twice must be harmless.
     fn handle_timeout(&mut self, now: Instant) {
         let _ = now;
@@ -68,6 +78,10 @@ impl<B: Balancer + ?Sized> Balancer for Box<B> {
 
     fn decide_error(&mut self, now: Instant, quoted: &PacketInfo) -> Verdict {
         (**self).decide_error(now, quoted)
+    }
+
+    fn decide_tunnel_error(&mut self, now: Instant, inner: &PacketInfo) -> Verdict {
+        (**self).decide_tunnel_error(now, inner)
     }
 
     fn handle_timeout(&mut self, now: Instant) {

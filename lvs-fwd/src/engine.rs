@@ -11,6 +11,7 @@
 mod forward;
 mod fragments;
 mod hops;
+mod path_mtu;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -21,9 +22,11 @@ use std::time::Instant;
 
 use self::forward::Core;
 use self::fragments::Fate;
-use crate::balancer::{Balancer, Direction, PacketInfo, Packets, Payloads, Verdict};
-use crate::frame::{Frame, PacketKind};
-use crate::handoff::{Handoff, Origin};
+use crate::balancer::{
+    Balancer, Direction, Encapsulation, Method, PacketInfo, Packets, Payloads, Verdict,
+};
+use crate::frame::{ChecksumState, Frame, PacketKind};
+use crate::handoff::{Errand, Handoff, Origin};
 use crate::icmp;
 use crate::marks::MarkQuery;
 use crate::neigh::HoldingConfig;
@@ -31,7 +34,9 @@ use crate::route::Hop;
 use crate::stats::{Counters, DropReason, Event, LeftReason};
 use crate::steer;
 use crate::view::{Endpoint, PortId, View};
-use crate::wire::{Datagram, Fragment, Headers, Quoted, Unparsed, ethernet, protocol};
+use crate::wire::{
+    Datagram, Fragment, Headers, Inner, Quoted, Tunnelled, Unparsed, Wrapping, ethernet, protocol,
+};
 
 /// What an engine is made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +70,8 @@ pub struct Engine {
     verdicts: Vec<Verdict>,
     /// ICMP errors, with what they quote.
     errors: Vec<(Item, PacketInfo)>,
+    /// ICMP errors about packets inside tunnels of this worker's.
+    tunnel_errors: Vec<(Frame, Tunnelled)>,
     /// First fragments that are not claimed, though others of their datagrams may be.
     unclaimed: Vec<Fragment>,
     /// First fragments of other workers' datagrams, of which later ones may come here.
@@ -112,6 +119,7 @@ impl Engine {
             packets: Vec::new(),
             verdicts: Vec::new(),
             errors: Vec::new(),
+            tunnel_errors: Vec::new(),
             unclaimed: Vec::new(),
             misplaced: Vec::new(),
             later: Vec::new(),
@@ -141,7 +149,7 @@ impl Engine {
                 self.core.leave(frame, reason, output);
                 continue;
             }
-            self.admit(view, Origin::Port(port), frame, output);
+            self.admit(now, view, Origin::Port(port), frame, output);
         }
         self.settle(now, view, balancer, output);
     }
@@ -200,12 +208,15 @@ impl Engine {
             let Handoff {
                 origin,
                 frame,
-                placed,
+                errand,
             } = handoff;
             match origin {
-                _ if placed => self.admit_fragment(view, (origin, placed), frame, output),
+                _ if errand == Errand::Part => {
+                    self.admit_fragment(view, (origin, true), frame, output);
+                }
+                _ if errand == Errand::Learn => self.admit_tunnel_error(now, view, &frame),
                 // The claim may have changed on the way: the frame is looked at again.
-                Origin::Port(_) => self.admit(view, origin, frame, output),
+                Origin::Port(_) => self.admit(now, view, origin, frame, output),
                 Origin::Host => match Headers::parse(frame.bytes()) {
                     Ok(headers) => self.enlist(view, origin, OUTBOUND, headers, frame, output),
                     Err(Unparsed::Fragment) => {
@@ -225,11 +236,12 @@ impl Engine {
     }
 
     /// The deadline passed.
-    pub fn handle_timeout(&mut self, now: Instant, output: &mut Output) {
+    pub fn handle_timeout(&mut self, now: Instant, view: &View, output: &mut Output) {
         let dropped = self.core.holding.handle_timeout(now);
         self.core
             .counters
             .count_drop(DropReason::NeighbourFailed, dropped);
+        self.core.tell_failed(now, view, output);
         for item in self.core.fragments.handle_timeout(now) {
             self.core.give_up(item, output);
         }
@@ -247,11 +259,18 @@ impl Engine {
 
     /// Looks whether a frame is claimed, and enlists it for the balancer if it is.
     #[inline]
-    fn admit(&mut self, view: &View, origin: Origin, frame: Frame, output: &mut Output) {
+    fn admit(
+        &mut self,
+        now: Instant,
+        view: &View,
+        origin: Origin,
+        frame: Frame,
+        output: &mut Output,
+    ) {
         let headers = match Headers::parse(frame.bytes()) {
             Ok(headers) => headers,
             Err(Unparsed::OtherProtocol) => {
-                self.admit_error(view, origin, frame, output);
+                self.admit_error(now, view, origin, frame, output);
                 return;
             }
             Err(Unparsed::Fragment) => {
@@ -424,10 +443,18 @@ impl Engine {
 
     /// As [`admit`](Self::admit) for ICMP errors about packets of connections.
     #[cold]
-    fn admit_error(&mut self, view: &View, origin: Origin, mut frame: Frame, output: &mut Output) {
+    fn admit_error(
+        &mut self,
+        now: Instant,
+        view: &View,
+        origin: Origin,
+        mut frame: Frame,
+        output: &mut Output,
+    ) {
         let found = Quoted::parse(frame.bytes())
             .and_then(|quoted| Some((quoted, classify_error(view, origin, &quoted)?)));
         let Some((quoted, Class { direction, mark })) = found else {
+            self.tell_tunnels(now, view, origin, &frame, output);
             self.core.leave(frame, LeftReason::OtherProtocol, output);
             return;
         };
@@ -470,6 +497,47 @@ impl Engine {
         self.errors.push((item, info));
     }
 
+    /// Gives an error about a tunnel's packet to those workers that it concerns. The host has it too.
+    fn tell_tunnels(
+        &mut self,
+        now: Instant,
+        view: &View,
+        origin: Origin,
+        frame: &Frame,
+        output: &mut Output,
+    ) {
+        let Some(error) = about_tunnel(view, frame) else {
+            return;
+        };
+        self.core.counters.count(Event::TunnelErrors, 1);
+        for worker in (0..self.workers).filter(|worker| *worker != self.worker) {
+            let owns = |inner: &Inner| worker == steer::owner(inner.source.ip(), self.workers);
+            if error.is_too_big() || error.inner.as_ref().is_some_and(owns) {
+                let handoff = Handoff {
+                    origin,
+                    frame: copy_of(frame),
+                    errand: Errand::Learn,
+                };
+                output.handoff.push((worker, handoff));
+            }
+        }
+        self.admit_tunnel_error(now, view, frame);
+    }
+
+    /// Learns from an error about a tunnel's packet, and enlists it if the packet inside is of a flow of this worker's.
+    fn admit_tunnel_error(&mut self, now: Instant, view: &View, frame: &Frame) {
+        let Some(error) = about_tunnel(view, frame) else {
+            return;
+        };
+        if error.is_too_big() {
+            self.core.learn(now, &error);
+        }
+        let owner = |inner: &Inner| steer::owner(inner.source.ip(), self.workers);
+        if error.inner.as_ref().map(owner) == Some(self.worker) {
+            self.tunnel_errors.push((copy_of(frame), error));
+        }
+    }
+
     /// The worker that owns the flow of a packet from one end to the other.
     #[inline]
     fn owner(
@@ -493,7 +561,7 @@ impl Engine {
         let handoff = Handoff {
             origin,
             frame: frame.into_owned(),
-            placed: false,
+            errand: Errand::Own,
         };
         output.handoff.push((owner, handoff));
     }
@@ -575,6 +643,23 @@ impl Engine {
                 self.core.end(now, view, &ended, output);
             }
             self.core.carry_out(now, view, &mut item, &verdict, output);
+        }
+        for (frame, error) in self.tunnel_errors.drain(..) {
+            let Some(inner) = &error.inner else { continue };
+            let info = PacketInfo {
+                protocol: inner.protocol,
+                source: inner.source,
+                destination: inner.destination,
+                direction: Direction::Outbound,
+                tcp_flags: 0,
+                length: error.headers.ip_len() as u32,
+                mark: 0,
+            };
+            let verdict = balancer.decide_tunnel_error(now, &info);
+            if wraps_so(&verdict, &error, inner.wrapping) {
+                self.core
+                    .relay(now, view, (&frame, &error), inner, &verdict, output);
+            }
         }
         self.core.drain_commands(output);
     }
@@ -765,6 +850,45 @@ fn query(
 /// Whether an error went to the sender of the packet that it quotes. One that did not is of no connection.
 fn is_about_its_receiver(item: &Item, quoted: &PacketInfo) -> bool {
     item.headers.destination.ip() == quoted.source.ip()
+}
+
+/// An error about a packet that the director has sent through a tunnel, as far as the error itself tells.
+fn about_tunnel(view: &View, frame: &Frame) -> Option<Tunnelled> {
+    let error = Tunnelled::parse(frame.bytes())
+        .filter(|error| view.claims.is_tunnel_server(&error.far))
+        .filter(|error| {
+            let near = error.headers.destination.ip();
+            near == error.near && view.local.contains(&near)
+        })?;
+    // Nothing is sent on, so a partial checksum is as good as a right one.
+    let is_sound = matches!(frame.meta.checksum, ChecksumState::Partial { .. })
+        || error.is_sound(frame.bytes());
+    (is_sound && is_single_host(&error.headers.source)).then_some(error)
+}
+
+/// Whether a verdict is the tunnel that the quoted packet was sent through.
+fn wraps_so(verdict: &Verdict, error: &Tunnelled, wrapping: Wrapping) -> bool {
+    match *verdict {
+        Verdict::Forward(Method::Tunnel { rip, encapsulation }) => {
+            rip == error.far
+                && match (encapsulation, wrapping) {
+                    (Encapsulation::Ipip, Wrapping::Ip)
+                    | (Encapsulation::Gre { .. }, Wrapping::Gre) => true,
+                    (Encapsulation::Gue { port, .. }, Wrapping::Gue { port: quoted }) => {
+                        port == quoted
+                    }
+                    _ => false,
+                }
+        }
+        _ => false,
+    }
+}
+
+/// A copy of which the host has no need.
+fn copy_of(frame: &Frame) -> Frame {
+    let mut copy = frame.clone();
+    copy.meta.exclusive = false;
+    copy
 }
 
 fn is_single_host(addr: &SocketAddr) -> bool {

@@ -19,8 +19,19 @@ pub struct Handoff {
     pub origin: Origin,
     /// The frame, on the heap.
     pub frame: Frame,
-    /// Part of a datagram whose first part has said that it is the receiver's. Otherwise the frame itself says so.
-    pub placed: bool,
+    /// Why the receiver gets it.
+    pub errand: Errand,
+}
+
+/// Why a worker gets a frame from another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Errand {
+    /// It owns the flow, as the frame itself says.
+    Own,
+    /// It owns the datagram that this is a part of, as the first part has said.
+    Part,
+    /// All workers should know what this error says about a tunnel; the frame is a copy.
+    Learn,
 }
 
 /// Where a frame came in.

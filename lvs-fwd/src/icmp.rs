@@ -8,24 +8,37 @@ use crate::steer;
 use crate::wire::icmp::{Error, Repr};
 use crate::wire::{INFORMATIONAL, ethernet, icmp, ipv4, ipv6, protocol};
 
-/// Builds the error about an IPv4 packet, which begins at `original`'s first byte and is quoted as it is.
+/// Builds the error about an IPv4 packet, which begins at `original`'s first byte and is quoted as it is. What follows the
+/// first eight bytes behind its header may be missing.
 ///
 /// The result has room for an Ethernet header in front; its content is not specified. `None` where no error
 /// may be sent: about an ICMP error, a fragment other than the first, or a sender that is no single host
 /// (RFC 1122, section 3.2.2).
 pub fn build(error: Error, source: Ipv4Addr, ident: u16, original: &[u8]) -> Option<Frame> {
-    let packet = ipv4::Packet::new_checked(original).ok()?;
+    let header_len = ipv4::quoted_header_len(original)?;
+    // Nothing that the accessors below look at lies behind the header.
+    let mut header = [0; MAX_HEADER_LEN];
+    header[..header_len].copy_from_slice(&original[..header_len]);
+    header[2..4].copy_from_slice(&(header_len as u16).to_be_bytes());
+    let packet = ipv4::Packet::new_checked(&header[..header_len]).ok()?;
+    let total_len = usize::from(u16::from_be_bytes([original[2], original[3]]));
+    let original = &original[..original.len().min(total_len)];
+    let rest = original.get(header_len..)?;
     let to = packet.source();
     let about_error = packet.protocol() == protocol::ICMP
-        && icmp::Packet::new_checked(packet.payload())
-            .is_ok_and(|message| !matches!(message.kind(), 0 | 8 | 13 | 14));
+        && rest
+            .first()
+            .is_some_and(|kind| !matches!(kind, 0 | 8 | 13 | 14));
     if about_error || packet.fragment_offset() != 0 || !is_single_host(to) {
         return None;
     }
-    let room = MAX_LEN - ipv4::MIN_HEADER_LEN - icmp::HEADER_LEN;
+    if rest.len() < LEAST_QUOTED && original.len() < total_len {
+        return None;
+    }
+    let room = quotable(false);
     let message = Repr {
         error,
-        quoted: &original[..packet.total_len().min(room)],
+        quoted: &original[..original.len().min(room)],
     };
     let header = ipv4::Repr {
         source,
@@ -47,9 +60,17 @@ pub fn build(error: Error, source: Ipv4Addr, ident: u16, original: &[u8]) -> Opt
 /// As [`build`] about an IPv6 packet (RFC 4443, section 2.4). To a packet whose receiver is a group only "too big" may be
 /// said.
 pub fn build_v6(error: Error, source: Ipv6Addr, original: &[u8]) -> Option<Frame> {
-    let packet = ipv6::Packet::new_checked(original).ok()?;
+    // Of the fixed header alone; what is behind it may be cut off.
+    let mut header: [u8; ipv6::HEADER_LEN] = *original.first_chunk()?;
+    header[4..6].fill(0);
+    let packet = ipv6::Packet::new_checked(&header).ok()?;
+    let total_len = ipv6::HEADER_LEN + usize::from(u16::from_be_bytes([original[4], original[5]]));
+    let original = &original[..original.len().min(total_len)];
+    if original.len() < (ipv6::HEADER_LEN + LEAST_QUOTED).min(total_len) {
+        return None;
+    }
     let to = packet.source();
-    let upper = packet.upper().ok();
+    let upper = ipv6::quoted_upper(original);
     let about_error = upper.is_some_and(|upper| {
         upper.protocol == protocol::ICMPV6
             && original
@@ -63,10 +84,10 @@ pub fn build_v6(error: Error, source: Ipv6Addr, original: &[u8]) -> Option<Frame
     if about_error || is_later || to_group || !is_single_host_v6(to) {
         return None;
     }
-    let room = ipv6::MIN_MTU - ipv6::HEADER_LEN - icmp::HEADER_LEN;
+    let room = quotable(true);
     let message = Repr {
         error,
-        quoted: &original[..packet.total_len().min(room)],
+        quoted: &original[..original.len().min(room)],
     };
     let header = ipv6::Repr {
         source,
@@ -81,6 +102,14 @@ pub fn build_v6(error: Error, source: Ipv6Addr, original: &[u8]) -> Option<Frame
     header.emit(&mut frame.bytes_mut()[ethernet::HEADER_LEN..]);
     message.emit_v6(&mut frame.bytes_mut()[at..], source, to);
     Some(frame)
+}
+
+/// How much of a packet an error can quote at most, in bytes of IP.
+pub(crate) fn quotable(is_ipv6: bool) -> usize {
+    match is_ipv6 {
+        true => ipv6::MIN_MTU - ipv6::HEADER_LEN - icmp::HEADER_LEN,
+        false => MAX_LEN - ipv4::MIN_HEADER_LEN - icmp::HEADER_LEN,
+    }
 }
 
 /// Whether a packet may come from this address.
@@ -164,6 +193,10 @@ impl Default for Limiter {
     }
 }
 
+/// Longest IPv4 header.
+const MAX_HEADER_LEN: usize = 60;
+/// What an error quotes of a packet behind its header at least.
+const LEAST_QUOTED: usize = 8;
 /// Longest error in bytes (RFC 1812, section 4.3.2.3).
 const MAX_LEN: usize = 576;
 const BURST: u32 = 50;
@@ -227,7 +260,8 @@ mod tests {
             group[12] = first;
             assert!(!build(&group));
         }
-        assert!(!build(&SYN[..30]));
+        assert!(!build(&SYN[..27]));
+        assert!(build(&SYN[..28]), "cut short, as others quote it");
     }
 
     fn packet6(length: usize, next: u8) -> Vec<u8> {
@@ -301,7 +335,8 @@ mod tests {
         to_group[24] = 0xff;
         assert!(!build(&to_group));
         assert!(build_v6(Error::TooBig(1280), vip, &to_group).is_some());
-        assert!(!build(&packet6(60, 6)[..50]));
+        assert!(!build(&packet6(60, 6)[..47]));
+        assert!(build(&packet6(60, 6)[..48]));
     }
 
     #[test]

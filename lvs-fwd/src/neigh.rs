@@ -1,13 +1,14 @@
 //! Frames whose next hop has no known hardware address wait here, and the kernel is asked to find it.
 //!
 //! A sans-IO machine: frames and neighbour tables go in; resolve commands, released frames and one deadline
-//! come out. After any `&mut` call drain [`poll_command`](Holding::poll_command) and
-//! [`poll_released`](Holding::poll_released), then read [`poll_timeout`](Holding::poll_timeout).
+//! come out. After any `&mut` call drain [`poll_command`](Holding::poll_command),
+//! [`poll_released`](Holding::poll_released) and [`poll_failed`](Holding::poll_failed), then read [`poll_timeout`](Holding::poll_timeout).
 //!
 //! Everything is bounded: frames of one hop, frames in all, the number of hops remembered. Who comes too late
 //! for the bound pushes out the oldest frame of its hop, as the kernel does.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::frame::Frame;
@@ -55,6 +56,7 @@ pub struct Holding {
     probed: BTreeMap<Hop, Instant>,
     commands: VecDeque<Hop>,
     released: VecDeque<Released>,
+    failed: VecDeque<Original>,
 }
 
 /// A frame that may go.
@@ -68,16 +70,33 @@ pub struct Released {
     pub frame: Frame,
 }
 
+/// What its sender is told about if a frame's next hop does not answer: the packet as it came, and not as it would have
+/// been sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Original {
+    /// Who tells it.
+    pub teller: IpAddr,
+    /// The packet's first bytes, from its IP header on.
+    pub packet: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Held {
+    port: PortId,
+    frame: Frame,
+    original: Option<Original>,
+}
+
 #[derive(Debug)]
 struct Waiting {
-    frames: VecDeque<(PortId, Frame)>,
+    frames: VecDeque<Held>,
     since: Instant,
     asked: Instant,
 }
 
 impl Waiting {
     fn bytes(&self) -> usize {
-        self.frames.iter().map(|(_, frame)| frame.len()).sum()
+        self.frames.iter().map(|held| held.frame.len()).sum()
     }
 }
 
@@ -92,12 +111,20 @@ impl Holding {
             probed: BTreeMap::new(),
             commands: VecDeque::new(),
             released: VecDeque::new(),
+            failed: VecDeque::new(),
         }
     }
 
-    /// Takes a frame that goes to an unresolved hop. Returns how many frames were dropped for it, possibly
-    /// the frame itself.
-    pub fn hold(&mut self, now: Instant, hop: Hop, port: PortId, frame: Frame) -> usize {
+    /// Takes a frame that goes to an unresolved hop; `original` is what its sender is told about in the end. Returns how
+    /// many frames were dropped for it, possibly the frame itself.
+    pub fn hold(
+        &mut self,
+        now: Instant,
+        hop: Hop,
+        port: PortId,
+        frame: Frame,
+        original: Option<Original>,
+    ) -> usize {
         let config = &self.config;
         let waiting = match self.waiting.get_mut(&hop) {
             Some(waiting) => waiting,
@@ -117,7 +144,7 @@ impl Holding {
             || self.bytes + frame.len() > config.bytes
         {
             dropped += 1;
-            let Some((_, oldest)) = waiting.frames.pop_front() else {
+            let Some(Held { frame: oldest, .. }) = waiting.frames.pop_front() else {
                 // Others have all the room.
                 return dropped;
             };
@@ -126,7 +153,11 @@ impl Holding {
         }
         self.held += 1;
         self.bytes += frame.len();
-        waiting.frames.push_back((port, frame.into_owned()));
+        waiting.frames.push_back(Held {
+            port,
+            frame: frame.into_owned(),
+            original,
+        });
         self.check_invariants();
         dropped
     }
@@ -153,6 +184,7 @@ impl Holding {
     /// was asked for and did not answer. Returns how many were dropped.
     pub fn handle_neighbours(&mut self, now: Instant, neighbours: &NeighbourTable) -> usize {
         let (released, held, bytes) = (&mut self.released, &mut self.held, &mut self.bytes);
+        let originals = &mut self.failed;
         let mut dropped = 0;
         self.waiting.retain(|hop, waiting| {
             let Some(neighbour) = neighbours.lookup(hop) else {
@@ -161,10 +193,10 @@ impl Holding {
             if neighbour.state.is_usable() {
                 *held -= waiting.frames.len();
                 *bytes -= waiting.bytes();
-                released.extend(waiting.frames.drain(..).map(|(port, frame)| Released {
-                    port,
+                released.extend(waiting.frames.drain(..).map(|held| Released {
+                    port: held.port,
                     mac: neighbour.mac,
-                    frame,
+                    frame: held.frame,
                 }));
                 return false;
             }
@@ -176,6 +208,7 @@ impl Holding {
                 *held -= waiting.frames.len();
                 *bytes -= waiting.bytes();
                 dropped += waiting.frames.len();
+                originals.extend(waiting.frames.drain(..).filter_map(|held| held.original));
             }
             !failed
         });
@@ -187,13 +220,14 @@ impl Holding {
     /// many.
     pub fn handle_timeout(&mut self, now: Instant) -> usize {
         let (commands, held, bytes) = (&mut self.commands, &mut self.held, &mut self.bytes);
-        let config = &self.config;
+        let (config, originals) = (&self.config, &mut self.failed);
         let mut dropped = 0;
         self.waiting.retain(|hop, waiting| {
             if now.saturating_duration_since(waiting.since) >= config.patience {
                 *held -= waiting.frames.len();
                 *bytes -= waiting.bytes();
                 dropped += waiting.frames.len();
+                originals.extend(waiting.frames.drain(..).filter_map(|held| held.original));
                 return false;
             }
             if now.saturating_duration_since(waiting.asked) >= config.retry {
@@ -226,6 +260,11 @@ impl Holding {
     /// The next frame that may go.
     pub fn poll_released(&mut self) -> Option<Released> {
         self.released.pop_front()
+    }
+
+    /// What the next sender is to be told about, whose frame was dropped because its hop did not answer.
+    pub fn poll_failed(&mut self) -> Option<Original> {
+        self.failed.pop_front()
     }
 
     /// Frames that wait.
@@ -297,7 +336,10 @@ mod tests {
         let now = Instant::now();
         let mut holding = Holding::new(HoldingConfig::default());
         for n in 0..3 {
-            assert_eq!(holding.hold(now, hop(1), PORT, Frame::from_bytes(&[n])), 0);
+            assert_eq!(
+                holding.hold(now, hop(1), PORT, Frame::from_bytes(&[n]), None),
+                0
+            );
         }
         assert_eq!(commands(&mut holding), 1);
         assert_eq!(
@@ -322,13 +364,22 @@ mod tests {
         let mut holding = Holding::new(config);
         assert_eq!(
             (0..3)
-                .map(|n| holding.hold(now, hop(1), PORT, Frame::from_bytes(&[n])))
+                .map(|n| holding.hold(now, hop(1), PORT, Frame::from_bytes(&[n]), None))
                 .sum::<usize>(),
             1
         );
-        assert_eq!(holding.hold(now, hop(2), PORT, Frame::from_bytes(&[9])), 0);
-        assert_eq!(holding.hold(now, hop(3), PORT, Frame::from_bytes(&[9])), 1);
-        assert_eq!(holding.hold(now, hop(2), PORT, Frame::from_bytes(&[8])), 1);
+        assert_eq!(
+            holding.hold(now, hop(2), PORT, Frame::from_bytes(&[9]), None),
+            0
+        );
+        assert_eq!(
+            holding.hold(now, hop(3), PORT, Frame::from_bytes(&[9]), None),
+            1
+        );
+        assert_eq!(
+            holding.hold(now, hop(2), PORT, Frame::from_bytes(&[8]), None),
+            1
+        );
         holding.handle_neighbours(now, &table(1, NeighbourState::Reachable));
         assert_eq!(released(&mut holding), [1, 2]);
         holding.handle_neighbours(now, &table(2, NeighbourState::Reachable));
@@ -344,24 +395,24 @@ mod tests {
         };
         let mut holding = Holding::new(config);
         assert_eq!(
-            holding.hold(now, hop(1), PORT, Frame::from_bytes(&[1; 4])),
+            holding.hold(now, hop(1), PORT, Frame::from_bytes(&[1; 4]), None),
             0
         );
         assert_eq!(
-            holding.hold(now, hop(1), PORT, Frame::from_bytes(&[2; 4])),
+            holding.hold(now, hop(1), PORT, Frame::from_bytes(&[2; 4]), None),
             0
         );
         assert_eq!(
-            holding.hold(now, hop(2), PORT, Frame::from_bytes(&[3; 4])),
+            holding.hold(now, hop(2), PORT, Frame::from_bytes(&[3; 4]), None),
             1,
             "not at others' cost"
         );
         assert_eq!(
-            holding.hold(now, hop(1), PORT, Frame::from_bytes(&[4; 9])),
+            holding.hold(now, hop(1), PORT, Frame::from_bytes(&[4; 9]), None),
             2
         );
         assert_eq!(
-            holding.hold(now, hop(1), PORT, Frame::from_bytes(&[5; 11])),
+            holding.hold(now, hop(1), PORT, Frame::from_bytes(&[5; 11]), None),
             2,
             "fits nowhere"
         );
@@ -372,7 +423,7 @@ mod tests {
     fn silence_is_asked_thrice_and_then_dropped() {
         let start = Instant::now();
         let mut holding = Holding::new(HoldingConfig::default());
-        holding.hold(start, hop(1), PORT, Frame::from_bytes(&[1]));
+        holding.hold(start, hop(1), PORT, Frame::from_bytes(&[1]), None);
         let (mut asked, mut dropped) = (commands(&mut holding), 0);
         while let Some(at) = holding.poll_timeout() {
             dropped += holding.handle_timeout(at);
@@ -386,7 +437,7 @@ mod tests {
     fn an_old_failure_does_not_drop_what_has_just_come() {
         let start = Instant::now();
         let mut holding = Holding::new(HoldingConfig::default());
-        holding.hold(start, hop(1), PORT, Frame::from_bytes(&[1]));
+        holding.hold(start, hop(1), PORT, Frame::from_bytes(&[1]), None);
         let failed = table(1, NeighbourState::Failed);
         assert_eq!(holding.handle_neighbours(start, &failed), 0);
         assert_eq!(

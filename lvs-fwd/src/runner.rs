@@ -388,7 +388,9 @@ impl<B: Balancer> Worker<B> {
             self.balancer.handle_timeout(now);
         }
         if is_due(self.seat.engine.poll_timeout()) {
-            self.seat.engine.handle_timeout(now, &mut self.output);
+            self.seat
+                .engine
+                .handle_timeout(now, &view, &mut self.output);
         }
 
         if ready.inbox {

@@ -36,7 +36,7 @@ pub enum DropReason {
     TooBig,
     /// Held for a neighbour, and pushed out by later frames.
     HoldOverflow,
-    /// Held for a neighbour that did not answer.
+    /// Held for a neighbour that did not answer; the sender is told.
     NeighbourFailed,
     /// The hand-off queue of its worker was full.
     HandoffOverflow,
@@ -180,6 +180,8 @@ pub enum Event {
     FragmentsHeld,
     /// Claimed ICMP errors from others.
     IcmpReceived,
+    /// ICMP errors about packets of tunnels.
+    TunnelErrors,
     /// ICMP errors sent.
     IcmpSent,
     /// TCP resets sent in the host's place.
@@ -190,7 +192,7 @@ pub enum Event {
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Received,
         Self::Inbound,
         Self::Outbound,
@@ -210,6 +212,7 @@ impl Event {
         Self::Fragments,
         Self::FragmentsHeld,
         Self::IcmpReceived,
+        Self::TunnelErrors,
         Self::IcmpSent,
         Self::ResetSent,
         Self::IcmpSuppressed,

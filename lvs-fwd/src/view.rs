@@ -173,6 +173,7 @@ pub struct ClaimSet {
     locals: HashSet<IpAddr, RandomState>,
     local_servers: EndpointSet,
     local_server_hosts: EndpointSet,
+    tunnel_servers: HashSet<IpAddr, RandomState>,
     any_local_server_port: bool,
     any_service_port: bool,
     any_server_port: bool,
@@ -192,6 +193,7 @@ impl ClaimSet {
             locals: HashSet::with_hasher(hasher()),
             local_servers: EndpointSet::new(),
             local_server_hosts: EndpointSet::new(),
+            tunnel_servers: HashSet::with_hasher(hasher()),
             any_local_server_port: false,
             any_service_port: false,
             any_server_port: false,
@@ -223,6 +225,11 @@ impl ClaimSet {
         for server in other.servers() {
             joined.insert_server(server);
         }
+        joined.locals.extend(&other.locals);
+        for server in other.local_servers() {
+            joined.insert_local_server(server);
+        }
+        joined.tunnel_servers.extend(&other.tunnel_servers);
         if other.marks != joined.marks {
             joined.marks_before = Arc::clone(&other.marks);
         }
@@ -263,6 +270,25 @@ impl ClaimSet {
         self.any_local_server_port |= server.port == 0;
         self.local_server_hosts.insert(host(&server));
         self.local_servers.insert(server)
+    }
+
+    /// Looks at ICMP errors about packets that were sent through a tunnel to this real server. They are the host's too.
+    /// `false` if it was there already.
+    pub fn insert_tunnel_server(&mut self, addr: IpAddr) -> bool {
+        self.tunnel_servers.insert(addr)
+    }
+
+    /// Whether packets go through a tunnel to this address.
+    #[inline]
+    pub fn is_tunnel_server(&self, addr: &IpAddr) -> bool {
+        self.tunnel_servers.contains(addr)
+    }
+
+    /// The real servers behind tunnels, ordered.
+    pub fn tunnel_servers(&self) -> Vec<IpAddr> {
+        let mut servers: Vec<IpAddr> = self.tunnel_servers.iter().copied().collect();
+        servers.sort_unstable();
+        servers
     }
 
     /// Whether this is a local address.
@@ -383,6 +409,7 @@ impl PartialEq for ClaimSet {
             && self.servers() == other.servers()
             && self.locals == other.locals
             && self.local_servers() == other.local_servers()
+            && self.tunnel_servers == other.tunnel_servers
             && self.mark_tables() == other.mark_tables()
     }
 }
@@ -565,6 +592,21 @@ mod tests {
         }
         assert!(!claims.is_service(&endpoint(6, "192.0.2.10", 81)));
         assert_eq!(claims.vips().len(), 3);
+    }
+
+    #[test]
+    fn joined_sets_claim_what_either_does() {
+        let mut old = ClaimSet::new();
+        old.insert_service(endpoint(6, "192.0.2.1", 80));
+        old.insert_server(endpoint(6, "10.0.0.1", 80));
+        old.insert_local("10.0.0.200".parse().unwrap());
+        old.insert_local_server(endpoint(6, "10.0.0.2", 80));
+        let mut new = ClaimSet::new();
+        new.insert_service(endpoint(17, "192.0.2.1", 53));
+        let mut both = old.clone();
+        both.insert_service(endpoint(17, "192.0.2.1", 53));
+        assert_eq!(new.joined(&old), both);
+        assert_eq!(old.joined(&new), both);
     }
 
     #[test]

@@ -80,6 +80,13 @@ impl Balancer for SchedBalancer {
         })
     }
 
+    fn decide_tunnel_error(&mut self, now: Instant, inner: &PacketInfo) -> balancer::Verdict {
+        let found = self.worker.handle_tunnel_icmp(now, &packet(inner));
+        verdict(&found, |server| {
+            tunnels::encapsulation(&self.tunnels.present(), inner, true, server)
+        })
+    }
+
     fn poll_ended(&mut self) -> Option<balancer::Ended> {
         // What has no local address is not one of these.
         loop {

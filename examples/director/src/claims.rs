@@ -92,6 +92,9 @@ pub fn add_server(
     addr: SocketAddr,
     method: ForwardMethod,
 ) {
+    if method == ForwardMethod::Tunnel && why_unserved(&reach.key).is_none() {
+        claims.insert_tunnel_server(addr.ip());
+    }
     let answers_here = matches!(method, ForwardMethod::Nat | ForwardMethod::FullNat);
     if !answers_here || why_unserved(&reach.key).is_some() {
         return;

@@ -24,6 +24,7 @@ pub mod explain;
 pub mod findings;
 pub mod logging;
 pub mod marks;
+pub mod notify;
 pub mod plan;
 pub mod pools;
 pub mod probes;

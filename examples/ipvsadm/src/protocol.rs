@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 mod client;
@@ -146,13 +147,13 @@ pub enum Operation {
 }
 
 /// One line of an answer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Reply {
     /// Whether the request was carried out; decides which of the next two fields is present.
     pub ok: bool,
-    /// The answer.
+    /// The answer, as it is written: it goes between its type and the line without a step between, for it may be long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub result: Option<Value>,
+    pub result: Option<Box<RawValue>>,
     /// Why there is no answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ReplyError>,
@@ -164,7 +165,7 @@ pub struct Reply {
 impl Reply {
     /// A complete answer.
     pub fn success<T: Serialize>(result: &T) -> Self {
-        match serde_json::to_value(result) {
+        match serde_json::value::to_raw_value(result) {
             Ok(value) => Self {
                 ok: true,
                 result: Some(value),
@@ -234,8 +235,8 @@ impl Reply {
     /// [`ClientError::Refused`] if the director refused, [`ClientError::Malformed`] if the answer has another shape.
     pub fn into_result<T: DeserializeOwned>(self) -> Result<T, ClientError> {
         if self.ok {
-            return serde_json::from_value(self.result.unwrap_or(Value::Null))
-                .map_err(ClientError::Malformed);
+            let result = self.result.as_deref().map_or("null", RawValue::get);
+            return serde_json::from_str(result).map_err(ClientError::Malformed);
         }
         Err(ClientError::Refused(self.error.unwrap_or_else(|| {
             ReplyError {

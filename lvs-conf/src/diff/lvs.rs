@@ -5,51 +5,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Changes, CheckerId, Edit, Object, ServiceId, matched};
-use crate::model::{Checker, Config, Probe, RealServer, VirtualServer};
+use crate::model::{Checker, Config, GroupEntry, LocalAddress, Probe, RealServer, VirtualServer};
 
 pub(super) fn diff(out: &mut Changes, old: &Config, new: &Config) {
     out.changed_if(old.ssl != new.ssl, Object::Ssl);
-    // Of groups with one name the first counts, and what it lists twice is there once.
-    let entries = |config: &Config| -> Vec<(String, crate::model::GroupEntry)> {
-        let mut names = HashSet::new();
-        let mut seen = HashSet::new();
-        let groups = config.server_groups.iter();
-        groups
-            .filter(|group| names.insert(group.name.as_str()))
-            .flat_map(|group| {
-                group
-                    .entries
-                    .iter()
-                    .map(|entry| (group.name.clone(), *entry))
-            })
-            .filter(|entry| seen.insert(entry.clone()))
-            .collect()
-    };
-    out.named(
-        &entries(old),
-        &entries(new),
-        |entry| entry.clone(),
-        |(name, entry)| Object::GroupEntry(name, entry),
-    );
-    // As the director reads them: of two groups with one name the first counts.
-    let locals = |config: &Config| -> Vec<(String, crate::model::LocalAddress)> {
-        let mut names = HashSet::new();
-        let mut seen = HashSet::new();
-        config
-            .local_address_groups
-            .iter()
-            .filter(|group| !group.addresses.is_empty() && names.insert(&group.name))
-            .flat_map(|group| group.addresses.iter().map(|local| (&group.name, local)))
-            .filter(|(name, local)| seen.insert((*name, local.to_string())))
-            .map(|(name, local)| (name.clone(), local.clone()))
-            .collect()
-    };
-    out.named(
-        &locals(old),
-        &locals(new),
-        |local| local.clone(),
-        |(name, local)| Object::LocalAddress(name, local),
-    );
+    out.members(entries(old), entries(new), |(group, entry)| {
+        Object::GroupEntry(group, entry)
+    });
+    out.members(locals(old), locals(new), |(group, local)| {
+        Object::LocalAddress(group, local)
+    });
     let (removed, kept, added) = matched(&old.virtual_servers, &new.virtual_servers, ServiceId::of);
     for (id, _) in removed {
         out.push(Edit::Remove, Object::Service(id));
@@ -62,6 +27,27 @@ pub(super) fn diff(out: &mut Changes, old: &Config, new: &Config) {
     for (id, _) in added {
         out.push(Edit::Add, Object::Service(id));
     }
+}
+
+fn entries(config: &Config) -> impl Iterator<Item = (String, GroupEntry)> {
+    let groups = config.server_groups.iter();
+    in_groups(groups.map(|group| (&group.name, group.entries.as_slice())))
+}
+
+fn locals(config: &Config) -> impl Iterator<Item = (String, LocalAddress)> {
+    let groups = config.local_address_groups.iter();
+    let groups = groups.map(|group| (&group.name, group.addresses.as_slice()));
+    in_groups(groups.filter(|(_, addresses)| !addresses.is_empty()))
+}
+
+/// The members of groups, each beside its group's name. Of groups with one name the first counts.
+fn in_groups<'a, T: Clone + 'a>(
+    groups: impl Iterator<Item = (&'a String, &'a [T])>,
+) -> impl Iterator<Item = (String, T)> {
+    let mut names = HashSet::new();
+    groups
+        .filter(move |(name, _)| names.insert(*name))
+        .flat_map(|(name, members)| members.iter().map(|member| (name.clone(), member.clone())))
 }
 
 fn service(out: &mut Changes, id: &ServiceId, old: &VirtualServer, new: &VirtualServer) {

@@ -12,10 +12,6 @@ pub(super) fn diff(out: &mut Changes, old: &Config, new: &Config) {
         |o| o.name.clone(),
         Object::TrackGroup,
     );
-    let lines =
-        |out: &mut Changes, old: Vec<String>, new: Vec<String>, object: fn(String) -> Object| {
-            out.named(&old, &new, |line| line.clone(), object);
-        };
     let statics = |config: &Config| -> Vec<Address> {
         let all = config.static_addresses.iter();
         distinct(all.map(|vip| Address::of(vip, None)))
@@ -26,16 +22,14 @@ pub(super) fn diff(out: &mut Changes, old: &Config, new: &Config) {
         |address| address.id.clone(),
         Object::StaticAddress,
     );
-    lines(
-        out,
-        lines_of(&old.static_routes),
-        lines_of(&new.static_routes),
+    out.members(
+        lines(&old.static_routes),
+        lines(&new.static_routes),
         Object::StaticRoute,
     );
-    lines(
-        out,
-        lines_of(&old.static_rules),
-        lines_of(&new.static_rules),
+    out.members(
+        lines(&old.static_rules),
+        lines(&new.static_rules),
         Object::StaticRule,
     );
     let (removed, kept, added) = matched(&old.instances, &new.instances, InstanceId::of);
@@ -74,7 +68,7 @@ impl Address {
     }
 }
 
-/// What is written twice is there once.
+/// The first of the addresses that are one to the kernel.
 fn distinct(addresses: impl Iterator<Item = Address>) -> Vec<Address> {
     let mut seen = HashSet::new();
     addresses
@@ -83,10 +77,8 @@ fn distinct(addresses: impl Iterator<Item = Address>) -> Vec<Address> {
 }
 
 /// Routes or rules as lines.
-fn lines_of<T: ToString>(list: &[T]) -> Vec<String> {
-    let mut seen = HashSet::new();
-    let lines = list.iter().map(ToString::to_string);
-    lines.filter(|line| seen.insert(line.clone())).collect()
+fn lines<T: ToString>(list: &[T]) -> impl Iterator<Item = String> {
+    list.iter().map(ToString::to_string)
 }
 
 impl InstanceId {
@@ -130,20 +122,12 @@ fn instance(out: &mut Changes, id: &InstanceId, old: &VrrpInstance, new: &VrrpIn
         |address| address.id.clone(),
         |address| Object::InstanceAddress(id.clone(), address),
     );
-    let routes = |instance: &VrrpInstance| -> Vec<String> { lines_of(&instance.routes) };
-    out.named(
-        &routes(old),
-        &routes(new),
-        |line| line.clone(),
-        |route| Object::InstanceRoute(id.clone(), route),
-    );
-    let rules = |instance: &VrrpInstance| -> Vec<String> { lines_of(&instance.rules) };
-    out.named(
-        &rules(old),
-        &rules(new),
-        |line| line.clone(),
-        |rule| Object::InstanceRule(id.clone(), rule),
-    );
+    out.members(lines(&old.routes), lines(&new.routes), |route| {
+        Object::InstanceRoute(id.clone(), route)
+    });
+    out.members(lines(&old.rules), lines(&new.rules), |rule| {
+        Object::InstanceRule(id.clone(), rule)
+    });
     let settings = |instance: &VrrpInstance| VrrpInstance {
         virtual_addresses: Vec::new(),
         excluded_addresses: Vec::new(),

@@ -93,14 +93,7 @@ struct Written(i64, i64);
 
 impl fmt::Display for Written {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(count, per) = *self;
-        let (whole, rest) = (count / per, count % per);
-        if rest == 0 {
-            return write!(f, "{whole}");
-        }
-        let digits = if per == 1_000 { 3 } else { 6 };
-        let fraction = format!("{rest:0digits$}");
-        write!(f, "{whole}.{}", fraction.trim_end_matches('0'))
+        crate::print::write_scaled(f, self.0.into(), self.1)
     }
 }
 

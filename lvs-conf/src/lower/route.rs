@@ -162,18 +162,17 @@ impl<'a> Words<'a> {
         match super::scalar::any_base(&word.text).filter(|value| *value <= most) {
             Some(value) => Some(T::try_from(value).ok()),
             None => {
-                cx.push(
-                    Diagnostic::new(
-                        self.code,
-                        Consequence::Ignore,
-                        word.span,
-                        format!("`{}` is no value of `{}`", word.text, option.text),
-                    )
-                    .expected(format!("0 to {most}")),
-                );
+                self.no_value(cx, option, word, format!("0 to {most}"));
                 Some(None)
             }
         }
+    }
+
+    fn no_value(&self, cx: &mut Context, option: &Word, word: &Word, expected: String) {
+        let message = format!("`{}` is no value of `{}`", word.text, option.text);
+        cx.push(
+            Diagnostic::new(self.code, Consequence::Ignore, word.span, message).expected(expected),
+        );
     }
 
     /// A name of the system or a number.
@@ -181,15 +180,7 @@ impl<'a> Words<'a> {
         let word = self.value(cx, option)?;
         let id = id(&word.text, most);
         if id.is_none() {
-            cx.push(
-                Diagnostic::new(
-                    self.code,
-                    Consequence::Ignore,
-                    word.span,
-                    format!("`{}` is no value of `{}`", word.text, option.text),
-                )
-                .expected(format!("a name or 0 to {most}")),
-            );
+            self.no_value(cx, option, word, format!("a name or 0 to {most}"));
         }
         Some(id)
     }

@@ -8,20 +8,23 @@ use ahash::RandomState;
 
 use super::fragments::{Fate, Fragments, Later};
 use super::hops::{HopCache, Path};
+use super::path_mtu::PathMtus;
 use super::streams::{Sides, Streams};
 use super::{EngineConfig, Item, Output, write_link};
 use crate::balancer::{Direction, Edit, Encapsulation, Ended, Method, Verdict};
 use crate::frame::{Frame, GsoKind};
-use crate::handoff::{Handoff, Origin};
+use crate::handoff::{Errand, Handoff, Origin};
 use crate::icmp;
-use crate::neigh::Holding;
+use crate::neigh::{Holding, Original};
 use crate::reset;
 use crate::rewrite::fullnat::{self, Segment};
 use crate::rewrite::{dr, error, fragment, nat, segment, sequence, tun};
 use crate::stats::{Counters, DropReason, Event, LeftReason};
 use crate::view::{PortId, View};
 use crate::wire::icmp::Error;
-use crate::wire::{Datagram, Fragment, Quoted, ethernet, ipv4, ipv6, protocol, tcp, udp};
+use crate::wire::{
+    Datagram, Fragment, Inner, Quoted, Tunnelled, ethernet, ipv4, ipv6, protocol, tcp, udp,
+};
 
 /// The part that carries out verdicts; apart from the batch, so that both can be borrowed at once.
 #[derive(Debug)]
@@ -31,6 +34,7 @@ pub(super) struct Core {
     pub(super) holding: Holding,
     pub(super) fragments: Fragments,
     streams: Streams,
+    path_mtus: PathMtus,
     limiter: icmp::Limiter,
     ident: u16,
     ident_v6: u32,
@@ -47,6 +51,7 @@ impl Core {
             holding: Holding::new(config.holding),
             fragments: Fragments::new(),
             streams: Streams::new(),
+            path_mtus: PathMtus::new(),
             limiter: icmp::Limiter::new(),
             // Apart from the other workers' numbers, because fragments of equal numbers would be mixed up.
             ident: first_ident(config.worker, config.workers),
@@ -82,6 +87,7 @@ impl Core {
                 None => self.counters.count_drop(DropReason::NoPort, 1),
             }
         }
+        self.tell_failed(now, view, output);
         self.drain_commands(output);
     }
 
@@ -251,7 +257,7 @@ impl Core {
         let handoff = Handoff {
             origin: item.origin,
             frame: item.frame.into_owned(),
-            placed: true,
+            errand: Errand::Part,
         };
         output.handoff.push((owner, handoff));
     }
@@ -272,8 +278,7 @@ impl Core {
         ] {
             if let Some(frame) = reset::unasked(from, to, sequence) {
                 self.counters.count(Event::ResetSent, 1);
-                let path = self.hops.path(view, to.ip());
-                self.emit(now, path, to.ip(), frame, output);
+                self.send(now, view, to.ip(), frame, output);
             }
         }
     }
@@ -389,8 +394,11 @@ impl Core {
             return;
         }
         let overhead = rewrite.overhead(&target);
-        let link_mtu = mtu;
-        let mut mtu = mtu.saturating_sub(overhead);
+        let link_mtu = match self.path_mtus.of(now, &target) {
+            Some(path_mtu) if overhead > 0 => mtu.min(path_mtu),
+            _ => mtu,
+        };
+        let mut mtu = link_mtu.saturating_sub(overhead);
         if overhead > 0 {
             if mtu < tun::MIN_MTU {
                 self.counters.count_drop(DropReason::TooBig, 1);
@@ -407,19 +415,19 @@ impl Core {
             self.refuse(now, view, item, DropReason::TooBig, error, output);
             return;
         }
+        let exit = Exit {
+            path,
+            target,
+            original: match path {
+                Path::Resolve { .. } => original(view, item),
+                _ => None,
+            },
+        };
         if is_routed {
             dr::decrement_ttl(&mut item.frame, &item.headers);
         }
         if let Rewrite::Tunnel(encapsulation) = rewrite {
-            self.wrap(
-                now,
-                view,
-                path,
-                (target, encapsulation),
-                item,
-                link_mtu,
-                output,
-            );
+            self.wrap(now, view, &exit, encapsulation, item, link_mtu, output);
             return;
         }
         if let Rewrite::Both(source, destination) = rewrite {
@@ -427,10 +435,10 @@ impl Core {
         }
         apply(item, rewrite);
         if too_big && !shrink(item, mtu) {
-            self.cut(now, path, target, &mut item.frame, mtu, output);
+            self.cut(now, &exit, &mut item.frame, mtu, output);
             return;
         }
-        self.emit(now, path, target, item.frame.take(), output);
+        self.emit(now, &exit, item.frame.take(), output);
     }
 
     /// Sends a packet inside another one to the real server; a super-packet in segments.
@@ -439,12 +447,13 @@ impl Core {
         &mut self,
         now: Instant,
         view: &View,
-        path: Path,
-        (rip, encapsulation): (IpAddr, Encapsulation),
+        exit: &Exit,
+        encapsulation: Encapsulation,
         item: &mut Item,
         link_mtu: usize,
         output: &mut Output,
     ) {
+        let rip = exit.target;
         let Some(source) = self.hops.source(view, rip) else {
             self.counters.count_drop(DropReason::NoSource, 1);
             return;
@@ -465,7 +474,7 @@ impl Core {
             None => {
                 item.frame.meta.gso = None;
                 let frame = item.frame.take();
-                self.wrap_one(now, path, outer, frame, link_mtu, output);
+                self.wrap_one(now, exit, outer, frame, link_mtu, output);
             }
             Some(size) => {
                 let mut segments = Vec::new();
@@ -479,7 +488,7 @@ impl Core {
                 // The ring's slot is not needed any more.
                 drop(item.frame.take());
                 for part in segments {
-                    self.wrap_one(now, path, outer, part, link_mtu, output);
+                    self.wrap_one(now, exit, outer, part, link_mtu, output);
                 }
             }
         }
@@ -488,13 +497,12 @@ impl Core {
     fn wrap_one(
         &mut self,
         now: Instant,
-        path: Path,
+        exit: &Exit,
         mut outer: tun::Outer,
         mut frame: Frame,
         link_mtu: usize,
         output: &mut Output,
     ) {
-        let target = outer.destination;
         if !outer.dont_fragment {
             outer.ident = self.next_ident();
         }
@@ -504,9 +512,9 @@ impl Core {
         }
         self.counters.count(Event::Encapsulated, 1);
         if frame.len() - ethernet::HEADER_LEN > link_mtu {
-            self.cut(now, path, target, &mut frame, link_mtu, output);
+            self.cut(now, exit, &mut frame, link_mtu, output);
         } else {
-            self.emit(now, path, target, frame, output);
+            self.emit(now, exit, frame, output);
         }
     }
 
@@ -526,8 +534,7 @@ impl Core {
     fn cut(
         &mut self,
         now: Instant,
-        path: Path,
-        target: IpAddr,
+        exit: &Exit,
         frame: &mut Frame,
         mtu: usize,
         output: &mut Output,
@@ -539,7 +546,7 @@ impl Core {
         }
         let mut fragments = Vec::new();
         let network = ethernet::HEADER_LEN;
-        let count = if target.is_ipv4() {
+        let count = if exit.target.is_ipv4() {
             fragment::fragment(frame, network, mtu, |part| fragments.push(part))
         } else {
             self.ident_v6 = self.ident_v6.wrapping_add(1);
@@ -553,21 +560,15 @@ impl Core {
         }
         self.counters.count(Event::Fragmented, 1);
         for part in fragments {
-            self.emit(now, path, target, part, output);
+            self.emit(now, exit, part, output);
         }
     }
 
     /// Gives a finished packet out, or holds it until its neighbour is known.
     #[inline]
-    fn emit(
-        &mut self,
-        now: Instant,
-        path: Path,
-        target: IpAddr,
-        frame: Frame,
-        output: &mut Output,
-    ) {
-        match path {
+    fn emit(&mut self, now: Instant, exit: &Exit, frame: Frame, output: &mut Output) {
+        let target = exit.target;
+        match exit.path {
             Path::Send {
                 port,
                 destination,
@@ -584,7 +585,9 @@ impl Core {
             }
             Path::Resolve { port, hop, .. } => {
                 self.counters.count(Event::Held, 1);
-                let dropped = self.holding.hold(now, hop, port, frame);
+                let dropped = self
+                    .holding
+                    .hold(now, hop, port, frame, exit.original.clone());
                 self.counters.count_drop(DropReason::HoldOverflow, dropped);
             }
             Path::Local => self.pass_up(frame, output),
@@ -636,25 +639,94 @@ impl Core {
         output: &mut Output,
     ) {
         self.counters.count_drop(reason, 1);
+        // Claimed ICMP is an error itself, and costs others nothing.
+        let teller = icmp_source(view, item).filter(|_| !item.is_error());
+        let packet = &item.frame.bytes()[item.headers.network..];
         let to = item.headers.source.ip();
-        let error_frame = icmp_source(view, item)
-            // Claimed ICMP is an error itself, and costs others nothing.
-            .filter(|_| !item.is_error())
-            .filter(|_| self.limiter.allow(now, error, to))
-            .and_then(|source| {
-                let packet = &item.frame.bytes()[item.headers.network..];
-                match source {
-                    IpAddr::V4(source) => icmp::build(error, source, self.next_ident(), packet),
-                    IpAddr::V6(source) => icmp::build_v6(error, source, packet),
-                }
-            });
-        let Some(frame) = error_frame else {
+        match teller {
+            Some(teller) => self.tell(now, view, (teller, to), (error, packet), output),
+            None => self.counters.count(Event::IcmpSuppressed, 1),
+        }
+    }
+
+    /// Tells the senders of frames whose next hop did not answer.
+    pub(super) fn tell_failed(&mut self, now: Instant, view: &View, output: &mut Output) {
+        while let Some(Original { teller, packet }) = self.holding.poll_failed() {
+            if let Some(to) = sender(&packet) {
+                let error = (Error::HostUnreachable, &packet[..]);
+                self.tell(now, view, (teller, to), error, output);
+            }
+        }
+    }
+
+    /// Remembers the path MTU of a tunnel.
+    pub(super) fn learn(&mut self, now: Instant, error: &Tunnelled) {
+        self.path_mtus
+            .learn(now, error.far, error.mtu, error.length);
+    }
+
+    /// Tells a client what became of its packet in a tunnel.
+    pub(super) fn relay(
+        &mut self,
+        now: Instant,
+        view: &View,
+        (frame, error): (&Frame, &Tunnelled),
+        inner: &Inner,
+        verdict: &Verdict,
+        output: &mut Output,
+    ) {
+        let Verdict::Forward(Method::Tunnel { rip, encapsulation }) = *verdict else {
+            return;
+        };
+        let said = match error.is_too_big() {
+            // The tunnel's packets go in fragments from now on.
+            true if !inner.dont_fragment => return,
+            true => {
+                let path_mtu = self.path_mtus.of(now, &rip).unwrap_or(0);
+                let room = path_mtu.saturating_sub(tun::overhead(encapsulation, &rip));
+                let least = match inner.source {
+                    SocketAddr::V4(_) => tun::MIN_MTU,
+                    SocketAddr::V6(_) => ipv6::MIN_MTU,
+                };
+                Error::TooBig(u32::try_from(room.max(least)).unwrap_or(u32::MAX))
+            }
+            false => translated(error, inner.source.is_ipv6()),
+        };
+        let ends = (inner.destination.ip(), inner.source.ip());
+        let packet = &frame.bytes()[inner.bytes.clone()];
+        self.tell(now, view, ends, (said, packet), output);
+    }
+
+    /// Sends an error about a packet, if that is allowed and due.
+    fn tell(
+        &mut self,
+        now: Instant,
+        view: &View,
+        (from, to): (IpAddr, IpAddr),
+        (error, packet): (Error, &[u8]),
+        output: &mut Output,
+    ) {
+        let frame = match from {
+            _ if !self.limiter.allow(now, error, to) => None,
+            IpAddr::V4(from) => icmp::build(error, from, self.next_ident(), packet),
+            IpAddr::V6(from) => icmp::build_v6(error, from, packet),
+        };
+        let Some(frame) = frame else {
             self.counters.count(Event::IcmpSuppressed, 1);
             return;
         };
         self.counters.count(Event::IcmpSent, 1);
-        let path = self.hops.path(view, to);
-        self.emit(now, path, to, frame, output);
+        self.send(now, view, to, frame, output);
+    }
+
+    /// Sends a packet of the director's own.
+    fn send(&mut self, now: Instant, view: &View, to: IpAddr, frame: Frame, output: &mut Output) {
+        let exit = Exit {
+            path: self.hops.path(view, to),
+            target: to,
+            original: None,
+        };
+        self.emit(now, &exit, frame, output);
     }
 
     /// Says no as the host would: by a reset, or port unreachable.
@@ -668,9 +740,7 @@ impl Core {
         self.counters.count_drop(DropReason::NoHost, 1);
         if let Some(frame) = reset::build(&item.frame.bytes()[item.headers.network..]) {
             self.counters.count(Event::ResetSent, 1);
-            let to = item.headers.source.ip();
-            let path = self.hops.path(view, to);
-            self.emit(now, path, to, frame, output);
+            self.send(now, view, item.headers.source.ip(), frame, output);
         }
     }
 
@@ -695,9 +765,15 @@ impl Core {
         let end = ethernet::HEADER_LEN + length;
         frame.truncate(end);
         self.counters.count(Event::Routed, 1);
-        let path = self.hops.path(view, target);
-        self.emit(now, path, target, frame, output);
+        self.send(now, view, target, frame, output);
     }
+}
+
+/// The way out, and what the sender of a packet is told about if nobody answers there.
+struct Exit {
+    path: Path,
+    target: IpAddr,
+    original: Option<Original>,
 }
 
 /// What to change on the way out.
@@ -839,6 +915,55 @@ fn is_for_host(view: &View, item: &Item) -> bool {
 /// Where a worker begins to count identifications.
 fn first_ident(worker: u32, workers: u32) -> u16 {
     (u64::from(worker) * 0x1_0000 / u64::from(workers.max(1))) as u16
+}
+
+/// What the sender of a packet is told about if its next hop does not answer.
+#[cold]
+fn original(view: &View, item: &Item) -> Option<Original> {
+    let teller = icmp_source(view, item).filter(|_| !item.is_error())?;
+    let packet = item.frame.bytes().get(item.headers.network..)?;
+    let length = packet.len().min(icmp::quotable(item.headers.is_ipv6()));
+    Some(Original {
+        teller,
+        packet: packet[..length].to_vec(),
+    })
+}
+
+/// The sender of an IP packet.
+fn sender(packet: &[u8]) -> Option<IpAddr> {
+    match packet.first()? >> 4 {
+        4 => {
+            let octets: [u8; 4] = packet.get(12..16)?.try_into().ok()?;
+            Some(octets.into())
+        }
+        _ => {
+            let octets: [u8; 16] = packet.get(8..24)?.try_into().ok()?;
+            Some(octets.into())
+        }
+    }
+}
+
+/// An error about a tunnel's packet as one about the packet inside, which may be of the other family (RFC 7915, sections
+/// 4.2 and 5.2).
+fn translated(error: &Tunnelled, to_ipv6: bool) -> Error {
+    let (kind, code) = error.kind;
+    match (error.headers.is_ipv6(), to_ipv6) {
+        (false, false) => Error::Relayed { kind, code },
+        // What is wrong with the outer headers says nothing of the ones inside.
+        (true, true) if matches!(kind, 1 | 3) => Error::Relayed { kind, code },
+        (false, true) => match (kind, code) {
+            (11, _) => Error::TimeExceeded,
+            (3, 3) => Error::PortUnreachable,
+            (3, 9 | 10 | 13) => Error::Prohibited,
+            _ => Error::HostUnreachable,
+        },
+        (true, _) => match (kind, code) {
+            (3, _) => Error::TimeExceeded,
+            (1, 4) => Error::PortUnreachable,
+            (1, 1) => Error::Prohibited,
+            _ => Error::HostUnreachable,
+        },
+    }
 }
 
 /// The sender of an ICMP error: the address that the packet was sent to, if that is ours, else one of the

@@ -7,6 +7,7 @@ mod fullnat;
 mod ipv6;
 mod payload;
 mod tunnel;
+mod tunnel_errors;
 mod why;
 
 use std::collections::BTreeMap;
@@ -117,6 +118,7 @@ fn view() -> View {
         ]),
         local: Arc::new(local),
         hostless: false,
+        one_way: false,
         tunnels: TunnelOptions::default(),
     }
 }
@@ -139,6 +141,10 @@ impl<F: FnMut(&PacketInfo) -> Verdict> Balancer for Script<F> {
 
     fn decide_error(&mut self, _: Instant, quoted: &PacketInfo) -> Verdict {
         (self.0)(quoted)
+    }
+
+    fn decide_tunnel_error(&mut self, _: Instant, inner: &PacketInfo) -> Verdict {
+        (self.0)(inner)
     }
 }
 
@@ -633,6 +639,23 @@ fn without_a_host_what_is_of_no_connection_is_refused() {
 }
 
 #[test]
+fn a_host_without_a_way_back_gets_what_it_answers_in_its_own_name() {
+    let mut bench = Bench::new();
+    bench.view.one_way = true;
+    let own = SocketAddr::from(([10, 0, 0, 1], 8080));
+    for (method, given) in [
+        (Method::Nat { rip: own }, 0),
+        (Method::DirectRoute { rip: own.ip() }, 1),
+    ] {
+        let output = bench.run(OUTSIDE, request(64, b"hello"), Verdict::Forward(method));
+        assert_eq!(output.host.len(), given, "{method:?}");
+    }
+    assert_eq!(bench.drops(DropReason::NoHost), 1);
+    let output = bench.run(OUTSIDE, request(64, b"hello"), Verdict::NotOurs);
+    assert_eq!(output.host.len(), 1);
+}
+
+#[test]
 fn what_is_routed_and_no_port_leads_there_is_the_hosts() {
     let reply = |to: [u8; 4]| {
         tcp(
@@ -1000,11 +1023,43 @@ fn unanswered_neighbours_cost_their_frames() {
     let mut bench = Bench::new();
     bench.run(OUTSIDE, request(64, b"one"), nat(13, 8080));
     while let Some(at) = bench.engine.poll_timeout() {
-        bench.engine.handle_timeout(at, &mut bench.output);
+        bench
+            .engine
+            .handle_timeout(at, &bench.view, &mut bench.output);
     }
-    assert!(bench.is_silent());
     assert_eq!(bench.output.resolve.len(), 3);
     assert_eq!(bench.drops(DropReason::NeighbourFailed), 1);
+    // The client is told about its own packet, not about what the server would have got.
+    let told = sent(&bench.output, 0, OUTSIDE, ROUTER_MAC);
+    assert_checksums(&told);
+    assert_eq!(told[12..22], [&VIP[..], &CLIENT, &[3, 1]].concat());
+    assert_eq!(told[28..], request(64, b"one").bytes()[14..]);
+}
+
+#[test]
+fn a_neighbour_that_fails_is_told_once_to_each_client() {
+    let mut bench = Bench::new();
+    for payload in [&b"one"[..], b"two", b"three"] {
+        bench.run(OUTSIDE, request(64, payload), nat(13, 8080));
+    }
+    let other = tcp(
+        ROUTER_MAC,
+        OUTSIDE_MAC,
+        ([203, 0, 113, 6], 50000),
+        (VIP, 80),
+        64,
+        b"",
+    );
+    bench.run(OUTSIDE, other, dr(13));
+    bench.now += Duration::from_secs(2);
+    bench.view.generation += 1;
+    bench.output.clear();
+    bench
+        .engine
+        .handle_view(bench.now, &bench.view, &mut bench.output);
+    assert_eq!(bench.drops(DropReason::NeighbourFailed), 4);
+    assert_eq!(bench.output.transmit.len(), 2);
+    assert_eq!(bench.events(Event::IcmpSuppressed), 2);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! ICMP (RFC 792) and ICMPv6 (RFC 4443): a view, and the errors that a forwarder sends.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
-use super::{Malformed, be16, protocol, put16};
+use super::{Headers, Malformed, be16, ipv4, protocol, put16};
 use crate::checksum;
 
 /// Length of the header in bytes.
@@ -85,6 +85,13 @@ pub enum Error {
     Prohibited,
     /// Its hops are used up (11/0; ICMPv6 3/0).
     TimeExceeded,
+    /// What somebody further on has said, in the packet's own family.
+    Relayed {
+        /// Type.
+        kind: u8,
+        /// Code within the type.
+        code: u8,
+    },
 }
 
 /// An error message to be written.
@@ -111,6 +118,7 @@ impl Repr<'_> {
             Error::TooBig(_) => (3, 4),
             Error::Prohibited => (3, 13),
             Error::TimeExceeded => (11, 0),
+            Error::Relayed { kind, code } => (kind, code),
         };
         let mtu = self.mtu().min(u16::MAX.into());
         self.write(buffer, [kind, code], mtu, 0);
@@ -124,6 +132,7 @@ impl Repr<'_> {
             Error::TooBig(_) => [2, 0],
             Error::Prohibited => [1, 1],
             Error::TimeExceeded => [3, 0],
+            Error::Relayed { kind, code } => [kind, code],
         };
         let pseudo = pseudo_v6(source, destination, self.buffer_len());
         self.write(buffer, kind, self.mtu(), pseudo);
@@ -145,6 +154,19 @@ impl Repr<'_> {
         let sum = checksum::finish(pseudo + checksum::sum(message));
         put16(message, 2, sum);
     }
+}
+
+/// Whether the checksums of an ICMP packet are right: those of an IPv4 header and of the message.
+pub(crate) fn is_sound(headers: &Headers, frame: &[u8]) -> bool {
+    let message = Packet::new_checked(&frame[headers.transport..headers.end]);
+    if let (IpAddr::V6(source), IpAddr::V6(destination)) =
+        (headers.source.ip(), headers.destination.ip())
+    {
+        return message.is_ok_and(|message| message.verify_checksum_v6(source, destination));
+    }
+    ipv4::Packet::new_checked(&frame[headers.network..])
+        .is_ok_and(|packet| packet.verify_checksum())
+        && message.is_ok_and(|message| message.verify_checksum())
 }
 
 pub(crate) fn pseudo_v6(source: Ipv6Addr, destination: Ipv6Addr, length: usize) -> u64 {

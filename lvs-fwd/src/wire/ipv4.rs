@@ -163,6 +163,13 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
     }
 }
 
+/// Length of the header of a packet of which what follows may be cut off; `None` if the header itself is.
+pub(crate) fn quoted_header_len(packet: &[u8]) -> Option<usize> {
+    let first = *packet.first()?;
+    let length = usize::from(first & 0x0f) * 4;
+    (first >> 4 == 4 && length >= MIN_HEADER_LEN && length <= packet.len()).then_some(length)
+}
+
 /// A header without options, to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Repr {

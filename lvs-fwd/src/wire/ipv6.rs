@@ -167,6 +167,19 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
     }
 }
 
+/// What the extension headers lead to in a packet that may be cut short; `None` if that is cut off or obscured.
+pub(crate) fn quoted_upper(packet: &[u8]) -> Option<Upper> {
+    match Packet::new_checked(packet) {
+        Ok(packet) => packet.upper().ok(),
+        Err(_) => {
+            let mut packet = packet.to_vec();
+            let length = u16::try_from(packet.len().checked_sub(HEADER_LEN)?).ok()?;
+            put16(&mut packet, 4, length);
+            Packet::new_checked(packet).ok()?.upper().ok()
+        }
+    }
+}
+
 /// What the extension headers lead to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Upper {

@@ -14,12 +14,14 @@ pub mod ipv4;
 pub mod ipv6;
 mod quoted;
 pub mod tcp;
+mod tunnelled;
 pub mod udp;
 
 pub use fragment::{Datagram, Fragment};
 pub use headers::{Headers, Unparsed};
 pub use quoted::Quoted;
 pub(crate) use quoted::{ERRORS, INFORMATIONAL};
+pub use tunnelled::{Inner, Tunnelled, Wrapping};
 
 /// IP protocol numbers that this crate acts on.
 pub mod protocol {
@@ -43,6 +45,12 @@ pub mod protocol {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed {0} header")]
 pub struct Malformed(pub &'static str);
+
+/// Whether packets of this protocol that are balanced begin with ports.
+#[inline]
+pub(crate) fn has_ports(number: u8) -> bool {
+    matches!(number, protocol::TCP | protocol::UDP)
+}
 
 #[inline]
 fn be16(bytes: &[u8], at: usize) -> u16 {

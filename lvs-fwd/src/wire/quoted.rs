@@ -130,16 +130,7 @@ impl Quoted {
 
     /// Whether the checksums of an IPv4 header and of the message are right.
     pub fn is_sound(&self, frame: &[u8]) -> bool {
-        if let (IpAddr::V6(source), IpAddr::V6(destination)) =
-            (self.headers.source.ip(), self.headers.destination.ip())
-        {
-            return icmp::Packet::new_checked(&frame[self.headers.transport..self.headers.end])
-                .is_ok_and(|message| message.verify_checksum_v6(source, destination));
-        }
-        let header = ipv4::Packet::new_checked(&frame[self.headers.network..]);
-        header.is_ok_and(|packet| packet.verify_checksum())
-            && icmp::Packet::new_checked(&frame[self.headers.transport..self.headers.end])
-                .is_ok_and(|message| message.verify_checksum())
+        icmp::is_sound(&self.headers, frame)
     }
 }
 

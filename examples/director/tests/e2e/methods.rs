@@ -502,7 +502,8 @@ fn swallow(listener: &TcpListener) {
 
 fn echo(socket: &UdpSocket) {
     socket
-        .set_read_timeout(Some(Duration::from_secs(20)))
+        // Beyond the longest transfer before it is asked.
+        .set_read_timeout(Some(Duration::from_secs(180)))
         .unwrap();
     let mut buffer = vec![0; 0x1_0000];
     while let Ok((length, from)) = socket.recv_from(&mut buffer) {

@@ -121,7 +121,13 @@ fn bring<const N: usize>(
 }
 
 fn keys(set: &ClaimSet) -> BTreeSet<Key> {
+    let tunnel_ends = set.tunnel_servers().into_iter().map(|addr| Endpoint {
+        protocol: 0,
+        addr,
+        port: 0,
+    });
     [
+        (tunnel_ends.collect(), Role::TunnelServer),
         (set.services(), Role::Service),
         (set.servers(), Role::Server),
         (set.service_hosts(), Role::ServiceHost),

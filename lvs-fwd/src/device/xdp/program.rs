@@ -2,7 +2,7 @@
 //!
 //! It asks of a frame what the engine asks: is the destination a service, or the source a NAT server and the destination
 //! not the host's? Then the frame goes to the socket of its receive queue, else on to the host. Of an ICMP error the
-//! quoted packet counts, of a later fragment the address alone. What is not plainly ours passes: other link addresses,
+//! quoted packet counts, also one to a tunnel's end, of a later fragment the address alone. What is not plainly ours passes: other link addresses,
 //! VLAN tags, ARP and neighbour discovery, other protocols, headers that are cut off or too many.
 
 use super::assembler::{
@@ -35,6 +35,8 @@ pub(super) enum Role {
     ServiceHost = 2,
     /// Address and protocol of a NAT server.
     ServerHost = 3,
+    /// Address of a server behind a tunnel, with protocol and port 0: errors about what was sent to it are taken.
+    TunnelServer = 4,
 }
 
 /// What frames are counted by: to services, from servers, errors about either.
@@ -261,6 +263,13 @@ fn ask(code: &mut Assembler, maps: Maps, at: Labels) {
         look_up(code, maps.endpoints, key);
         code.jump_if_pointer(R0, When::Differs, found);
     }
+    // What a tunnel's packet has inside is the engine's to find out.
+    code.jump_if(R9, When::Equal, 0, at.pass);
+    code.store_value(Size::Byte, FRAME, SERVER + PROTOCOL, 0);
+    let role = Role::TunnelServer as i32;
+    code.store_value(Size::Byte, FRAME, SERVER + PROTOCOL + 1, role);
+    look_up(code, maps.endpoints, SERVER);
+    code.jump_if_pointer(R0, When::Differs, take);
     code.jump(at.pass);
 
     // A server's answer to the host itself is the host's.

@@ -242,11 +242,15 @@ fn parts_without_a_first_are_given_up() {
     bench.feed(OUTSIDE, parts[1..].to_vec(), nat(11, 5353));
     let at = bench.engine.poll_timeout().unwrap();
     assert_eq!(at, bench.now + Duration::from_secs(1));
+    bench.engine.handle_timeout(
+        at - Duration::from_millis(1),
+        &bench.view,
+        &mut bench.output,
+    );
+    assert!(bench.is_silent());
     bench
         .engine
-        .handle_timeout(at - Duration::from_millis(1), &mut bench.output);
-    assert!(bench.is_silent());
-    bench.engine.handle_timeout(at, &mut bench.output);
+        .handle_timeout(at, &bench.view, &mut bench.output);
     assert_eq!(bench.output.host.len(), 2);
     assert_eq!(bench.engine.poll_timeout(), None);
     // The first one comes too late and finds nobody.
@@ -291,7 +295,9 @@ fn memory_is_bounded() {
     }
     assert_eq!(bench.events(Event::FragmentsHeld), 256);
     bench.now += Duration::from_secs(2);
-    bench.engine.handle_timeout(bench.now, &mut bench.output);
+    bench
+        .engine
+        .handle_timeout(bench.now, &bench.view, &mut bench.output);
     assert_eq!(bench.output.host.len(), 256);
     // All that are remembered: the oldest is forgotten.
     bench.output.clear();
@@ -480,7 +486,7 @@ proptest! {
             bench.run(OUTSIDE, frame, verdict);
             bench.now += Duration::from_millis(300);
             let now = bench.now;
-            bench.engine.handle_timeout(now, &mut bench.output);
+            bench.engine.handle_timeout(now, &bench.view, &mut bench.output);
         }
     }
 }

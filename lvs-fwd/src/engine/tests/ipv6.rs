@@ -9,22 +9,22 @@ use pnet_packet::ipv6::Ipv6Packet;
 use super::*;
 use crate::rewrite::tun;
 
-const CLIENT6: &str = "2001:db8:c::5";
-const VIP6: &str = "2001:db8:1::10";
-const OUTSIDE6: &str = "2001:db8:1::1";
-const INSIDE6: &str = "2001:db8:2::1";
-const IPV6: [u8; 2] = [0x86, 0xdd];
+pub(super) const CLIENT6: &str = "2001:db8:c::5";
+pub(super) const VIP6: &str = "2001:db8:1::10";
+pub(super) const OUTSIDE6: &str = "2001:db8:1::1";
+pub(super) const INSIDE6: &str = "2001:db8:2::1";
+pub(super) const IPV6: [u8; 2] = [0x86, 0xdd];
 
 fn v6(text: &str) -> Ipv6Addr {
     text.parse().unwrap()
 }
 
-fn server(last: u8) -> String {
+pub(super) fn server(last: u8) -> String {
     format!("2001:db8:2::{last}")
 }
 
 /// [`view`] with IPv6 beside: the router is known by its link-local address, servers are as in IPv4.
-fn bench() -> Bench {
+pub(super) fn bench() -> Bench {
     let mut bench = Bench::new();
     let view = &mut bench.view;
     let claims = Arc::make_mut(&mut view.claims);
@@ -80,7 +80,7 @@ fn bench() -> Bench {
     bench
 }
 
-fn builder(
+pub(super) fn builder(
     source: &str,
     destination: &str,
     hops: u8,
@@ -92,7 +92,12 @@ fn builder(
     )
 }
 
-fn tcp6(source: (&str, u16), destination: (&str, u16), hops: u8, payload: &[u8]) -> Frame {
+pub(super) fn tcp6(
+    source: (&str, u16),
+    destination: (&str, u16),
+    hops: u8,
+    payload: &[u8],
+) -> Frame {
     let mut bytes = Vec::new();
     builder(source.0, destination.0, hops)
         .tcp(source.1, destination.1, 7, 1000)
@@ -102,7 +107,12 @@ fn tcp6(source: (&str, u16), destination: (&str, u16), hops: u8, payload: &[u8])
     Frame::from_bytes(&bytes)
 }
 
-fn udp6(source: (&str, u16), destination: (&str, u16), hops: u8, payload: &[u8]) -> Frame {
+pub(super) fn udp6(
+    source: (&str, u16),
+    destination: (&str, u16),
+    hops: u8,
+    payload: &[u8],
+) -> Frame {
     let mut bytes = Vec::new();
     builder(source.0, destination.0, hops)
         .udp(source.1, destination.1)
@@ -111,27 +121,27 @@ fn udp6(source: (&str, u16), destination: (&str, u16), hops: u8, payload: &[u8])
     Frame::from_bytes(&bytes)
 }
 
-fn request6(hops: u8, payload: &[u8]) -> Frame {
+pub(super) fn request6(hops: u8, payload: &[u8]) -> Frame {
     tcp6((CLIENT6, 50000), (VIP6, 80), hops, payload)
 }
 
-fn packet(frame: &Frame) -> Vec<u8> {
+pub(super) fn packet(frame: &Frame) -> Vec<u8> {
     frame.bytes()[14..].to_vec()
 }
 
-fn nat6(last: u8, port: u16) -> Verdict {
+pub(super) fn nat6(last: u8, port: u16) -> Verdict {
     Verdict::Forward(Method::Nat {
         rip: SocketAddr::new(server(last).parse().unwrap(), port),
     })
 }
 
-fn dr6(last: u8) -> Verdict {
+pub(super) fn dr6(last: u8) -> Verdict {
     Verdict::Forward(Method::DirectRoute {
         rip: server(last).parse().unwrap(),
     })
 }
 
-fn tunnel(rip: &str, encapsulation: Encapsulation) -> Verdict {
+pub(super) fn tunnel(rip: &str, encapsulation: Encapsulation) -> Verdict {
     Verdict::Forward(Method::Tunnel {
         rip: rip.parse().unwrap(),
         encapsulation,

@@ -1,0 +1,192 @@
+//! The configuration in force becomes another one.
+
+use std::time::Instant;
+
+use lvs_conf::diff::{Change, diff};
+use lvs_fwd::view::{ClaimSet, TunnelOptions};
+use lvs_sched::{ServiceKey, Timeouts};
+use tracing::{error, info, warn};
+
+use super::App;
+use crate::acted_on::NoEffect;
+use crate::beside::Beside;
+use crate::claims;
+use crate::config::ConfigFile;
+use crate::data_path::StartError;
+use crate::logging::chain;
+use crate::plan::Plan;
+use crate::tunables::{self, Setting};
+
+impl App {
+    /// Reads the file again. A file that is worse than the one in force changes nothing.
+    pub(super) async fn reload(&mut self) {
+        let file = match ConfigFile::read(&self.options.file, self.options.config_id.as_deref()) {
+            Ok(file) => file,
+            Err(error) => {
+                error!(
+                    "reload refused, the running configuration stays: {}",
+                    chain(&error)
+                );
+                return;
+            }
+        };
+        let new_errors = file.new_errors(&self.file);
+        if !new_errors.is_empty() || !file.is_usable() {
+            for error in &new_errors {
+                error!("{error}");
+            }
+            error!(
+                "reload refused, the running configuration stays: {} has {} new errors",
+                self.options.file.display(),
+                new_errors.len()
+            );
+            return;
+        }
+        let beside = match Beside::read(&self.options.file) {
+            Ok(beside) => beside,
+            Err(faults) => {
+                for fault in &faults {
+                    error!("{fault}");
+                }
+                error!("reload refused, the running configuration stays");
+                return;
+            }
+        };
+        let plan = Plan::new(file.config());
+        let no_effect = NoEffect::of(file.tree());
+        if no_effect != self.no_effect {
+            warn_of(&no_effect);
+            self.no_effect = no_effect;
+        }
+        let changes = diff(self.file.config(), file.config());
+        self.file = file;
+        if plan == self.plan && beside == self.beside && !self.is_incomplete {
+            if changes.is_empty() {
+                info!("reload: nothing has changed");
+            } else {
+                log_changes(&changes);
+                info!("reload done, none of the changes has an effect yet");
+            }
+            return;
+        }
+        log_changes(&changes);
+        match self.apply(plan, beside).await {
+            Ok(()) => info!("reload done"),
+            Err(error) => error!("reload incomplete: {}", chain(&error)),
+        }
+    }
+
+    /// Makes everything what the plan says. Replies of new servers are claimed before the first packet goes to one of
+    /// them; new services are there before packets are taken to them, and addresses come when both are. What is no
+    /// longer wanted goes the other way round.
+    pub(super) async fn apply(&mut self, plan: Plan, beside: Beside) -> Result<(), StartError> {
+        for remark in plan
+            .remarks
+            .iter()
+            .filter(|remark| !self.plan.remarks.contains(remark))
+        {
+            warn!("{remark}");
+        }
+        // What was set by hand stays until the configuration says something else.
+        if plan.timeouts != self.plan.timeouts {
+            self.scheduler.set_timeouts(Timeouts {
+                tcp: plan.timeouts.tcp.unwrap_or_default(),
+                tcp_fin: plan.timeouts.tcp_fin.unwrap_or_default(),
+                udp: plan.timeouts.udp.unwrap_or_default(),
+            });
+        }
+        let mut servers = claims::present(&self.scheduler, &self.plan, &self.marks.rules());
+        if self.marks.set_file(&beside.marks) {
+            info!("{} rules of marks", beside.marks.len());
+        }
+        self.take_tunables(&beside);
+        self.beside = beside;
+        let marks = self.marks.rules();
+        let mut planned = ClaimSet::new();
+        claims::add_plan(&mut planned, &plan, &marks);
+        for server in planned.servers() {
+            servers.insert_server(server);
+        }
+        let outcome = self.data_path.set_claims(servers).await;
+        self.tunnels.follow(&self.plan.tunnels, &plan.tunnels);
+        self.pools.apply(Instant::now(), &plan);
+        let wanted = claims::present(&self.scheduler, &plan, &marks);
+        self.remark_unmarked();
+        let outcome = outcome.and(self.data_path.set_claims(wanted).await);
+        // An address of which nothing is claimed would be answered by the host.
+        if outcome.is_ok() {
+            self.addresses.set(&plan.addresses);
+        }
+        self.plan = plan;
+        self.follow_tunables();
+        self.handle_system_change();
+        self.is_incomplete = outcome.is_err();
+        outcome
+    }
+
+    /// A service for packets that nobody marks is a mistake, and easily made.
+    pub(super) fn remark_unmarked(&mut self) {
+        let services = self.scheduler.services();
+        let keys: Vec<ServiceKey> = services
+            .iter()
+            .filter_map(|service| service.key())
+            .collect();
+        let unmarked = claims::without_rule(&keys, &self.marks.rules());
+        for key in unmarked.iter().filter(|key| !self.unmarked.contains(key)) {
+            warn!("{}", claims::remark_without_rule(key));
+        }
+        self.unmarked = unmarked;
+    }
+
+    /// Tunables that the file sets otherwise than before; those by hand stay.
+    fn take_tunables(&self, beside: &Beside) {
+        let mut tunables = self.scheduler.tunables();
+        let mut change = |setting: &Setting| {
+            info!("{} = {}", setting.name, setting.value);
+            tunables::set(&mut tunables, setting);
+        };
+        for before in &self.beside.tunables {
+            if !beside
+                .tunables
+                .iter()
+                .any(|after| after.name == before.name)
+            {
+                tunables::default_of(before.name)
+                    .iter()
+                    .for_each(&mut change);
+            }
+        }
+        for after in &beside.tunables {
+            if !self.beside.tunables.contains(after) {
+                change(after);
+            }
+        }
+        self.scheduler.set_tunables(tunables);
+    }
+
+    /// What the data path makes of tunables.
+    pub(super) fn follow_tunables(&mut self) {
+        self.data_path.set_tunnels(TunnelOptions {
+            path_mtu_discovery: self.scheduler.tunables().pmtu_disc,
+        });
+    }
+}
+
+pub(super) fn warn_of(no_effect: &NoEffect) {
+    if !no_effect.is_empty() {
+        warn!("no effect yet: {no_effect}");
+    }
+}
+
+/// A line for each change, as long as they say something to a reader.
+fn log_changes(changes: &[Change]) {
+    for change in changes.iter().take(MAX_LOGGED_CHANGES) {
+        info!("reload: {change}");
+    }
+    let more = changes.len().saturating_sub(MAX_LOGGED_CHANGES);
+    if more > 0 {
+        info!("reload: and {more} more changes");
+    }
+}
+
+const MAX_LOGGED_CHANGES: usize = 50;
