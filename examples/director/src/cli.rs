@@ -950,7 +950,18 @@ mod tests {
     #[test]
     fn everything_that_keepalived_takes_is_taken_and_what_does_nothing_says_so() {
         let Invocation::Run(options) = run(&[
-            "-V", "-I", "-R", "-x", "-p", "/run/k.pid", "-r", "/run/v.pid", "--checkers_pid=/run/c.pid", "-S", "3", "-d",
+            "-V",
+            "-I",
+            "-R",
+            "-x",
+            "-p",
+            "/run/k.pid",
+            "-r",
+            "/run/v.pid",
+            "--checkers_pid=/run/c.pid",
+            "-S",
+            "3",
+            "-d",
         ]) else {
             panic!("not a run");
         };
@@ -964,7 +975,14 @@ mod tests {
             .collect();
         assert_eq!(
             names,
-            ["--vrrp_pid", "--checkers_pid", "--dont-respawn", "--dont-release-vrrp", "--dont-release-ipvs", "--snmp"]
+            [
+                "--vrrp_pid",
+                "--checkers_pid",
+                "--dont-respawn",
+                "--dont-release-vrrp",
+                "--dont-release-ipvs",
+                "--snmp"
+            ]
         );
         let version = parse(["director", "-v"]).unwrap_err();
         assert_eq!(version.exit_code(), 0);

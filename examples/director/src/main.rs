@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use director::cli::{self, Invocation};
 use director::commands::{
-    self, STATUS_TROUBLE, by_hand, compare, completions, events, format, host, lint, realserver, status, why,
+    self, STATUS_TROUBLE, by_hand, compare, completions, events, format, host, lint, realserver,
+    status, why,
 };
 use director::{app, config, demo, logging, vrrp};
 

@@ -17,8 +17,8 @@ use crate::control::answers;
 use crate::control::by_hand::{
     self, MarkInfo, MarksInfo, MarksQuestion, TunableInfo, TunablesInfo, TunablesQuestion,
 };
-use crate::control::events;
 use crate::control::configuration::{self, RunningConfig};
+use crate::control::events;
 use crate::control::protocol::{
     Edit, ErrorKind, Operation, Reply, ReplyError, RestoreInfo, StatusInfo,
 };

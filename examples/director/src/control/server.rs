@@ -174,7 +174,9 @@ async fn tell(
     mut write: impl AsyncWriteExt + Unpin,
     mut events: broadcast::Receiver<Arc<Event>>,
 ) -> io::Result<()> {
-    write.write_all(&events::remark("events from now on")).await?;
+    write
+        .write_all(&events::remark("events from now on"))
+        .await?;
     let mut ignored = [0; 64];
     loop {
         let line = tokio::select! {

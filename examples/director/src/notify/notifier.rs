@@ -43,11 +43,7 @@ impl Notifier {
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub fn start(
-        runner: Runner,
-        actions: Actions,
-        events: broadcast::Sender<Arc<Event>>,
-    ) -> Self {
+    pub fn start(runner: Runner, actions: Actions, events: broadcast::Sender<Arc<Event>>) -> Self {
         let (inputs, inbox) = unbounded_channel();
         let task = Task {
             runner,

@@ -166,7 +166,10 @@ fn events_and_reload_over_the_control_socket() {
     let director = Director::start_more(&stage, &conf, 1, &more);
     let log = director.log();
     assert!(log.contains("--dont-release-ipvs has no effect"), "{log}");
-    assert!(log.contains("configuration: virtual_server 198.51.100.100 80"), "{log}");
+    assert!(
+        log.contains("configuration: virtual_server 198.51.100.100 80"),
+        "{log}"
+    );
     director.wait_until("the pid file", || place.read("pid").ends_with('\n'));
 
     let program = env!("CARGO_BIN_EXE_director");
@@ -183,9 +186,15 @@ fn events_and_reload_over_the_control_socket() {
     fs::write(&director.file, conf.replace("lb_algo", "lb_alog")).unwrap();
     let (status, output, _) = director.beside(&["reload"]);
     assert_eq!(status, 1, "{output}");
-    assert!(output.starts_with("reload refused, the running configuration stays: "), "{output}");
+    assert!(
+        output.starts_with("reload refused, the running configuration stays: "),
+        "{output}"
+    );
     let refused = next();
-    assert_eq!((&refused["event"], &refused["is_done"]), (&"reload".into(), &false.into()));
+    assert_eq!(
+        (&refused["event"], &refused["is_done"]),
+        (&"reload".into(), &false.into())
+    );
     fs::write(&director.file, conf.replace("lb_algo rr", "lb_algo wrr")).unwrap();
     let (status, output, _) = director.beside(&["reload", "--json"]);
     assert_eq!(status, 0, "{output}");
@@ -200,14 +209,22 @@ fn events_and_reload_over_the_control_socket() {
         let _ = stream.read_to_string(&mut reply);
         reply
     });
-    assert!(reply.contains("bad-request") && reply.contains("too long"), "{reply}");
+    assert!(
+        reply.contains("bad-request") && reply.contains("too long"),
+        "{reply}"
+    );
 
     stage.servers[0].1.stop();
-    let kinds: Vec<String> = (0..3).map(|_| next()["event"].as_str().unwrap().to_owned()).collect();
+    let kinds: Vec<String> = (0..3)
+        .map(|_| next()["event"].as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(kinds, ["server", "quorum", "check"]);
     director.terminate();
     let stop = next();
-    assert_eq!((&stop["event"], &stop["change"]), (&"vrrp".into(), &"stop".into()));
+    assert_eq!(
+        (&stop["event"], &stop["change"]),
+        (&"vrrp".into(), &"stop".into())
+    );
     assert_eq!(follower.wait().unwrap().code(), Some(0));
     assert!(!pid.exists());
 }
@@ -216,7 +233,10 @@ fn manual_pages_are_well_formed() {
     let pages = concat!(env!("CARGO_MANIFEST_DIR"), "/man");
     let names = ["director.8", "director.conf.5", "ipvsadm.8"];
     let paths = names.map(|name| format!("{pages}/{name}"));
-    let lint = Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).args(&paths).output();
+    let lint = Command::new("mandoc")
+        .args(["-T", "lint", "-W", "warning"])
+        .args(&paths)
+        .output();
     match lint {
         Ok(output) => assert!(
             output.status.success() && output.stdout.is_empty(),
@@ -232,8 +252,20 @@ fn manual_pages_are_well_formed() {
     // Every command that help shows has its place in the page.
     let page = fs::read_to_string(&paths[0]).unwrap();
     let (_, help, _) = crate::stage::director_texts(&["--help"]);
-    let commands = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
-    for name in commands.lines().filter_map(|line| line.split_whitespace().next()) {
-        assert!(page.contains(&format!(".It Cm {name}")) || page.contains(&format!(", {name}")), "{name}");
+    let commands = help
+        .split("Commands:\n")
+        .nth(1)
+        .unwrap()
+        .split("\n\n")
+        .next()
+        .unwrap();
+    for name in commands
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+    {
+        assert!(
+            page.contains(&format!(".It Cm {name}")) || page.contains(&format!(", {name}")),
+            "{name}"
+        );
     }
 }
