@@ -211,10 +211,6 @@ fn mark_key(ipv6: bool, mark: u32) -> Option<ServiceKey> {
 /// What the data path can't serve is not taken from the host.
 pub fn why_unserved(key: &ServiceKey) -> Option<&'static str> {
     match key {
-        ServiceKey::Mark {
-            family: Family::Inet6,
-            ..
-        } => Some("IPv6 is not forwarded by marks yet"),
         ServiceKey::Mark { .. } => None,
         ServiceKey::Address {
             protocol: Protocol::Sctp,

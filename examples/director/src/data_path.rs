@@ -119,7 +119,8 @@ impl DataPath {
         let none: [&str; 0] = [];
         let mirror = Mirror::open(&none)?;
         let workers = options.workers.get();
-        let devices = Devices::new(options.device, workers, options.ring_slots.get())?;
+        let mut devices = Devices::new(options.device, workers, options.ring_slots.get())?;
+        devices.set_hostless(host.is_none())?;
         let config = RunnerConfig {
             workers,
             ..RunnerConfig::default()
@@ -329,6 +330,9 @@ impl DataPath {
         }
         error!("the TUN device has been removed: {WITHOUT_TUN}; start the director anew");
         self.host = None;
+        if let Err(error) = self.devices.set_hostless(true) {
+            warn!("{}", chain(&error));
+        }
         for worker in &self.threads {
             let _ = worker.questions.send(Box::new(Worker::remove_host));
         }
