@@ -1,5 +1,7 @@
 //! The command line: keepalived's options, so that unit files and habits carry over.
 
+mod drain;
+
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
@@ -12,6 +14,7 @@ use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 use lvs_fwd::view::LOCAL_PORTS;
 
 use crate::commands::compare::Old;
+use crate::commands::drain::DrainCommand;
 use crate::commands::format::Mode;
 use crate::commands::status::Detail;
 use crate::commands::why::Packet;
@@ -96,6 +99,8 @@ pub enum Invocation {
         /// One JSON object instead of text (`--json`).
         json: bool,
     },
+    /// Empty real servers or fill them again (`drain`, `undrain`, `weight`).
+    Drain(DrainCommand),
     /// List or change rules of marks (`mark`).
     Marks(MarksQuestion),
     /// Set tunables (`set`), or without any list them (`show tunables`).
@@ -177,6 +182,9 @@ where
             return Ok(Invocation::Vrrp {
                 json: vrrp.get_flag("json"),
             });
+        }
+        Some((name @ ("drain" | "undrain" | "weight"), matches)) => {
+            return Ok(Invocation::Drain(drain::invocation(name, matches)));
         }
         Some(("mark", mark)) => return Ok(Invocation::Marks(marks_question(mark))),
         Some(("set", set)) => {
@@ -462,6 +470,7 @@ fn command() -> Command {
         .subcommand(status_command())
         .subcommand(vrrp_command())
         .subcommand(why_command())
+        .subcommands(drain::commands())
         .subcommand(mark_command())
         .subcommand(set_command())
         .subcommand(

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use director::cli::{self, Invocation};
 use director::commands::{
-    self, STATUS_TROUBLE, by_hand, compare, format, host, lint, realserver, status, why,
+    self, STATUS_TROUBLE, by_hand, compare, drain, format, host, lint, realserver, status, why,
 };
 use director::{app, config, demo, logging, vrrp};
 
@@ -87,6 +87,9 @@ fn main() -> ExitCode {
             &mut io::stdout(),
             &mut io::stderr(),
         )),
+        Invocation::Drain(command) => {
+            exit(drain::run(&command, &mut io::stdout(), &mut io::stderr()))
+        }
         Invocation::Marks(question) => exit(by_hand::marks(
             &question,
             &mut io::stdout(),

@@ -13,6 +13,7 @@ use lvs_sched::{
 };
 use tracing::{debug, info, warn};
 
+use crate::drains::Drains;
 use crate::plan::{Plan, PlannedPool, PlannedServer, PlannedService};
 use crate::probes::{Probes, Report};
 
@@ -31,6 +32,7 @@ pub struct Pools {
     placed: HashMap<(ServiceKey, SocketAddr), ServerConfig>,
     /// Servers whose place in the scheduler's table has to be looked at.
     touched: BTreeSet<(ServiceKey, SocketAddr)>,
+    drains: Drains,
 }
 
 #[derive(Debug)]
@@ -50,6 +52,7 @@ impl Pools {
     /// None yet. The seed spreads the first checks over their warm-up.
     pub fn new(scheduler: Arc<Director>, probes: Probes, seed: u64) -> Self {
         Self {
+            drains: Drains::new(Arc::clone(&scheduler)),
             scheduler,
             monitor: Monitor::new(seed),
             probes,
@@ -88,6 +91,11 @@ impl Pools {
         self.drain(now);
     }
 
+    /// What is being drained by hand.
+    pub fn drains(&mut self) -> &mut Drains {
+        &mut self.drains
+    }
+
     /// Takes every server out, at the end.
     pub fn stop(&mut self, now: Instant) {
         self.apply(now, &Plan::default());
@@ -107,11 +115,15 @@ impl Pools {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.monitor.handle_timeout(now);
         self.drain(now);
+        if self.drains.poll_timeout().is_some_and(|due| now >= due) {
+            self.drains.handle_timeout(now);
+        }
     }
 
-    /// When the next check is due.
+    /// When the next check is due, or somebody has to look who is left at a server.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.monitor.poll_timeout()
+        let deadlines = [self.monitor.poll_timeout(), self.drains.poll_timeout()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Brings the scheduler what the configuration has changed. Returns the services that are new in the scheduler.
@@ -456,7 +468,8 @@ impl Pools {
         }
     }
 
-    fn put(&self, now: Instant, key: ServiceKey, addr: SocketAddr, config: ServerConfig) {
+    fn put(&mut self, now: Instant, key: ServiceKey, addr: SocketAddr, config: ServerConfig) {
+        let config = self.drains.adjusted((key, addr), config);
         let outcome = match self.scheduler.add_server(now, &key, addr, config) {
             Err(ServerError::Exists) => self.scheduler.edit_server(now, &key, addr, config),
             other => other.map(|_| ()),

@@ -18,6 +18,7 @@ use crate::control::by_hand::{
     self, MarkInfo, MarksInfo, MarksQuestion, TunableInfo, TunablesInfo, TunablesQuestion,
 };
 use crate::control::configuration::{self, RunningConfig};
+use crate::control::drain::{self, DrainsInfo};
 use crate::control::protocol::{
     Edit, ErrorKind, Operation, Reply, ReplyError, RestoreInfo, StatusInfo,
 };
@@ -63,6 +64,13 @@ impl App {
                 },
                 by_hand::TUNABLES => match read(arguments) {
                     Ok(question) => self.change_tunables(&question),
+                    Err(refusal) => refusal,
+                },
+                drain::OPERATION => match read(arguments) {
+                    Ok(question) => match self.pools.drains().answer(Instant::now(), &question) {
+                        Ok(servers) => Reply::success(&DrainsInfo { servers }),
+                        Err(why) => Reply::failure(ErrorKind::Invalid, why),
+                    },
                     Err(refusal) => refusal,
                 },
                 _ => Reply::unknown(&op),

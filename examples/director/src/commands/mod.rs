@@ -2,6 +2,7 @@
 
 pub mod by_hand;
 pub mod compare;
+pub mod drain;
 pub mod format;
 pub mod host;
 pub mod lint;

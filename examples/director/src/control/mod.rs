@@ -4,6 +4,7 @@ pub mod answers;
 pub mod by_hand;
 pub mod configuration;
 pub mod counters;
+pub mod drain;
 pub mod server;
 pub mod vrrp;
 pub mod why;
