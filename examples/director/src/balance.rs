@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use lvs_fwd::balancer::{self, Balancer, Encapsulation, PacketInfo, Packets};
-use lvs_sched::{self as sched, ForwardMethod, LocalEnd, Protocol, State, TcpFlags, TcpState};
+use lvs_sched::{
+    self as sched, ForwardMethod, LocalEnd, Protocol, SctpEvent, State, TcpFlags, TcpState,
+};
 
 use crate::ftp::{FtpHelper, Segment};
 use crate::tunnels::{self, Tunnels};
@@ -78,7 +80,11 @@ impl Balancer for SchedBalancer {
         verdicts: &mut Vec<balancer::Verdict>,
     ) {
         self.packets.clear();
-        self.packets.extend(packets.iter().map(packet));
+        self.packets
+            .extend(packets.iter().enumerate().map(|(at, info)| sched::Packet {
+                sctp: sctp_event(info, packets.payload(at)),
+                ..packet(info)
+            }));
         self.verdicts.clear();
         self.worker
             .handle_batch_with(now, &self.packets, &Payloads(packets), &mut self.verdicts);
@@ -104,6 +110,26 @@ impl Balancer for SchedBalancer {
         let found = self.worker.handle_icmp(now, &packet(quoted));
         verdict(&found, |server| {
             tunnels::encapsulation(&self.tunnels.present(), quoted, true, server)
+        })
+    }
+
+    fn decide_ipsec(&mut self, now: Instant, packet: &PacketInfo) -> balancer::Verdict {
+        let found = self.worker.handle_ipsec(
+            now,
+            direction(packet.direction),
+            packet.source.ip(),
+            packet.destination.ip(),
+            packet.length,
+        );
+        // The tunnel is the key exchange's.
+        let exchange = PacketInfo {
+            protocol: Protocol::Udp.number(),
+            source: SocketAddr::new(packet.source.ip(), ISAKMP),
+            destination: SocketAddr::new(packet.destination.ip(), ISAKMP),
+            ..*packet
+        };
+        verdict(&found, |server| {
+            tunnels::encapsulation(&self.tunnels.present(), &exchange, false, server)
         })
     }
 
@@ -154,16 +180,28 @@ impl sched::Payloads for Payloads<'_> {
     }
 }
 
+/// What an SCTP packet means, by its chunks.
+pub fn sctp_event(info: &PacketInfo, chunks: &[u8]) -> Option<SctpEvent> {
+    match info.protocol == Protocol::Sctp.number() {
+        true => SctpEvent::parse(chunks),
+        false => None,
+    }
+}
+
+fn direction(direction: balancer::Direction) -> sched::Direction {
+    match direction {
+        balancer::Direction::Inbound => sched::Direction::Inbound,
+        balancer::Direction::Outbound => sched::Direction::Outbound,
+    }
+}
+
 fn packet(info: &PacketInfo) -> sched::Packet {
     sched::Packet {
         // The data path claims the protocols of services only.
         protocol: Protocol::from_number(info.protocol).unwrap_or(Protocol::Tcp),
         source: info.source,
         destination: info.destination,
-        direction: match info.direction {
-            balancer::Direction::Inbound => sched::Direction::Inbound,
-            balancer::Direction::Outbound => sched::Direction::Outbound,
-        },
+        direction: direction(info.direction),
         tcp_flags: TcpFlags::from_bits(info.tcp_flags),
         sctp: None,
         length: info.length,
@@ -225,5 +263,7 @@ pub fn method(
     }
 }
 
+/// UDP port of key exchanges.
+const ISAKMP: u16 = 500;
 /// A drop reason of the director's own, after those of the scheduler.
 const METHOD_NOT_BUILT: u8 = u8::MAX;

@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 
 use lvs_fwd::marks::{MarkRule, MarkTable};
 use lvs_fwd::view::{ClaimSet, Endpoint};
+use lvs_fwd::wire::protocol;
 use lvs_sched::{Director, Family, ForwardMethod, Protocol, ServiceKey};
 
 use crate::plan::Plan;
@@ -63,10 +64,8 @@ pub fn present(scheduler: &Director, plan: &Plan, terms: &Terms) -> ClaimSet {
     add_pools(&mut claims, plan, marks, |key| {
         scheduler.service(key).is_some()
     });
-    let serves = |ipv6, mark| {
-        mark_key(ipv6, mark)
-            .is_some_and(|key| scheduler.service(&key).is_some() && why_unserved(&key).is_none())
-    };
+    let serves =
+        |ipv6, mark| mark_key(ipv6, mark).is_some_and(|key| scheduler.service(&key).is_some());
     claims.set_marks(MarkTable::new(terms.marks_here(), serves));
     claims
 }
@@ -82,16 +81,13 @@ pub fn add_plan(claims: &mut ClaimSet, plan: &Plan, terms: &Terms) {
     add_pools(claims, plan, &terms.marks, |_| true);
 }
 
-/// Adds a service of an address that is here, if the data path can serve it.
+/// Adds a service of an address that is here.
 pub fn add_service(claims: &mut ClaimSet, key: &ServiceKey, terms: &Terms) {
-    if let (
-        ServiceKey::Address {
-            protocol,
-            vip,
-            vport,
-        },
-        None,
-    ) = (key, why_unserved(key))
+    if let ServiceKey::Address {
+        protocol,
+        vip,
+        vport,
+    } = key
         && !terms.absent.contains(vip)
     {
         let endpoint = |port| Endpoint {
@@ -100,6 +96,12 @@ pub fn add_service(claims: &mut ClaimSet, key: &ServiceKey, terms: &Terms) {
             port,
         };
         claims.insert_service(endpoint(*vport));
+        for protocol in companions(key) {
+            claims.insert_service(Endpoint {
+                protocol,
+                ..endpoint(0)
+            });
+        }
         if is_ftp(key) {
             // Data connections come to any port. What turns out to be none is given back to the host.
             claims.insert_service(endpoint(0));
@@ -125,11 +127,11 @@ pub fn add_server(
     addr: SocketAddr,
     method: ForwardMethod,
 ) {
-    if method == ForwardMethod::Tunnel && why_unserved(&reach.key).is_none() {
+    if method == ForwardMethod::Tunnel {
         claims.insert_tunnel_server(addr.ip());
     }
     let answers_here = matches!(method, ForwardMethod::Nat | ForwardMethod::FullNat);
-    if !answers_here || why_unserved(&reach.key).is_some() {
+    if !answers_here {
         return;
     }
     let mut claim = |protocol, port| {
@@ -154,6 +156,7 @@ pub fn add_server(
                 port => port,
             };
             claim(protocol.number(), port);
+            companions(&reach.key).for_each(|protocol| claim(protocol, 0));
         }
         ServiceKey::Mark { family, mark } => {
             let port = if reach.is_persistent { 0 } else { addr.port() };
@@ -189,6 +192,21 @@ pub fn remark_without_rule(key: &ServiceKey) -> String {
     )
 }
 
+/// Protocols without ports whose packets follow those of this service: ESP and AH those of a key exchange.
+fn companions(key: &ServiceKey) -> impl Iterator<Item = u8> {
+    let is_exchange = matches!(
+        key,
+        ServiceKey::Address {
+            protocol: Protocol::Udp,
+            vport: ISAKMP | 0,
+            ..
+        }
+    );
+    [protocol::ESP, protocol::AH]
+        .into_iter()
+        .filter(move |_| is_exchange)
+}
+
 /// Whether clients open more connections to the address of this service.
 fn is_ftp(key: &ServiceKey) -> bool {
     matches!(
@@ -206,18 +224,6 @@ fn mark_key(ipv6: bool, mark: u32) -> Option<ServiceKey> {
         family: if ipv6 { Family::Inet6 } else { Family::Inet },
         mark: NonZeroU32::new(mark)?,
     })
-}
-
-/// What the data path can't serve is not taken from the host.
-pub fn why_unserved(key: &ServiceKey) -> Option<&'static str> {
-    match key {
-        ServiceKey::Mark { .. } => None,
-        ServiceKey::Address {
-            protocol: Protocol::Sctp,
-            ..
-        } => Some("SCTP is not forwarded yet"),
-        ServiceKey::Address { .. } => None,
-    }
 }
 
 fn add_pools(
@@ -245,3 +251,4 @@ fn add_pools(
 }
 
 const FTP: u16 = 21;
+const ISAKMP: u16 = 500;
