@@ -21,7 +21,7 @@ use lvs_sched::{
     PersistenceEngine, Protocol, SchedulerFlags, ServerConfig, ServerError, ServiceConfig,
     ServiceError, ServiceKey, Timeouts, Weight,
 };
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::claims::{self, Reach, Terms};
 use crate::control::protocol::{
