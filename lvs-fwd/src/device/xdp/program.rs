@@ -277,7 +277,7 @@ fn ask(code: &mut Assembler, maps: Maps, at: Labels) {
         code.jump_if_pointer(R0, When::Differs, found);
     }
     // What a tunnel's packet has inside is the engine's to find out.
-    code.jump_if(R9, When::Equal, 0, at.pass);
+    code.jump_if(R9, When::Equal, 0, has_mark);
     code.store_value(Size::Byte, FRAME, SERVER + PROTOCOL, 0);
     let role = Role::TunnelServer as i32;
     code.store_value(Size::Byte, FRAME, SERVER + PROTOCOL + 1, role);
