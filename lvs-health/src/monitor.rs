@@ -250,6 +250,11 @@ impl Monitor {
         Some(self.failed_check(server).is_none())
     }
 
+    /// Whether the server's checks are suspended; `None` for an unknown server.
+    pub fn is_suspended(&self, server: ServerId) -> Option<bool> {
+        Some(self.servers.get(&server)?.suspended)
+    }
+
     /// The server's checkers, in the order of their configuration; none for an unknown server.
     pub fn checkers(&self, server: ServerId) -> impl Iterator<Item = CheckerStatus> + '_ {
         let checks = self

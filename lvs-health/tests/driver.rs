@@ -540,7 +540,7 @@ fn scripts_run_are_judged_and_are_stopped_with_all_they_started() {
         support::write_program(&path, text);
         Script {
             program: path,
-            arguments: vec!["one".to_owned(), "two words".to_owned()],
+            arguments: vec!["one".into(), "two words".into()],
             user: None,
         }
     };
@@ -649,7 +649,7 @@ fn many_scripts_wait_for_their_turn_and_leave_nothing() {
         for number in 0..40 {
             let script = Script {
                 program: program.clone(),
-                arguments: vec![number.to_string()],
+                arguments: vec![number.to_string().into()],
                 user: None,
             };
             let connect = ConnectOptions::to(([127, 0, 0, 1], 1).into());

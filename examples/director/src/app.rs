@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lvs_fwd::view::ClaimSet;
+use lvs_health::{Driver, DriverOptions};
 use lvs_sched::{Defence, Director, DirectorConfig, DropReason, ServiceKey};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::unix::AsyncFd;
@@ -29,8 +30,7 @@ use crate::edits::Edits;
 use crate::logging::chain;
 use crate::marks::Marks;
 use crate::plan::Plan;
-use crate::pools::Pools;
-use crate::probes::{Probes, Report};
+use crate::pools::{News, Pools};
 use crate::sys::watch;
 use crate::tunables;
 use crate::tunnels::Tunnels;
@@ -77,7 +77,6 @@ struct App {
     pools: Pools,
     edits: Edits,
     tunnels: Arc<Tunnels>,
-    reports: Receiver<Report>,
     addresses: Addresses,
     data_path: DataPath,
     failures: UnboundedReceiver<usize>,
@@ -133,7 +132,7 @@ impl App {
         let scheduler = Arc::new(Director::new(config));
         let tunnels = Arc::new(Tunnels::default());
         let (data_path, failures) = DataPath::start(&options, &scheduler, &tunnels)?;
-        let (probes, reports) = Probes::new();
+        let driver = Driver::new(DriverOptions::new(seed(4))).map_err(RunError::Checks)?;
         let mut app = Self {
             options,
             started,
@@ -144,11 +143,10 @@ impl App {
             marks: Marks::default(),
             unmarked: Vec::new(),
             is_incomplete: false,
-            pools: Pools::new(Arc::clone(&scheduler), probes, seed(4)),
+            pools: Pools::new(Arc::clone(&scheduler), driver),
             tunnels: Arc::clone(&tunnels),
             edits: Edits::new(Arc::clone(&scheduler), Arc::clone(&tunnels)),
             scheduler,
-            reports,
             addresses: Addresses::new().map_err(StartError::Netlink)?,
             system_changes: watch(data_path.system_changes()).map_err(RunError::Watch)?,
             resolve_requests: watch(data_path.resolve_requests()).map_err(RunError::Watch)?,
@@ -173,11 +171,8 @@ impl App {
             // Packets give the scheduler something to do, templates and rates, and do not come by here: it is asked
             // again even though it had nothing to do.
             let look_again = Instant::now() + LOOK_AGAIN;
-            let deadlines = [self.pools.poll_timeout(), self.scheduler.poll_timeout()];
-            let deadline = deadlines
-                .into_iter()
-                .flatten()
-                .fold(look_again, Instant::min);
+            let deadline = self.scheduler.poll_timeout();
+            let deadline = deadline.map_or(look_again, |due| due.min(look_again));
             let event = self.next_event(deadline).await;
             match event {
                 Happening::Terminate(name) => {
@@ -185,7 +180,7 @@ impl App {
                     return Ok(());
                 }
                 Happening::Reload => self.reload().await,
-                Happening::Report(report) => self.pools.handle_report(Instant::now(), report),
+                Happening::Health(news) => self.pools.handle_news(Instant::now(), news),
                 Happening::Question(question) => self.answer(question).await,
                 Happening::SystemChange => self.handle_system_change(),
                 Happening::ResolveRequest => self.data_path.handle_resolve_requests(),
@@ -200,14 +195,7 @@ impl App {
                 }
                 Happening::WorkerEnded(number) => return Err(RunError::Worker(number)),
                 Happening::Deadline => {
-                    // What a probe has to say came in time if it came before this: let the probes and their reports go
-                    // first, or a delay here would count as one there.
-                    tokio::task::yield_now().await;
-                    while let Ok(report) = self.reports.try_recv() {
-                        self.pools.handle_report(Instant::now(), report);
-                    }
                     let now = Instant::now();
-                    self.pools.handle_timeout(now);
                     if self.scheduler.poll_timeout().is_some_and(|due| due <= now) {
                         self.tell_memory(now);
                         self.scheduler.handle_timeout(now);
@@ -238,6 +226,7 @@ impl App {
         if self.data_path.handle_system_change() {
             self.addresses.follow_interfaces(&self.plan.addresses);
         }
+        self.pools.handle_addresses(self.data_path.host_addresses());
     }
 
     async fn next_event(&mut self, deadline: Instant) -> Happening {
@@ -253,7 +242,7 @@ impl App {
             () = readable(&self.resolve_requests) => Happening::ResolveRequest,
             () = readable(&self.system_changes) => Happening::SystemChange,
             () = timer => Happening::Deadline,
-            Some(report) = self.reports.recv() => Happening::Report(report),
+            news = self.pools.next_news() => Happening::Health(news),
             Some(question) = self.questions.recv() => Happening::Question(question),
         }
     }
@@ -283,7 +272,7 @@ impl Signals {
 enum Happening {
     Terminate(&'static str),
     Reload,
-    Report(Report),
+    Health(News),
     Question(Question),
     SystemChange,
     ResolveRequest,

@@ -312,6 +312,11 @@ impl DataPath {
         let _ = closed.recv_timeout(QUIET_PATIENCE);
     }
 
+    /// The host's own addresses.
+    pub fn host_addresses(&self) -> Vec<std::net::IpAddr> {
+        self.mirror.snapshot().local.sorted()
+    }
+
     /// The claim must know the host's addresses.
     fn tell_local(&mut self) {
         if let Err(error) = self.devices.set_local(&self.mirror.snapshot().local) {

@@ -291,10 +291,7 @@ impl Engine {
         if let Some(exit) = self.scripts.reap(probe) {
             self.monitor.handle_exit(now, probe, exit);
         }
-        loop {
-            let Some(fact) = self.sockets.handle_ready(poll, probe, flags) else {
-                break;
-            };
+        while let Some(fact) = self.sockets.handle_ready(poll, probe, flags) {
             match fact {
                 Fact::Connected(result) => self.monitor.handle_connected(now, probe, result),
                 Fact::Data(data) => self.monitor.handle_data(now, probe, data),
