@@ -13,6 +13,7 @@ mod forwarding;
 mod fullnat;
 #[path = "../../../ipvsadm/tests/generated/mod.rs"]
 mod generated;
+mod health;
 mod hosts;
 mod life;
 mod marks;
@@ -44,6 +45,7 @@ fn main() {
             trials.extend(editing::trials());
             trials.extend(telling::trials());
             trials.extend(asking::trials());
+            trials.extend(health::trials());
             trials.extend(hosts::trials());
             trials.extend(selftest::trials());
             trials.extend(setups::trials());
