@@ -93,6 +93,11 @@ impl Monitor {
         self.pace = Pace::new(per_second);
     }
 
+    /// How many attempts have begun so far.
+    pub fn attempts(&self) -> u64 {
+        self.next_probe
+    }
+
     /// By how much attempts began after their time at most, since this was last asked: whether the program around the
     /// monitor keeps up.
     pub fn take_lateness(&mut self) -> Duration {

@@ -1,8 +1,10 @@
 //! The control loop: one thread that owns configuration, checks, addresses, the control socket and the data path's
 //! surroundings, and reacts to whatever happens first.
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
@@ -15,7 +17,7 @@ use lvs_sched::{Defence, Director, DirectorConfig, DropReason, ServiceKey};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{error, info, warn};
 
 use crate::acted_on::NoEffect;
@@ -30,14 +32,17 @@ use crate::edits::Edits;
 use crate::logging::chain;
 use crate::marks::Marks;
 use crate::plan::Plan;
-use crate::pools::{News, Pools};
+use crate::pools::{HealthNews, Pools};
 use crate::sys::watch;
 use crate::tunables;
 use crate::tunnels::Tunnels;
+use crate::vrrp::dump::Dump;
+use crate::vrrp::{News, Vrrp, VrrpError};
 
 mod answer;
 mod error;
 mod reload;
+mod vrrp;
 
 pub use error::RunError;
 
@@ -78,6 +83,12 @@ struct App {
     edits: Edits,
     tunnels: Arc<Tunnels>,
     addresses: Addresses,
+    /// From when the first configuration had an instance.
+    vrrp: Option<Vrrp>,
+    vrrp_teller: UnboundedSender<News>,
+    vrrp_news: UnboundedReceiver<News>,
+    /// Virtual addresses that are here, or will be in a moment.
+    held: BTreeSet<IpAddr>,
     data_path: DataPath,
     failures: UnboundedReceiver<usize>,
     system_changes: AsyncFd<OwnedFd>,
@@ -95,7 +106,7 @@ struct Signals {
     interrupt: Signal,
     hangup: Signal,
     dump: Signal,
-    /// keepalived's signal for statistics; what is not listened to would end the process.
+    /// keepalived's signal for statistics.
     statistics: Signal,
 }
 
@@ -132,6 +143,8 @@ impl App {
         let scheduler = Arc::new(Director::new(config));
         let tunnels = Arc::new(Tunnels::default());
         let (data_path, failures) = DataPath::start(&options, &scheduler, &tunnels)?;
+        plan.vrrp.check().map_err(VrrpError::Setup)?;
+        let (vrrp_teller, vrrp_news) = unbounded_channel();
         let driver = Driver::new(DriverOptions::new(seed(4))).map_err(RunError::Checks)?;
         let mut app = Self {
             options,
@@ -148,6 +161,10 @@ impl App {
             edits: Edits::new(Arc::clone(&scheduler), Arc::clone(&tunnels)),
             scheduler,
             addresses: Addresses::new().map_err(StartError::Netlink)?,
+            vrrp: None,
+            vrrp_teller,
+            vrrp_news,
+            held: BTreeSet::new(),
             system_changes: watch(data_path.system_changes()).map_err(RunError::Watch)?,
             resolve_requests: watch(data_path.resolve_requests()).map_err(RunError::Watch)?,
             data_path,
@@ -174,6 +191,10 @@ impl App {
             let deadline = self.scheduler.poll_timeout();
             let deadline = deadline.map_or(look_again, |due| due.min(look_again));
             let event = self.next_event(deadline).await;
+            // Addresses of a thread that has failed are gone; who starts the director anew starts VRRP anew.
+            if self.vrrp.as_ref().is_some_and(Vrrp::has_ended) {
+                return Err(RunError::VrrpEnded);
+            }
             match event {
                 Happening::Terminate(name) => {
                     info!("{name}: ending");
@@ -182,9 +203,11 @@ impl App {
                 Happening::Reload => self.reload().await,
                 Happening::Health(news) => self.pools.handle_news(Instant::now(), news),
                 Happening::Question(question) => self.answer(question).await,
+                Happening::Vrrp(news) => self.hear_vrrp(news).await,
                 Happening::SystemChange => self.handle_system_change(),
                 Happening::ResolveRequest => self.data_path.handle_resolve_requests(),
-                Happening::Dump => {
+                Happening::Dump(dump) => {
+                    self.dump_vrrp(dump);
                     self.data_path.log_counters();
                     let refused = self.scheduler.dropped(DropReason::NoLocalPort);
                     if refused > 0 {
@@ -236,19 +259,21 @@ impl App {
             _ = self.signals.terminate.recv() => Happening::Terminate("SIGTERM"),
             _ = self.signals.interrupt.recv() => Happening::Terminate("SIGINT"),
             _ = self.signals.hangup.recv() => Happening::Reload,
-            _ = self.signals.dump.recv() => Happening::Dump,
-            _ = self.signals.statistics.recv() => Happening::Dump,
+            _ = self.signals.dump.recv() => Happening::Dump(Dump::Data),
+            _ = self.signals.statistics.recv() => Happening::Dump(Dump::Statistics),
             Some(number) = self.failures.recv() => Happening::WorkerEnded(number),
             () = readable(&self.resolve_requests) => Happening::ResolveRequest,
             () = readable(&self.system_changes) => Happening::SystemChange,
             () = timer => Happening::Deadline,
             news = self.pools.next_news() => Happening::Health(news),
             Some(question) = self.questions.recv() => Happening::Question(question),
+            Some(news) = self.vrrp_news.recv() => Happening::Vrrp(news),
         }
     }
 
     /// Gives everything back: addresses first, so that no client comes to a host that does not forward any more.
     async fn stop(&mut self) {
+        self.stop_vrrp();
         self.addresses.clear();
         self.pools.stop(Instant::now());
         if let Err(error) = self.data_path.set_claims(ClaimSet::new()).await {
@@ -272,13 +297,14 @@ impl Signals {
 enum Happening {
     Terminate(&'static str),
     Reload,
-    Health(News),
+    Health(HealthNews),
     Question(Question),
     SystemChange,
     ResolveRequest,
     Deadline,
-    Dump,
+    Dump(Dump),
     WorkerEnded(usize),
+    Vrrp(News),
 }
 
 /// Takes a name that only one director per network namespace can have, wherever its control socket is: two would take

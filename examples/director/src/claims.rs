@@ -1,21 +1,54 @@
 //! What has to be taken from the host: packets to services, and replies of NAT and FULLNAT servers.
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 
 use lvs_fwd::marks::{MarkRule, MarkTable};
 use lvs_fwd::view::{ClaimSet, Endpoint};
+use lvs_fwd::wire::protocol;
 use lvs_sched::{Director, Family, ForwardMethod, Protocol, ServiceKey};
 
 use crate::plan::Plan;
 
+/// What decides besides the services which packets are taken.
+#[derive(Debug, Clone, Default)]
+pub struct Terms {
+    /// Which packets have marks.
+    pub marks: Vec<MarkRule>,
+    /// Addresses that move by VRRP and are not here now: packets to them are another director's, even where one comes by.
+    pub absent: BTreeSet<IpAddr>,
+}
+
+impl Terms {
+    /// Of a plan, while VRRP wants these of its virtual addresses.
+    pub fn new(marks: Vec<MarkRule>, plan: &Plan, held: &BTreeSet<IpAddr>) -> Self {
+        let planned = plan.virtual_addresses.iter().map(|planned| planned.addr);
+        let absent = planned.filter(|addr| !held.contains(addr)).collect();
+        Self { marks, absent }
+    }
+
+    /// The rules of marks that are for packets of this host. One whose receivers are absent addresses is not.
+    fn marks_here(&self) -> Vec<MarkRule> {
+        let is_absent = |rule: &&MarkRule| {
+            rule.destination.is_some_and(|prefix| {
+                let all_bits = if prefix.addr().is_ipv4() { 32 } else { 128 };
+                prefix.length() == all_bits && self.absent.contains(&prefix.addr())
+            })
+        };
+        let rules = self.marks.iter();
+        rules.filter(|rule| !is_absent(rule)).cloned().collect()
+    }
+}
+
 /// The claim of what stands in the scheduler, whoever put it there, and of the planned servers of its services: one that
-/// is down keeps its claim, because its old connections go on. Packets with marks are found by `marks`.
-pub fn present(scheduler: &Director, plan: &Plan, marks: &[MarkRule]) -> ClaimSet {
+/// is down keeps its claim, because its old connections go on.
+pub fn present(scheduler: &Director, plan: &Plan, terms: &Terms) -> ClaimSet {
     let mut claims = ClaimSet::new();
+    let marks = &terms.marks[..];
     for service in scheduler.services() {
         let Some(key) = service.key() else { continue };
-        add_service(&mut claims, &key);
+        add_service(&mut claims, &key, terms);
         let reach = Reach {
             key,
             is_persistent: service.config().persistence.is_some(),
@@ -35,23 +68,23 @@ pub fn present(scheduler: &Director, plan: &Plan, marks: &[MarkRule]) -> ClaimSe
         mark_key(ipv6, mark)
             .is_some_and(|key| scheduler.service(&key).is_some() && why_unserved(&key).is_none())
     };
-    claims.set_marks(MarkTable::new(marks.to_vec(), serves));
+    claims.set_marks(MarkTable::new(terms.marks_here(), serves));
     claims
 }
 
 /// Adds the services that a plan has, and their servers. What has a mark is claimed when its service is there.
-pub fn add_plan(claims: &mut ClaimSet, plan: &Plan, marks: &[MarkRule]) {
+pub fn add_plan(claims: &mut ClaimSet, plan: &Plan, terms: &Terms) {
     for service in &plan.services {
-        add_service(claims, &service.key);
+        add_service(claims, &service.key, terms);
         for local in &service.locals {
             claims.insert_local(*local);
         }
     }
-    add_pools(claims, plan, marks, |_| true);
+    add_pools(claims, plan, &terms.marks, |_| true);
 }
 
-/// Adds a service of an address, if the data path can serve it.
-pub fn add_service(claims: &mut ClaimSet, key: &ServiceKey) {
+/// Adds a service of an address that is here, if the data path can serve it.
+pub fn add_service(claims: &mut ClaimSet, key: &ServiceKey, terms: &Terms) {
     if let (
         ServiceKey::Address {
             protocol,
@@ -60,6 +93,7 @@ pub fn add_service(claims: &mut ClaimSet, key: &ServiceKey) {
         },
         None,
     ) = (key, why_unserved(key))
+        && !terms.absent.contains(vip)
     {
         let endpoint = |port| Endpoint {
             protocol: protocol.number(),
@@ -67,6 +101,12 @@ pub fn add_service(claims: &mut ClaimSet, key: &ServiceKey) {
             port,
         };
         claims.insert_service(endpoint(*vport));
+        for protocol in companions(key) {
+            claims.insert_service(Endpoint {
+                protocol,
+                ..endpoint(0)
+            });
+        }
         if is_ftp(key) {
             // Data connections come to any port. What turns out to be none is given back to the host.
             claims.insert_service(endpoint(0));
@@ -121,6 +161,7 @@ pub fn add_server(
                 port => port,
             };
             claim(protocol.number(), port);
+            companions(&reach.key).for_each(|protocol| claim(protocol, 0));
         }
         ServiceKey::Mark { family, mark } => {
             let port = if reach.is_persistent { 0 } else { addr.port() };
@@ -156,6 +197,21 @@ pub fn remark_without_rule(key: &ServiceKey) -> String {
     )
 }
 
+/// Protocols without ports whose packets follow those of this service: ESP and AH those of a key exchange.
+fn companions(key: &ServiceKey) -> impl Iterator<Item = u8> {
+    let is_exchange = matches!(
+        key,
+        ServiceKey::Address {
+            protocol: Protocol::Udp,
+            vport: ISAKMP | 0,
+            ..
+        }
+    );
+    [protocol::ESP, protocol::AH]
+        .into_iter()
+        .filter(move |_| is_exchange)
+}
+
 /// Whether clients open more connections to the address of this service.
 fn is_ftp(key: &ServiceKey) -> bool {
     matches!(
@@ -182,12 +238,7 @@ pub fn why_unserved(key: &ServiceKey) -> Option<&'static str> {
             family: Family::Inet6,
             ..
         } => Some("IPv6 is not forwarded by marks yet"),
-        ServiceKey::Mark { .. } => None,
-        ServiceKey::Address {
-            protocol: Protocol::Sctp,
-            ..
-        } => Some("SCTP is not forwarded yet"),
-        ServiceKey::Address { .. } => None,
+        ServiceKey::Mark { .. } | ServiceKey::Address { .. } => None,
     }
 }
 
@@ -216,3 +267,4 @@ fn add_pools(
 }
 
 const FTP: u16 = 21;
+const ISAKMP: u16 = 500;

@@ -92,6 +92,11 @@ pub enum Invocation {
     Health(Look),
     /// Show the digest of a page (`genhash`).
     GenHash(Page),
+    /// Show how virtual routers stand (`vrrp`).
+    Vrrp {
+        /// As one JSON object.
+        json: bool,
+    },
     /// Show what would happen to a packet (`why`).
     Why {
         /// The packet.
@@ -183,6 +188,11 @@ where
             }));
         }
         Some(("genhash", genhash)) => return Ok(Invocation::GenHash(page(genhash))),
+        Some(("vrrp", vrrp)) => {
+            return Ok(Invocation::Vrrp {
+                json: vrrp.get_flag("json"),
+            });
+        }
         Some(("mark", mark)) => return Ok(Invocation::Marks(marks_question(mark))),
         Some(("set", set)) => {
             let settings = set.get_many::<String>("setting");
@@ -467,6 +477,7 @@ fn command() -> Command {
         .subcommand(status_command())
         .subcommand(health_command())
         .subcommand(genhash_command())
+        .subcommand(vrrp_command())
         .subcommand(why_command())
         .subcommand(mark_command())
         .subcommand(set_command())
@@ -548,6 +559,13 @@ fn realserver_command() -> Command {
                 .help("Show what keeps this host from being a real server, and change nothing"),
         )
         .arg(json_flag("With --check: one JSON object a finding").requires("check"))
+}
+
+fn vrrp_command() -> Command {
+    Command::new("vrrp")
+        .about("Show how the virtual routers of the running director stand, and why")
+        .after_help("Exit status: 0, or 2 if no director can be asked.")
+        .arg(json_flag("One JSON object, with counters"))
 }
 
 fn status_command() -> Command {

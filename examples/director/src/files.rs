@@ -29,7 +29,7 @@ pub struct Files {
 
 impl Files {
     /// None yet. To be called within a runtime.
-    pub fn new() -> Self {
+    pub fn open() -> Self {
         use inotify::CreateFlags;
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)
             .map_err(io::Error::from)
@@ -128,7 +128,7 @@ impl Files {
     }
 
     fn watch_directory(&mut self, path: &Path) {
-        let directory = path.parent().unwrap_or(Path::new("/"));
+        let directory = path.parent().unwrap_or_else(|| Path::new("/"));
         if self.directories.values().any(|known| known == directory) {
             return;
         }
@@ -175,7 +175,7 @@ mod tests {
             init,
         };
         let text = path.display().to_string();
-        let mut files = Files::new();
+        let mut files = Files::open();
         files.set(&[tracked(None)], true);
         assert_eq!(files.value(&text), 0);
         let init = |value, overwrite| Some(lvs_conf::model::InitFile { value, overwrite });

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use director::cli::{self, Invocation};
 use director::commands::{
-    STATUS_TROUBLE, by_hand, compare, format, genhash, health, host, lint, realserver, status, why,
+    self, STATUS_TROUBLE, by_hand, compare, format, genhash, health, host, lint, realserver,
+    status, why,
 };
 use director::{app, config, demo, logging, vrrp};
 
@@ -86,6 +87,11 @@ fn main() -> ExitCode {
         Invocation::GenHash(page) => {
             exit(genhash::run(&page, &mut io::stdout(), &mut io::stderr()))
         }
+        Invocation::Vrrp { json } => exit(commands::vrrp::run(
+            json,
+            &mut io::stdout(),
+            &mut io::stderr(),
+        )),
         Invocation::Marks(question) => exit(by_hand::marks(
             &question,
             &mut io::stdout(),
@@ -102,9 +108,7 @@ fn main() -> ExitCode {
             &mut io::stdout(),
             &mut io::stderr(),
         )),
-        Invocation::Demo { workers, setup } => {
-            demo::run(workers, setup.as_deref().and_then(demo::Setup::find))
-        }
+        Invocation::Demo { workers, setup } => demo::run(workers, setup.as_deref()),
         Invocation::Run(options) => {
             logging::start(options.log_console, options.log_detail);
             ended(app::run(options))

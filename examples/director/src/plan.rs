@@ -23,6 +23,7 @@ use lvs_sched::{
 use crate::checks::{Checking, PlannedCheck};
 use crate::control::protocol::{TunnelChecksum, TunnelInfo, TunnelKind};
 use crate::tunnels::Served;
+use crate::vrrp::{self, Converted};
 
 /// What a configuration asks of the running director.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -31,8 +32,12 @@ pub struct Plan {
     pub services: Vec<PlannedService>,
     /// One pool of real servers for each `virtual_server` block. Blocks for one address share its service.
     pub pools: Vec<PlannedPool>,
-    /// Addresses to hold.
+    /// Addresses to hold as long as the director runs.
     pub addresses: Vec<PlannedAddress>,
+    /// Addresses of virtual routers, which are here when VRRP says so.
+    pub virtual_addresses: Vec<PlannedAddress>,
+    /// Virtual routers, with all that they watch.
+    pub vrrp: Converted,
     /// Tunnels that are not plain IP in IP.
     pub tunnels: HashMap<Served, TunnelInfo>,
     /// Certificates of SSL_GET.
@@ -124,7 +129,10 @@ pub struct PlannedTimeouts {
 impl Plan {
     /// The plan of a configuration.
     pub fn new(config: &Config) -> Self {
+        let mut vrrp = vrrp::convert(config);
         let mut plan = Self {
+            remarks: std::mem::take(&mut vrrp.remarks),
+            vrrp,
             timeouts: PlannedTimeouts {
                 tcp: config.global.lvs_timeouts.tcp,
                 tcp_fin: config.global.lvs_timeouts.tcp_fin,
@@ -137,17 +145,16 @@ impl Plan {
         for instance in &config.instances {
             plan.add_instance(instance);
         }
-        if !config.instances.is_empty() {
-            plan.remarks.push(format!(
-                "VRRP is not spoken yet: this director holds the addresses of all instances ({}) by itself",
-                names(config.instances.iter().map(|instance| instance.name.as_str()))
-            ));
-        }
         let checking = Checking::new(config);
         for server in &config.virtual_servers {
             plan.add_virtual_server(server, &config.local_address_groups, &checking);
         }
         plan
+    }
+
+    /// Every address that may be held.
+    pub fn all_addresses(&self) -> impl Iterator<Item = &PlannedAddress> {
+        self.addresses.iter().chain(&self.virtual_addresses)
     }
 
     fn add_instance(&mut self, instance: &VrrpInstance) {
@@ -163,7 +170,7 @@ impl Plan {
                 ));
                 continue;
             };
-            self.addresses.push(PlannedAddress {
+            self.virtual_addresses.push(PlannedAddress {
                 addr: address.address,
                 prefix_len: address.prefix_len,
                 interface: interface.clone(),
@@ -369,7 +376,7 @@ fn service_key(server: &VirtualServer) -> Result<ServiceKey, &'static str> {
     let protocol = match server.protocol {
         ConfProtocol::Tcp => Protocol::Tcp,
         ConfProtocol::Udp => Protocol::Udp,
-        ConfProtocol::Sctp => return Err("SCTP is not forwarded yet"),
+        ConfProtocol::Sctp => Protocol::Sctp,
     };
     match &server.service {
         ServiceAddress::Address { address, port } => Ok(ServiceKey::Address {
@@ -444,10 +451,6 @@ fn server_config(weight: Weight, method: ForwardMethod, upper: u32, lower: u32) 
         upper_threshold: upper,
         lower_threshold: lower,
     }
-}
-
-fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    names.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -591,9 +594,10 @@ mod tests {
             "vrrp_instance a {\ninterface eth0\nvirtual_router_id 1\nvirtual_ipaddress {\n192.0.2.1/24\n\
              192.0.2.2/24 dev eth1 label eth1:1\n}\n}\n",
         );
-        let addresses: Vec<String> = plan.addresses.iter().map(ToString::to_string).collect();
+        let moving = plan.virtual_addresses.iter();
+        let addresses: Vec<String> = moving.map(ToString::to_string).collect();
         assert_eq!(addresses, ["192.0.2.1/24 on eth0", "192.0.2.2/24 on eth1"]);
-        assert!(plan.remarks[0].starts_with("VRRP is not spoken yet"));
+        assert!(plan.addresses.is_empty() && plan.remarks.is_empty());
     }
 
     #[test]

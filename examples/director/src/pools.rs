@@ -52,7 +52,7 @@ struct RunningPool {
 
 /// Something that [`Pools::handle_news`] is to hear of.
 #[derive(Debug)]
-pub struct News(Inner);
+pub struct HealthNews(Inner);
 
 #[derive(Debug)]
 enum Inner {
@@ -72,7 +72,7 @@ impl Pools {
         Self {
             scheduler,
             driver,
-            files: Files::new(),
+            files: Files::open(),
             local: Vec::new(),
             ssl: None,
             ping_groups: None,
@@ -128,15 +128,15 @@ impl Pools {
     }
 
     /// Goes on with the checks until one has something to say. Nothing gets lost if it is dropped.
-    pub async fn next_news(&mut self) -> News {
+    pub async fn next_news(&mut self) -> HealthNews {
         tokio::select! {
-            event = self.driver.next_event() => News(Inner::Event(event)),
-            () = self.files.changed() => News(Inner::Files),
+            event = self.driver.next_event() => HealthNews(Inner::Event(event)),
+            () = self.files.changed() => HealthNews(Inner::Files),
         }
     }
 
     /// What a check has to say.
-    pub fn handle_news(&mut self, now: Instant, news: News) {
+    pub fn handle_news(&mut self, now: Instant, news: HealthNews) {
         match news.0 {
             Inner::Event(event) => self.handle_event(now, event),
             Inner::Files => {
@@ -162,11 +162,10 @@ impl Pools {
     /// Every server that is checked: its service, its address, its name in the monitor.
     pub fn servers(&self) -> impl Iterator<Item = (ServiceKey, SocketAddr, ServerId)> + '_ {
         self.pools.iter().flat_map(|pool| {
-            let servers = pool.planned.servers.iter().filter_map(|server| {
+            pool.planned.servers.iter().filter_map(|server| {
                 let id = pool.servers.get(&server.addr)?;
                 Some((pool.planned.service, server.addr, *id))
-            });
-            servers
+            })
         })
     }
 

@@ -135,6 +135,11 @@ impl Driver {
         &self.engine.monitor
     }
 
+    /// See [`Monitor::take_lateness`].
+    pub fn take_lateness(&mut self) -> std::time::Duration {
+        self.engine.monitor.take_lateness()
+    }
+
     /// How many connections are open.
     pub fn connections(&self) -> usize {
         self.engine.sockets.len()

@@ -7,12 +7,11 @@ use lvs_fwd::view::{ClaimSet, TunnelOptions};
 use lvs_sched::{ServiceKey, Timeouts};
 use tracing::{error, info, warn};
 
-use super::App;
+use super::{App, RunError};
 use crate::acted_on::NoEffect;
 use crate::beside::Beside;
 use crate::claims;
 use crate::config::ConfigFile;
-use crate::data_path::StartError;
 use crate::logging::chain;
 use crate::plan::Plan;
 use crate::tunables::{self, Setting};
@@ -53,6 +52,13 @@ impl App {
             }
         };
         let plan = Plan::new(file.config());
+        if let Err(error) = plan.vrrp.check() {
+            error!(
+                "reload refused, the running configuration stays: {}",
+                chain(&error)
+            );
+            return;
+        }
         let no_effect = NoEffect::of(file.tree());
         if no_effect != self.no_effect {
             warn_of(&no_effect);
@@ -79,7 +85,7 @@ impl App {
     /// Makes everything what the plan says. Replies of new servers are claimed before the first packet goes to one of
     /// them; new services are there before packets are taken to them, and addresses come when both are. What is no
     /// longer wanted goes the other way round.
-    pub(super) async fn apply(&mut self, plan: Plan, beside: Beside) -> Result<(), StartError> {
+    pub(super) async fn apply(&mut self, plan: Plan, beside: Beside) -> Result<(), RunError> {
         for remark in plan
             .remarks
             .iter()
@@ -95,28 +101,31 @@ impl App {
                 udp: plan.timeouts.udp.unwrap_or_default(),
             });
         }
-        let mut servers = claims::present(&self.scheduler, &self.plan, &self.marks.rules());
+        let mut servers = claims::present(&self.scheduler, &self.plan, &self.terms(&self.plan));
         if self.marks.set_file(&beside.marks) {
             info!("{} rules of marks", beside.marks.len());
         }
         self.take_tunables(&beside);
         self.beside = beside;
-        let marks = self.marks.rules();
+        let terms = self.terms(&plan);
         let mut planned = ClaimSet::new();
-        claims::add_plan(&mut planned, &plan, &marks);
+        claims::add_plan(&mut planned, &plan, &terms);
         for server in planned.servers() {
             servers.insert_server(server);
         }
         let outcome = self.data_path.set_claims(servers).await;
         self.tunnels.follow(&self.plan.tunnels, &plan.tunnels);
         self.pools.apply(Instant::now(), &plan);
-        let wanted = claims::present(&self.scheduler, &plan, &marks);
+        let wanted = claims::present(&self.scheduler, &plan, &terms);
         self.remark_unmarked();
         let outcome = outcome.and(self.data_path.set_claims(wanted).await);
         // An address of which nothing is claimed would be answered by the host.
         if outcome.is_ok() {
             self.addresses.set(&plan.addresses);
         }
+        let outcome = outcome
+            .map_err(RunError::from)
+            .and_then(|()| Ok(self.follow_vrrp(&plan)?));
         self.plan = plan;
         self.follow_tunables();
         self.handle_system_change();

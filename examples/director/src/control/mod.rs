@@ -6,6 +6,7 @@ pub mod configuration;
 pub mod counters;
 pub mod health;
 pub mod server;
+pub mod vrrp;
 pub mod why;
 
 pub use ipvsadm::protocol;

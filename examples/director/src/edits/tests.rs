@@ -35,7 +35,7 @@ impl Table {
     }
 
     fn claims(&self) -> ClaimSet {
-        claims::present(&self.edits.scheduler, &Plan::default(), &[])
+        claims::present(&self.edits.scheduler, &Plan::default(), &Terms::default())
     }
 
     fn server(&self, id: &str, addr: &str) -> ServerConfig {
@@ -263,7 +263,10 @@ fn a_claim_covers_what_stands_in_the_table() {
         [
             endpoint(6, "192.0.2.1:80"),
             endpoint(6, "[2001:db8::1]:80"),
-            endpoint(17, "192.0.2.1:0")
+            endpoint(17, "192.0.2.1:0"),
+            endpoint(50, "192.0.2.1:0"),
+            endpoint(51, "192.0.2.1:0"),
+            endpoint(132, "192.0.2.1:80")
         ]
     );
     let servers = [
@@ -293,7 +296,9 @@ fn claims_grow_before_the_change() {
     ]
     .map(edit);
     let mut grown = table.claims();
-    table.edits.add_claims(&batch, &[], &mut grown);
+    table
+        .edits
+        .add_claims(&batch, &Terms::default(), &mut grown);
     assert_eq!(
         grown.services(),
         [endpoint(6, "192.0.2.1:80"), endpoint(6, "192.0.2.2:80")]

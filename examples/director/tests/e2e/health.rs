@@ -27,7 +27,10 @@ pub(crate) fn trials() -> Vec<Trial> {
             "programs_and_files_set_weights",
             programs_and_files_set_weights,
         ),
-        once("script_that_cannot_run_is_down", script_that_cannot_run_is_down),
+        once(
+            "script_that_cannot_run_is_down",
+            script_that_cannot_run_is_down,
+        ),
         once(
             "checks_rest_while_the_address_is_elsewhere",
             checks_rest_while_the_address_is_elsewhere,
@@ -145,12 +148,17 @@ fn each_fault_takes_its_server_out_in_time_and_back() {
         })
         .collect();
     // Nobody has this address.
-    servers.push(format!("real_server 10.1.0.99 80 {{\nTCP_CHECK {{\n{timing}}}\n}}\n"));
+    servers.push(format!(
+        "real_server 10.1.0.99 80 {{\nTCP_CHECK {{\n{timing}}}\n}}\n"
+    ));
     let sorry = format!("sorry_server {} 80\n", rip(5).ip());
     let director = Director::start(&stage, &conf(&servers, &sorry), 1);
     let (_, hash, errors) =
         director.beside(&["genhash", "-s", "10.1.0.11", "-p", "8080", "-u", "/"]);
-    assert_eq!((hash.as_str(), errors.as_str()), ("5d41402abc4b2a76b9719d911017c592\n", ""));
+    assert_eq!(
+        (hash.as_str(), errors.as_str()),
+        ("5d41402abc4b2a76b9719d911017c592\n", "")
+    );
 
     let health = |what: &dyn Fn(&[serde_json::Value]) -> bool| {
         let (_, json, _) = director.beside(&["health", "--json"]);
@@ -159,7 +167,9 @@ fn each_fault_takes_its_server_out_in_time_and_back() {
     };
     director.wait_until("first results", || {
         health(&|servers| {
-            servers.iter().all(|server| server["checks"][0]["has_run"] == true)
+            servers
+                .iter()
+                .all(|server| server["checks"][0]["has_run"] == true)
                 && servers[..4].iter().all(|server| server["up"] == true)
                 && servers[4]["up"] == false
         })
@@ -197,7 +207,11 @@ fn each_fault_takes_its_server_out_in_time_and_back() {
     director.wait_until("all back", || weights(&director).len() == 4);
     let answered = stage.ask().unwrap();
     assert!(answered != "rs5", "the sorry server still answers");
-    assert!(faulty.iter().all(|server| server.mode.load(Ordering::Relaxed) == GOOD));
+    assert!(
+        faulty
+            .iter()
+            .all(|server| server.mode.load(Ordering::Relaxed) == GOOD)
+    );
     drop(faulty.into_iter().map(|server| server.namespace));
 }
 
@@ -211,7 +225,11 @@ fn programs_and_files_set_weights() {
     let stage = Stage::nat(2);
     let dir = scratch("weights");
     let (program, code, file) = (dir.join("look"), dir.join("code"), dir.join("load"));
-    fs::write(&program, format!("#!/bin/sh\nexit $(cat {})\n", code.display())).unwrap();
+    fs::write(
+        &program,
+        format!("#!/bin/sh\nexit $(cat {})\n", code.display()),
+    )
+    .unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     fs::write(&code, "0").unwrap();
     fs::write(&file, "0").unwrap();
@@ -221,7 +239,8 @@ fn programs_and_files_set_weights() {
              delay_loop 0.5\n}}\n}}\n",
             program.display()
         ),
-        "real_server 10.1.0.12 80 {\nweight 10\nFILE_CHECK {\ntrack_file load\nweight 2\n}\n}\n".to_owned(),
+        "real_server 10.1.0.12 80 {\nweight 10\nFILE_CHECK {\ntrack_file load\nweight 2\n}\n}\n"
+            .to_owned(),
     ];
     let text = format!("track_file load {{\nfile {}\n}}\n", file.display()) + &conf(&servers, "");
     let director = Director::start(&stage, &text, 1);
@@ -230,7 +249,9 @@ fn programs_and_files_set_weights() {
             .into_iter()
             .filter_map(|(n, weight)| Some((rip(n).to_string(), weight?)))
             .collect();
-        director.wait_until(&format!("weights {wanted:?}"), || weights(&director) == wanted);
+        director.wait_until(&format!("weights {wanted:?}"), || {
+            weights(&director) == wanted
+        });
     };
     both(Some(10), Some(10));
     fs::write(&code, "22").unwrap();
@@ -248,7 +269,10 @@ fn programs_and_files_set_weights() {
     // Another weight, the same check: what the program said last still counts.
     fs::write(&code, "7").unwrap();
     both(Some(5), Some(10));
-    director.reload(&text.replace("real_server 10.1.0.11 80 {\nweight 10", "real_server 10.1.0.11 80 {\nweight 40"));
+    director.reload(&text.replace(
+        "real_server 10.1.0.11 80 {\nweight 10",
+        "real_server 10.1.0.11 80 {\nweight 40",
+    ));
     director.wait_for_log("reload done");
     both(Some(5), Some(10));
     drop(director);

@@ -10,6 +10,7 @@ mod command_line;
 mod devices;
 mod editing;
 mod forwarding;
+mod ftp;
 mod fullnat;
 #[path = "../../../ipvsadm/tests/generated/mod.rs"]
 mod generated;
@@ -18,6 +19,7 @@ mod hosts;
 mod life;
 mod marks;
 mod methods;
+mod pair;
 mod selftest;
 mod setups;
 mod stage;
@@ -38,6 +40,7 @@ fn main() {
             trials.extend(tunnels::trials());
             trials.extend(methods::trials());
             trials.extend(fullnat::trials());
+            trials.extend(ftp::trials());
             trials.extend(devices::trials());
             trials.extend(life::trials());
             trials.extend(marks::trials());
@@ -49,6 +52,7 @@ fn main() {
             trials.extend(hosts::trials());
             trials.extend(selftest::trials());
             trials.extend(setups::trials());
+            trials.extend(pair::trials());
         }
         Err(error) => println!("skipped: end-to-end tests need network namespaces: {error}"),
     }
