@@ -144,18 +144,20 @@ impl PlannedCheck {
 
     fn timing(&self, probe: &Probe) -> Timing {
         let limit = match &self.checker {
-            ConfChecker::MiscCheck(misc) => misc.timeout,
+            ConfChecker::MiscCheck(misc) => Some(misc.timeout),
             // Two steps may take their full time, and no server can drip for ever.
-            _ => (probe.connect_timeout * 2)
-                .min(probe.delay_loop)
-                .max(probe.connect_timeout),
+            ConfChecker::HttpGet(_) | ConfChecker::SslGet(_) | ConfChecker::SmtpCheck(_) => {
+                Some(probe.connect_timeout.saturating_mul(2))
+            }
+            // The others have a single step.
+            _ => None,
         };
         Timing {
             delay_loop: probe.delay_loop,
             retry: probe.retry,
             delay_before_retry: probe.delay_before_retry,
             connect_timeout: probe.connect_timeout,
-            attempt_timeout: Some(limit),
+            attempt_timeout: limit,
             warmup: probe.warmup,
             alpha: probe.alpha && !matches!(self.checker, ConfChecker::FileCheck(_)),
             log_all_failures: probe.log_all_failures,
