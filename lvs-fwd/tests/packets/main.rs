@@ -13,6 +13,7 @@ mod oracle;
 mod replies;
 mod table;
 mod vectors;
+mod victim;
 mod ways;
 mod world;
 
