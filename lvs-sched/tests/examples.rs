@@ -67,19 +67,17 @@ fn drain_waits_for_connections_and_then_ends_the_rest() {
         left.is_sorted_by(|before, after| before >= after),
         "{output}"
     );
-    assert_eq!(
-        (left.first(), left.last()),
-        (Some(&5), Some(&0)),
-        "{output}"
-    );
-    let forced = "Forced(Remaining { active: 2, inactive: 0, persistent: 0 })";
-    assert!(lines.contains(&forced), "{output}");
+    assert_eq!(left.last(), Some(&0), "{output}");
+    // Two of the five are longer than its patience; on a busy machine more may be.
+    let forced = lines.iter().find_map(|line| {
+        let rest = line.strip_prefix("Forced(Remaining { active: ")?;
+        let count = rest.strip_suffix(", inactive: 0, persistent: 0 })")?;
+        count.parse().ok()
+    });
     let told = "a connection to 192.0.2.1:80 was told to end";
-    assert_eq!(
-        lines.iter().filter(|line| **line == told).count(),
-        2,
-        "{output}"
-    );
+    let told = lines.iter().filter(|line| **line == told).count();
+    assert_eq!(forced, Some(told), "{output}");
+    assert!(told >= 2, "{output}");
 }
 
 #[test]
