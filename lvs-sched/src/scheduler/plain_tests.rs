@@ -447,19 +447,26 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let weight = || prop_oneof![5 => 0_u32..5, 1 => (0_u32..7).prop_map(|weight| weight * 10)];
     let upper = || prop_oneof![5 => Just(0_u32), 1 => 1_u32..4];
     let any_server = || 0_usize..64;
-    let class = || prop::sample::select(vec![None, Some(Class::Active), Some(Class::Inactive)]);
+    let class = || {
+        prop::sample::select(vec![
+            None,
+            Some(Class::Active),
+            Some(Class::Active),
+            Some(Class::Inactive),
+        ])
+    };
     let step = prop_oneof![
         3 => (weight(), upper()).prop_map(|(weight, upper)| Step::Add { weight, upper }),
         1 => any_server().prop_map(Step::Remove),
         2 => (any_server(), weight()).prop_map(|(server, weight)| Step::Weigh(server, weight)),
         1 => (any_server(), any::<bool>()).prop_map(|(server, on)| Step::Heal(server, on)),
         1 => (any_server(), upper()).prop_map(|(server, upper)| Step::Limit(server, upper)),
-        12 => (any::<u32>(), 0_u8..4, 0_u8..4, class())
+        12 => (any::<u32>(), 0_u8..2, 0_u8..4, class())
             .prop_map(|(client, to, flags, class)| Step::Pick { client, to, flags, class }),
         3 => any_server().prop_map(Step::End),
-        2 => (0_u64..8).prop_map(Step::Wait),
+        3 => prop::sample::select(vec![1, 5, 10]).prop_map(Step::Wait),
     ];
-    prop::collection::vec(step, 1..100)
+    prop::collection::vec(step, 1..150)
 }
 
 struct Life {
@@ -556,7 +563,7 @@ impl Life {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
     fn decisions_are_those_of_the_plain_rules(
