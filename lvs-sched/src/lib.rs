@@ -126,7 +126,7 @@
 //!
 //! # What is not here
 //!
-//! Bytes: what an FTP helper reads and rewrites, what becomes of ICMP errors, and the protocol of
+//! Bytes: an FTP helper's way through segments ([`ftp`] has the words), what becomes of ICMP errors, and the protocol of
 //! connection synchronisation, for which [`Worker`] has the table's side. The kernel's check for
 //! packets that come from the director itself is left out: it has no clients of its own.
 //!
@@ -148,6 +148,7 @@ mod director;
 mod drain;
 mod engine;
 mod expect;
+pub mod ftp;
 mod lease;
 mod local;
 mod packet;
