@@ -1,5 +1,6 @@
 //! The driver against real servers, good and hostile, on loopback.
 #![cfg(all(feature = "tls", target_os = "linux"))]
+#![allow(clippy::unwrap_used)] // helpers outside of tests are tests too
 
 mod support;
 
@@ -134,7 +135,8 @@ fn hostile_web_servers_are_named_and_take_no_longer_than_they_may() {
         let _ = stream.read(&mut request);
         let _ = stream.write_all(b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n");
     });
-    let table: Vec<(&str, SocketAddr, fn(&Outcome) -> bool)> = vec![
+    type Row = (&'static str, SocketAddr, fn(&Outcome) -> bool);
+    let table: Vec<Row> = vec![
         ("drip", drip, |it| *it == down(Failure::AttemptTimeout)),
         ("endless", endless, |it| {
             *it == down(Failure::AttemptTimeout)
