@@ -335,9 +335,9 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "regex_max_offset",
             // It tunes a library that is not used here, and nobody expects more.
             "regex_stack",
-            "tls_compliant",
         ],
     ),
+    (&[Place::SslUrl], &["tls_compliant"]),
 ];
 
 #[cfg(test)]
