@@ -51,7 +51,7 @@ impl Drop for Dir {
 /// Says so if a program is not here; on a machine that is to have all of them this is a failure.
 pub(crate) fn skip_without(program: &str) -> bool {
     let found = match program {
-        "aiosmtpd" => Command::new("python3")
+        "aiosmtpd" => Command::new(PYTHON)
             .args(["-c", "import aiosmtpd"])
             .stderr(Stdio::null())
             .status()
@@ -206,7 +206,7 @@ pub(crate) fn tls_server(dir: &Path, name: &str, more: &[&str]) -> Child {
 
 pub(crate) fn smtp_server() -> Child {
     let address = free_port();
-    let mut command = Command::new("python3");
+    let mut command = Command::new(PYTHON);
     command
         .args(["-m", "aiosmtpd", "-n", "-l", &address.to_string()])
         .args(["-c", "aiosmtpd.handlers.Sink"]);
@@ -293,3 +293,6 @@ fn free_port() -> SocketAddr {
         .local_addr()
         .unwrap()
 }
+
+/// The one that Debian's packages of modules are for; the first in the path may be another.
+const PYTHON: &str = "/usr/bin/python3";
