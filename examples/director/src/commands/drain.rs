@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::STATUS_TROUBLE;
-use crate::control::by_hand;
+use crate::control::ask;
 use crate::control::drain::{DrainInfo, DrainQuestion, DrainState, DrainsInfo, OPERATION};
 use crate::control::protocol::SocketAddress;
 use crate::logging::chain;
@@ -33,7 +33,7 @@ pub fn run(
     errors: &mut impl Write,
 ) -> io::Result<u8> {
     let address = SocketAddress::from_env();
-    let mut asked = by_hand::ask(&address, OPERATION, &command.question);
+    let mut asked = ask(&address, OPERATION, &command.question);
     let again = DrainQuestion {
         action: None,
         ..command.question.clone()
@@ -44,7 +44,7 @@ pub fn run(
     };
     while asked.as_ref().is_ok_and(is_waiting) {
         thread::sleep(PAUSE);
-        asked = by_hand::ask(&address, OPERATION, &again);
+        asked = ask(&address, OPERATION, &again);
     }
     let info: DrainsInfo = match asked {
         Ok(info) => info,
