@@ -283,14 +283,11 @@ pub enum TunError {
 
 fn rule(server: &Endpoint) -> Rule {
     Rule {
-        ipv6: server.addr.is_ipv6(),
-        priority: PRIORITY,
         from: Some(Prefix::new(server.addr, u8::MAX)),
-        iif: None,
         ip_protocol: Some(server.protocol),
         source_ports: (server.port != 0).then_some((server.port, server.port)),
-        table: TABLE,
         protocol: MARK,
+        ..Rule::new(server.addr.is_ipv6(), PRIORITY, TABLE)
     }
 }
 

@@ -30,6 +30,7 @@ use crate::data_path::{DataPath, StartError};
 use crate::edits::Edits;
 use crate::logging::chain;
 use crate::marks::Marks;
+use crate::notify::scripts::{Limits, Runner};
 use crate::plan::Plan;
 use crate::pools::Pools;
 use crate::probes::{Probes, Report};
@@ -82,6 +83,8 @@ struct App {
     pools: Pools,
     edits: Edits,
     tunnels: Arc<Tunnels>,
+    /// Runs programs for whoever needs one.
+    scripts: Runner,
     reports: Receiver<Report>,
     addresses: Addresses,
     /// From when the first configuration had an instance.
@@ -159,6 +162,7 @@ impl App {
             is_incomplete: false,
             pools: Pools::new(Arc::clone(&scheduler), probes, seed(4)),
             tunnels: Arc::clone(&tunnels),
+            scripts: Runner::start(Limits::default()).map_err(RunError::Scripts)?,
             edits: Edits::new(Arc::clone(&scheduler), Arc::clone(&tunnels)),
             scheduler,
             reports,

@@ -30,6 +30,8 @@ pub struct Address {
     pub scope: Scope,
     /// No duplicate address detection (IPv6): usable at once.
     pub nodad: bool,
+    /// Duplicate address detection has not ended, or found another owner (IPv6): it can't be used. The kernel's word only.
+    pub tentative: bool,
     /// No route to the subnet comes with it.
     pub noprefixroute: bool,
     /// Who put it there; 0 if nobody said so. Kernels before 5.18 do not keep it.
@@ -64,6 +66,7 @@ impl Address {
             label: None,
             scope: Scope::Global,
             nodad: false,
+            tentative: false,
             noprefixroute: false,
             protocol: 0,
         }
@@ -165,6 +168,13 @@ impl Address {
             other => Scope::Other(other.into()),
         };
         decoded.nodad = message.header.flags.contains(AddressHeaderFlags::Nodad);
+        let unusable = AddressHeaderFlags::Tentative | AddressHeaderFlags::Dadfailed;
+        // With optimistic detection it is used meanwhile.
+        decoded.tentative = message.header.flags.intersects(unusable)
+            && !message
+                .header
+                .flags
+                .contains(AddressHeaderFlags::Optimistic);
         for attribute in &message.attributes {
             match attribute {
                 AddressAttribute::Local(addr) => local = Some(*addr),

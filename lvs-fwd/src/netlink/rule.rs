@@ -18,16 +18,44 @@ pub struct Rule {
     pub priority: u32,
     /// Source addresses.
     pub from: Option<Prefix>,
+    /// Destination addresses.
+    pub to: Option<Prefix>,
     /// Name of the interface that the packet came in by.
     pub iif: Option<String>,
+    /// Name of the interface that the sending socket is bound to.
+    pub oif: Option<String>,
+    /// The packet's mark, and which of its bits count.
+    pub mark: Option<(u32, u32)>,
     /// IP protocol number.
     pub ip_protocol: Option<u8>,
     /// First and last source port.
     pub source_ports: Option<(u16, u16)>,
+    /// First and last destination port.
+    pub destination_ports: Option<(u16, u16)>,
     /// The table to look in.
     pub table: u32,
     /// Who put it there.
     pub protocol: u8,
+}
+
+impl Rule {
+    /// For every packet of a family.
+    pub fn new(ipv6: bool, priority: u32, table: u32) -> Self {
+        Self {
+            ipv6,
+            priority,
+            from: None,
+            to: None,
+            iif: None,
+            oif: None,
+            mark: None,
+            ip_protocol: None,
+            source_ports: None,
+            destination_ports: None,
+            table,
+            protocol: 0,
+        }
+    }
 }
 
 impl Netlink {
@@ -91,14 +119,26 @@ impl std::fmt::Display for Rule {
         if let Some(from) = &self.from {
             write!(f, " from {from}")?;
         }
+        if let Some(to) = &self.to {
+            write!(f, " to {to}")?;
+        }
         if let Some(iif) = &self.iif {
             write!(f, " iif {iif}")?;
+        }
+        if let Some(oif) = &self.oif {
+            write!(f, " oif {oif}")?;
+        }
+        if let Some((mark, mask)) = self.mark {
+            write!(f, " fwmark {mark:#x}/{mask:#x}")?;
         }
         if let Some(protocol) = self.ip_protocol {
             write!(f, " ipproto {protocol}")?;
         }
         if let Some((first, last)) = self.source_ports {
             write!(f, " sport {first}-{last}")?;
+        }
+        if let Some((first, last)) = self.destination_ports {
+            write!(f, " dport {first}-{last}")?;
         }
         write!(f, " lookup {}", self.table)
     }
@@ -122,7 +162,16 @@ impl Rule {
             message.header.src_len = from.length();
             attributes.push(RuleAttribute::Source(from.addr()));
         }
+        if let Some(to) = &self.to {
+            message.header.dst_len = to.length();
+            attributes.push(RuleAttribute::Destination(to.addr()));
+        }
         attributes.extend(self.iif.clone().map(RuleAttribute::Iifname));
+        attributes.extend(self.oif.clone().map(RuleAttribute::Oifname));
+        if let Some((mark, mask)) = self.mark {
+            attributes.push(RuleAttribute::FwMark(mark));
+            attributes.push(RuleAttribute::FwMask(mask));
+        }
         attributes.extend(
             self.ip_protocol
                 .map(|number| RuleAttribute::IpProtocol(IpProtocol::from(number))),
@@ -130,6 +179,11 @@ impl Rule {
         attributes.extend(
             self.source_ports
                 .map(|(start, end)| RuleAttribute::SourcePortRange(RulePortRange { start, end })),
+        );
+        attributes.extend(
+            self.destination_ports.map(|(start, end)| {
+                RuleAttribute::DestinationPortRange(RulePortRange { start, end })
+            }),
         );
         message
     }
@@ -143,27 +197,26 @@ impl Rule {
             AddressFamily::Inet6 => true,
             _ => return None,
         };
-        let mut rule = Self {
-            ipv6,
-            priority: 0,
-            from: None,
-            iif: None,
-            ip_protocol: None,
-            source_ports: None,
-            table: message.header.table.into(),
-            protocol: 0,
-        };
-        let mut from = if ipv6 {
+        let mut rule = Self::new(ipv6, 0, message.header.table.into());
+        let any = if ipv6 {
             IpAddr::V6(Ipv6Addr::UNSPECIFIED)
         } else {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED)
         };
+        let (mut from, mut to, mut mark, mut mask) = (any, any, None, None);
         for attribute in &message.attributes {
             match attribute {
                 RuleAttribute::Table(table) => rule.table = *table,
                 RuleAttribute::Priority(priority) => rule.priority = *priority,
                 RuleAttribute::Protocol(protocol) => rule.protocol = (*protocol).into(),
                 RuleAttribute::Source(addr) => from = *addr,
+                RuleAttribute::Destination(addr) => to = *addr,
+                RuleAttribute::Oifname(name) => rule.oif = Some(name.clone()),
+                RuleAttribute::FwMark(number) => mark = Some(*number),
+                RuleAttribute::FwMask(number) => mask = Some(*number),
+                RuleAttribute::DestinationPortRange(range) => {
+                    rule.destination_ports = Some((range.start, range.end));
+                }
                 RuleAttribute::Iifname(name) => rule.iif = Some(name.clone()),
                 RuleAttribute::IpProtocol(number) => rule.ip_protocol = Some((*number).into()),
                 RuleAttribute::SourcePortRange(range) => {
@@ -175,6 +228,10 @@ impl Rule {
         if message.header.src_len > 0 {
             rule.from = Some(Prefix::new(from, message.header.src_len));
         }
+        if message.header.dst_len > 0 {
+            rule.to = Some(Prefix::new(to, message.header.dst_len));
+        }
+        rule.mark = mark.map(|mark| (mark, mask.unwrap_or(u32::MAX)));
         Some(rule)
     }
 }

@@ -51,6 +51,9 @@ pub enum RunError {
     /// The kernel's news can't be waited for.
     #[error("can't watch the kernel's tables")]
     Watch(#[source] io::Error),
+    /// The thread that runs scripts could not be made.
+    #[error("can't make the thread that runs scripts")]
+    Scripts(#[source] io::Error),
     /// The control loop's runtime could not be made.
     #[error("can't make the control loop")]
     Runtime(#[source] io::Error),

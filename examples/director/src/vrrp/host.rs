@@ -2,15 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use lvs_conf::model::VirtualAddress as ModelAddress;
-use lvs_fwd::netlink::{Address, Event, Events, Link, MARK, Netlink, NetlinkError, Scope};
+use lvs_fwd::netlink::{
+    Address, Event, Events, KernelRoute, Link, MARK, Netlink, NetlinkError, Scope,
+};
+use lvs_fwd::refuse::Refusals;
 use lvs_vrrp::wire::MacAddress;
 use lvs_vrrp::{InterfaceName, VirtualAddress};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::routes::{self, Routes};
 use super::thread::{AddressChange, News};
 use crate::logging::chain;
+use crate::settings;
 
 /// Links and addresses.
 #[derive(Debug)]
@@ -22,6 +28,11 @@ pub(super) struct Host {
     addresses: Vec<(u32, IpAddr)>,
     /// What the machine has had set.
     held: BTreeSet<VirtualAddress>,
+    /// Routes that it has had set, by the instance.
+    routes: BTreeMap<Arc<str>, Vec<KernelRoute>>,
+    /// Addresses that are held and not answered for; made when it is first needed.
+    refusals: Option<Refusals>,
+    refused: BTreeSet<IpAddr>,
     news: UnboundedSender<News>,
 }
 
@@ -36,6 +47,8 @@ pub(super) enum HostNews {
     Sources,
     /// Somebody took away an address that is held.
     Removed(VirtualAddress),
+    /// Somebody took away a route of this instance.
+    RouteRemoved(Arc<str>),
 }
 
 impl Host {
@@ -48,6 +61,9 @@ impl Host {
             links: BTreeMap::new(),
             addresses: Vec::new(),
             held: BTreeSet::new(),
+            routes: BTreeMap::new(),
+            refusals: None,
+            refused: BTreeSet::new(),
             news,
         };
         host.look()?;
@@ -61,6 +77,7 @@ impl Host {
         let addresses = self.netlink.addresses()?;
         self.addresses = addresses
             .into_iter()
+            .filter(|address| !address.tentative)
             .map(|address| (address.ifindex, address.addr))
             .collect();
         Ok(())
@@ -103,6 +120,19 @@ impl Host {
                     self.addresses.retain(|(index, _)| *index != ifindex);
                     news.push(HostNews::Link(link.name.as_str().into(), false));
                     news.push(HostNews::Interfaces);
+                }
+            }
+            // It will be told of again when it can be used.
+            Event::Address(address) if address.tentative => {}
+            Event::RouteGone(route) => {
+                let is_it = |other: &KernelRoute| {
+                    (other.destination, other.table, other.metric, other.tos)
+                        == (route.destination, route.table, route.metric, route.tos)
+                };
+                for (name, routes) in &self.routes {
+                    if routes.iter().any(is_it) {
+                        news.push(HostNews::RouteRemoved(Arc::clone(name)));
+                    }
                 }
             }
             Event::Address(address) => {
@@ -247,6 +277,98 @@ impl Host {
         }
     }
 
+    /// Whether some interface has this address.
+    pub(super) fn has(&self, address: IpAddr) -> bool {
+        self.addresses.iter().any(|(_, other)| *other == address)
+    }
+
+    /// Whether neighbours may have this host for a router there.
+    pub(super) fn forwards_v6(&self, interface: &InterfaceName) -> bool {
+        settings::read(&format!("net/ipv6/conf/{interface}/forwarding")) == Some(1)
+    }
+
+    /// Drops packets to and from these.
+    pub(super) fn refuse(&mut self, addresses: &[IpAddr]) {
+        self.refused.extend(addresses);
+        self.follow_refused();
+    }
+
+    pub(super) fn accept(&mut self, addresses: &[IpAddr]) {
+        self.refused.retain(|address| !addresses.contains(address));
+        self.follow_refused();
+    }
+
+    fn follow_refused(&mut self) {
+        if self.refusals.is_none() {
+            if self.refused.is_empty() {
+                return;
+            }
+            match Refusals::new(REFUSALS) {
+                Ok(refusals) => self.refusals = Some(refusals),
+                Err(error) => return self.trouble("no_accept", &chain(&error)),
+            }
+        }
+        if let Some(refusals) = &mut self.refusals
+            && let Err(error) = refusals.set(&self.refused)
+        {
+            self.trouble("no_accept", &chain(&error));
+        }
+    }
+
+    /// Sets routes, then rules. What is there already will do.
+    pub(super) fn add_routes(&mut self, name: &Arc<str>, all: &Routes) {
+        let mut held = Vec::new();
+        for model in &all.routes {
+            let outcome = routes::route(model, |name| self.index(&name.into()));
+            let added = outcome.and_then(|route| match self.netlink.add_route(&route) {
+                Err(error) if !error.is_exists() => Err(chain(&error)),
+                _ => Ok(route),
+            });
+            match added {
+                Ok(route) if !model.no_track => held.push(route),
+                Ok(_) => {}
+                Err(why) => self.trouble(&format!("vrrp_instance {name}: virtual route"), &why),
+            }
+        }
+        for model in &all.rules {
+            let added = routes::rule(model).and_then(|rule| match self.netlink.add_rule(&rule) {
+                Err(error) if !error.is_exists() => Err(chain(&error)),
+                _ => Ok(()),
+            });
+            if let Err(why) = added {
+                self.trouble(&format!("vrrp_instance {name}: virtual rule"), &why);
+            }
+        }
+        if !held.is_empty() {
+            self.routes.insert(Arc::clone(name), held);
+        }
+    }
+
+    /// Takes rules, then routes away, whoever set them.
+    pub(super) fn remove_routes(&mut self, name: &Arc<str>, all: &Routes) {
+        for model in &all.rules {
+            if let Ok(rule) = routes::rule(model) {
+                // It may never have been there.
+                let _ = self.netlink.delete_rule(&rule);
+            }
+        }
+        for model in &all.routes {
+            let Ok(mut route) = routes::route(model, |name| self.index(&name.into())) else {
+                continue;
+            };
+            // First, so that the kernel's word of it is no news.
+            if let Some(held) = self.routes.get_mut(name) {
+                held.retain(|other| *other != route);
+            }
+            route.scope = Scope::Other(NOWHERE);
+            let _ = self.netlink.delete_route(&route);
+        }
+    }
+
+    fn trouble(&self, what: &str, why: &str) {
+        let _ = self.news.send(News::Trouble(format!("{what}: {why}")));
+    }
+
     fn tell(&self, address: &VirtualAddress, prefix_len: Option<u8>, change: AddressChange) {
         let news = News::Address {
             address: address.clone(),
@@ -285,6 +407,12 @@ impl Host {
         Some(request)
     }
 }
+
+/// Any scope, of a route to delete.
+const NOWHERE: u8 = 255;
+
+/// Name of the tables of addresses that are not answered for.
+const REFUSALS: &str = "lvs-vrrp";
 
 const fn is_up(link: &Link) -> bool {
     link.up && link.running

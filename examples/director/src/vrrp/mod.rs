@@ -6,21 +6,26 @@
 //! `shell` is the loop, `actions` what waits until packets are claimed, [`dump`] the files that signals ask for, [`Vrrp`] the thread as the rest of the program sees it; it tells
 //! [`News`]. [`run`] is the program `director --vrrp`.
 //!
-//! Not there yet: check scripts, tracked files and processes, BFD sockets, virtual routes and rules, VMAC interfaces, packet filters for
-//! `no_accept`, notify scripts and mail. [`convert()`] says so for each instance that asks for them.
+//! `watch` has what is tracked besides interfaces: check scripts, files, processes, BFD sessions.
+//!
+//! Not there yet: virtual routes and rules, VMAC interfaces, packet filters for `no_accept`. [`convert()`] says so for each instance that asks for them.
 
 mod actions;
 pub mod convert;
 pub mod dump;
 mod host;
 mod log;
+mod routes;
 mod run;
 mod shell;
 mod sockets;
 mod sys;
 mod thread;
+mod watch;
 
 pub use convert::{Converted, convert};
 pub use log::log;
+pub use routes::Routes;
 pub use run::{VrrpOptions, run};
 pub use thread::{AddressChange, Claims, News, Status, Vrrp, VrrpError};
+pub use watch::Watched;

@@ -4,12 +4,15 @@
 
 #![allow(clippy::unwrap_used)] // without the test harness clippy does not see that this is a test
 
+mod tracking;
+
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use director::config::ConfigFile;
+use director::notify::scripts::{Limits, Runner};
 use director::vrrp::{Claims, Status, Vrrp, convert};
 use libtest_mimic::{Arguments, Trial};
 use lvs_vrrp::State;
@@ -24,7 +27,10 @@ fn main() {
         .into_iter()
         .find(|path| Path::new(path).exists());
     match (netlab::enter(), found) {
-        (Ok(_), Some(_)) => trials.extend(all()),
+        (Ok(_), Some(_)) => {
+            trials.extend(all());
+            trials.extend(tracking::trials());
+        }
         (Err(error), _) => {
             println!("skipped: VRRP beside keepalived needs network namespaces: {error}");
         }
@@ -46,7 +52,8 @@ impl Ours {
     fn start(namespace: &Namespace, file: &ConfigFile) -> Self {
         let (news, _) = tokio::sync::mpsc::unbounded_channel();
         let converted = convert(file.config());
-        Self(namespace.run(|| Vrrp::start(converted, Claims::None, news).unwrap()))
+        let scripts = Runner::start(Limits::default()).unwrap();
+        Self(namespace.run(|| Vrrp::start(converted, Claims::None, scripts, news).unwrap()))
     }
 
     fn status(&self) -> Vec<Status> {
@@ -476,13 +483,26 @@ impl Lan {
     }
 
     fn start_theirs_as_written(&self) -> Keepalived {
+        self.start_theirs_with(&["--vrrp"])
+    }
+
+    /// With BFD.
+    fn start_theirs_whole(&self) -> Keepalived {
+        self.start_theirs_with(&[
+            "--bfd_pid",
+            &self.folder.join("bfd_pid").display().to_string(),
+        ])
+    }
+
+    fn start_theirs_with(&self, arguments: &[&str]) -> Keepalived {
         let file = |name: &str| self.folder.join(name).display().to_string();
         let log = std::fs::File::create(self.folder.join("log")).unwrap();
         let child = self
             .theirs
             .command("/usr/sbin/keepalived")
             .unwrap()
-            .args(["--vrrp", "--dont-fork", "--log-console", "--log-detail"])
+            .args(arguments)
+            .args(["--dont-fork", "--log-console", "--log-detail"])
             .args(["--use-file", &file("theirs")])
             .args(["--pid", &file("pid"), "--vrrp_pid", &file("vrrp_pid")])
             .stdin(Stdio::null())
