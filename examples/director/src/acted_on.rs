@@ -126,6 +126,7 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "vrrp_skip_check_adv_addr",
             "vrrp_strict",
             "vrrp_startup_delay",
+            "vmac_prefix",
         ],
     ),
     (
@@ -153,6 +154,8 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "preempt_delay",
             "accept",
             "no_accept",
+            "use_vmac",
+            "vmac_xmit_base",
             "track_src_ip",
             "virtual_routes",
             "virtual_rules",

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use lvs_conf::model::{
     AuthenticationKind, Config as Model, Family as ModelFamily, Track, Tracking,
-    VirtualAddress as ModelAddress, VrrpInstance, VrrpScript,
+    VirtualAddress as ModelAddress, VmacKind, VrrpInstance, VrrpScript,
 };
 use lvs_vrrp::{
     Announcements, Authentication, ChecksumSend, Config, Delays, Family, GroupConfig,
@@ -17,6 +17,7 @@ use lvs_vrrp::{
 };
 
 use super::routes::{LAST_PREFERENCE, Routes, ignored_of_route, ignored_of_rule};
+use super::vmac::Vmac;
 use super::watch::Watched;
 use crate::notify::scripts::Policy;
 
@@ -46,9 +47,17 @@ pub struct OnHost {
     pub track_source: bool,
     /// Routes and rules.
     pub routes: Routes,
+    /// Its interface.
+    pub vmac: Option<Vmac>,
 }
 
 impl Converted {
+    /// Interfaces to make.
+    pub(super) fn vmacs(&self) -> Vec<Vmac> {
+        let hosts = self.hosts.values();
+        hosts.filter_map(|host| host.vmac.clone()).collect()
+    }
+
     /// Whether it hangs together.
     ///
     /// # Errors
@@ -167,15 +176,29 @@ fn member(
         after_rival: !instance.strict,
     };
     let mut track = Vec::new();
+    let vmac = vmac(model, instance, converted);
+    if let Some(vmac) = &vmac {
+        if !instance.vmac_xmit_base {
+            config.interface = vmac.name.clone();
+        }
+        for name in [&vmac.name, &vmac.base] {
+            if *name != config.interface && !instance.dont_track_primary {
+                track.push(Tracked::fault(TrackedObject::Interface(name.clone())));
+            }
+        }
+    }
     for (list, into) in [
         (&instance.virtual_addresses, &mut config.addresses),
         (&instance.excluded_addresses, &mut config.excluded),
     ] {
         for address in list {
             let device = address.interface.as_deref().unwrap_or(interface);
+            let above = vmac.as_ref().filter(|_| {
+                device == interface && address.address.is_ipv6() == (family == Family::V6)
+            });
             let virtual_address = VirtualAddress {
                 address: address.address,
-                interface: device.into(),
+                interface: above.map_or_else(|| device.into(), |vmac| vmac.name.clone()),
             };
             if !address.no_track && device != interface {
                 let object = TrackedObject::Interface(device.into());
@@ -189,9 +212,20 @@ fn member(
     }
     config.check().map_err(|error| error.to_string())?;
     let name = format!("vrrp_instance {}", instance.name);
+    let addresses = || {
+        let all = instance.virtual_addresses.iter();
+        all.chain(&instance.excluded_addresses)
+    };
     objects.add_tracked(&instance.track, &mut track);
     for (asked, what) in [
-        (instance.vmac.is_some(), "use_vmac"),
+        (
+            instance.vmac.is_some() && vmac.is_none(),
+            "use_ipvlan, or use_vmac without an interface,",
+        ),
+        (
+            instance.vmac_addr || addresses().any(|address| address.use_vmac),
+            "use_vmac_addr",
+        ),
         (instance.hmac.is_some(), "authentication by HMAC"),
     ] {
         if asked {
@@ -204,6 +238,7 @@ fn member(
         source: instance.source,
         track_source: instance.track_src_ip,
         routes: routes(instance, &mut track, converted),
+        vmac,
     };
     let key = Arc::from(instance.name.as_str());
     converted.hosts.insert(key, host);
@@ -214,6 +249,40 @@ fn member(
         member.fault = Some("it has no unicast peers".into());
     }
     Ok(member)
+}
+
+/// The interface with its MAC address.
+fn vmac(model: &Model, instance: &VrrpInstance, converted: &Converted) -> Option<Vmac> {
+    let wanted = instance.vmac.as_ref()?;
+    let base = InterfaceName::from(instance.interface.as_deref()?);
+    let VmacKind::Macvlan { mac, .. } = &wanted.kind else {
+        return None;
+    };
+    let ipv6 = instance.family == ModelFamily::Inet6;
+    let vrid = instance.virtual_router_id;
+    let mac = mac.map_or([0, 0, 0x5e, 0, if ipv6 { 2 } else { 1 }, vrid], |mac| mac.0);
+    let taken = |name: &str| {
+        let mut hosts = converted.hosts.values();
+        hosts.any(|host| host.vmac.as_ref().is_some_and(|vmac| vmac.name.as_str() == name))
+    };
+    let prefix = model.global.vrrp.vmac_prefix.as_deref().unwrap_or("vrrp");
+    let name = wanted.name.clone().unwrap_or_else(|| {
+        let plain = format!("{prefix}.{vrid}");
+        let family = format!("{prefix}{}.{vrid}", if ipv6 { 6 } else { 4 });
+        let numbered = (1..).map(|n| format!("{prefix}{n}.{vrid}"));
+        let mut names = [plain, family].into_iter().chain(numbered);
+        names
+            .find(|name| !taken(name))
+            .unwrap_or_else(|| format!("{prefix}.{vrid}"))
+    });
+    let excluded = instance.excluded_addresses.iter();
+    Some(Vmac {
+        name: name.as_str().into(),
+        base,
+        mac,
+        ipv6: ipv6 || excluded.clone().any(|address| address.address.is_ipv6()),
+        sends: ipv6 && !instance.vmac_xmit_base,
+    })
 }
 
 /// Its routes and rules. Their interfaces must be up.

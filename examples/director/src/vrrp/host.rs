@@ -15,6 +15,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::routes::{self, Routes};
 use super::thread::{AddressChange, News};
+use super::vmac::{Vmac, Vmacs};
 use crate::logging::chain;
 use crate::settings;
 
@@ -33,6 +34,7 @@ pub(super) struct Host {
     /// Addresses that are held and not answered for; made when it is first needed.
     refusals: Option<Refusals>,
     refused: BTreeSet<IpAddr>,
+    vmacs: Vmacs,
     news: UnboundedSender<News>,
 }
 
@@ -64,6 +66,7 @@ impl Host {
             routes: BTreeMap::new(),
             refusals: None,
             refused: BTreeSet::new(),
+            vmacs: Vmacs::default(),
             news,
         };
         host.look()?;
@@ -193,7 +196,7 @@ impl Host {
         Some((link.index, MacAddress(link.mac?)))
     }
 
-    fn link(&self, name: &InterfaceName) -> Option<&Link> {
+    pub(super) fn link(&self, name: &InterfaceName) -> Option<&Link> {
         let mut links = self.links.values();
         links.find(|link| link.name == name.as_str())
     }
@@ -275,6 +278,41 @@ impl Host {
             };
             self.tell(address, Some(other.prefix), change);
         }
+    }
+
+    /// Makes the interfaces that are missing; whether there were any.
+    pub(super) fn make_vmacs(&mut self, wanted: &[Vmac]) -> bool {
+        if wanted.is_empty() {
+            return false;
+        }
+        let mut vmacs = std::mem::take(&mut self.vmacs);
+        let mut netlink = match Netlink::open() {
+            Ok(netlink) => netlink,
+            Err(error) => {
+                self.complain(&error);
+                return false;
+            }
+        };
+        let (made, failed) = vmacs.make(&mut netlink, self, wanted);
+        self.vmacs = vmacs;
+        for (name, error) in failed {
+            self.trouble(&format!("interface {name}"), &chain(&error));
+        }
+        // What follows needs their indexes.
+        if made && let Err(error) = self.look() {
+            self.complain(&error);
+        }
+        made
+    }
+
+    /// Removes the interfaces that are not wanted.
+    pub(super) fn keep_vmacs(&mut self, wanted: &[Vmac]) {
+        let mut vmacs = std::mem::take(&mut self.vmacs);
+        match Netlink::open() {
+            Ok(mut netlink) => vmacs.keep_only(&mut netlink, self, wanted),
+            Err(error) => self.complain(&error),
+        }
+        self.vmacs = vmacs;
     }
 
     /// Whether some interface has this address.

@@ -21,6 +21,7 @@ mod shell;
 mod sockets;
 mod sys;
 mod thread;
+mod vmac;
 mod watch;
 
 pub use convert::{Converted, convert};
@@ -28,4 +29,5 @@ pub use log::log;
 pub use routes::Routes;
 pub use run::{VrrpOptions, run};
 pub use thread::{AddressChange, Claims, News, Status, Vrrp, VrrpError};
+pub use vmac::Vmac;
 pub use watch::Watched;

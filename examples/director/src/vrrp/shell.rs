@@ -92,9 +92,8 @@ impl Shell {
             debug!("VRRP runs without real-time priority: {error}");
         }
         let now = Instant::now();
-        for (name, up) in self.host.links() {
-            self.router.handle_link(now, &name, up);
-        }
+        self.host.make_vmacs(&self.converted.vmacs());
+        self.tell_links(now);
         for file in &self.converted.watched.files {
             if let Err(error) = files::create(file) {
                 self.complain(format!("track_file {}: {error}", file.path));
@@ -128,6 +127,13 @@ impl Shell {
                 self.drain();
             }
             self.act();
+        }
+        self.host.keep_vmacs(&[]);
+    }
+
+    fn tell_links(&mut self, now: Instant) {
+        for (name, up) in self.host.links() {
+            self.router.handle_link(now, &name, up);
         }
     }
 
@@ -171,6 +177,9 @@ impl Shell {
                 }
             }
         }
+        if interfaces && self.host.make_vmacs(&self.converted.vmacs()) {
+            self.tell_links(Instant::now());
+        }
         if interfaces || sources {
             self.tell_sources(Instant::now());
             self.follow_sockets();
@@ -194,7 +203,12 @@ impl Shell {
                         let is_free = host.is_none_or(|host| !host.track_source);
                         (is_free || self.host.has(source)).then_some(source)
                     }
-                    None => select_source(config, self.host.addresses(&config.interface)),
+                    None => {
+                        // An interface of its own has none: what it has is virtual.
+                        let vmac = host.and_then(|host| host.vmac.as_ref());
+                        let base = vmac.map_or(&config.interface, |vmac| &vmac.base);
+                        select_source(config, self.host.addresses(base))
+                    }
                 };
                 (id, source)
             })
@@ -258,6 +272,9 @@ impl Shell {
     }
 
     fn reload(&mut self, now: Instant, converted: Converted) {
+        if self.host.make_vmacs(&converted.vmacs()) {
+            self.tell_links(now);
+        }
         if let Err(error) = self.router.reload(now, converted.setup.clone()) {
             return self.complain(format!("reload of VRRP refused: {}", chain(&error)));
         }
@@ -307,6 +324,7 @@ impl Shell {
         }
         self.before.clear();
         self.hosts_before.clear();
+        self.host.keep_vmacs(&self.converted.vmacs());
         self.tell_sources(now);
         self.follow_sockets();
         self.drain();
