@@ -13,8 +13,8 @@ use lvs_fwd::steer;
 use lvs_fwd::view::View;
 use lvs_fwd::why::{self, Claimed, Subject, Way};
 use lvs_sched::{
-    Director, Explanation, ForwardMethod, PassedOver, Protocol, RealServer, Reason, ServiceKey,
-    TcpFlags, Verdict,
+    Director, Explanation, ForwardMethod, PassedOver, Protocol, RealServer, Reason, SctpEvent,
+    ServiceKey, TcpFlags, Verdict,
 };
 
 use crate::balance;
@@ -100,7 +100,11 @@ impl Inquiry {
                 _ => lvs_sched::Direction::Inbound,
             },
             tcp_flags: TcpFlags::from_bits(self.subject.tcp_flags),
-            sctp: None,
+            // A flow that nothing more is said of begins, as a TCP flow does.
+            sctp: (self.subject.protocol == Protocol::Sctp.number()).then(|| {
+                let chunks = self.payload.as_deref();
+                chunks.and_then(SctpEvent::parse).unwrap_or(SctpEvent::Init)
+            }),
             length: self.subject.length,
             mark: self.claimed.map_or(0, |claimed| claimed.mark),
         }

@@ -7,7 +7,7 @@ use super::DeviceCounters;
 use crate::checksum;
 use crate::frame::{ChecksumState, Frame, GsoKind};
 use crate::rewrite::{fragment, segment};
-use crate::wire::{Headers, ethernet, ipv4, protocol, tcp, udp};
+use crate::wire::{Headers, ethernet, ipv4, protocol, sctp, tcp, udp};
 
 /// Passes on what can leave as it is, no longer than `longest` bytes, and counts what can't. With a link header.
 fn finish(
@@ -69,7 +69,7 @@ pub(super) fn finish_into(
 }
 
 /// The state of a received frame's checksum, as far as the frame itself tells: it is unfinished if it is the bare sum of
-/// the pseudo-header.
+/// the pseudo-header, of SCTP if it is zero.
 ///
 /// A finished checksum can be that number too, once in 65,536 packets. Finishing it then gives the very same number, so
 /// nothing is lost; only a packet that was damaged on its way besides would go unnoticed.
@@ -122,6 +122,15 @@ fn unfinished(bytes: &[u8], link: usize) -> Option<ChecksumState> {
     let offset = match kind {
         protocol::TCP => tcp::CHECKSUM_OFFSET,
         protocol::UDP => udp::CHECKSUM_OFFSET,
+        protocol::SCTP => {
+            let field = network
+                .get(header_len + sctp::CHECKSUM_OFFSET..)?
+                .get(..4)?;
+            return (field == [0; 4]).then_some(ChecksumState::Partial {
+                start: (link + header_len) as u16,
+                offset: sctp::CHECKSUM_OFFSET as u16,
+            });
+        }
         _ => return None,
     };
     let field = network.get(header_len + offset..header_len + offset + 2)?;

@@ -302,6 +302,7 @@ fn meta(header: &SlotHeader, virtio: &[u8; virtio::LEN]) -> Option<FrameMeta> {
         gso,
         kind: header.kind,
         vlan,
+        longest_part: None,
         exclusive: false,
     })
 }

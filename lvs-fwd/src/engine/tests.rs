@@ -6,6 +6,8 @@ mod fragments;
 mod fullnat;
 mod ipv6;
 mod payload;
+mod protocols;
+mod reassembly;
 mod tunnel;
 mod tunnel_errors;
 mod why;
@@ -144,6 +146,10 @@ impl<F: FnMut(&PacketInfo) -> Verdict> Balancer for Script<F> {
 
     fn decide_tunnel_error(&mut self, _: Instant, inner: &PacketInfo) -> Verdict {
         (self.0)(inner)
+    }
+
+    fn decide_ipsec(&mut self, _: Instant, packet: &PacketInfo) -> Verdict {
+        (self.0)(packet)
     }
 }
 

@@ -65,7 +65,7 @@ pub(crate) struct Lab {
 
 impl Lab {
     /// Servers' answers go back as the method needs it: with FULLNAT they know no way to the client at all.
-    fn new(v6: bool, method: &str, offloads: bool, servers: u8) -> Self {
+    pub(crate) fn new(v6: bool, method: &str, offloads: bool, servers: u8) -> Self {
         let named = |name: &str| Namespace::new(name).unwrap();
         let switches = [named("switch1"), named("switch2")];
         let lab = Self {
@@ -145,16 +145,16 @@ impl Lab {
         text.parse().unwrap()
     }
 
-    fn vip(&self) -> IpAddr {
+    pub(crate) fn vip(&self) -> IpAddr {
         self.addr(Net::Outer, 100)
     }
 
-    fn at(&self, port: u16) -> SocketAddr {
+    pub(crate) fn at(&self, port: u16) -> SocketAddr {
         SocketAddr::new(self.vip(), port)
     }
 
     /// One service for each of these ports, all with every server.
-    fn conf(&self, method: &str, services: &[(&str, u16, &str)]) -> String {
+    pub(crate) fn conf(&self, method: &str, services: &[(&str, u16, &str)]) -> String {
         let vip = self.vip();
         let mut text = format!(
             "vrrp_instance VI_1 {{\n    interface ext0\n    virtual_router_id 51\n    priority 255\n    virtual_ipaddress {{\n        {vip}/{}\n    }}\n}}\n",

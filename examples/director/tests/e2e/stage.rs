@@ -605,8 +605,8 @@ impl Drop for Director {
     }
 }
 
-/// Where real servers write down what they change. Those that are killed leave it there.
-fn state() -> PathBuf {
+/// Where real servers write down what they change, and FTP servers have their files. Those that are killed leave it there.
+pub(crate) fn state() -> PathBuf {
     std::env::temp_dir().join(format!("director-e2e-{}", std::process::id()))
 }
 
