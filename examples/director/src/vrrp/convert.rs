@@ -263,7 +263,11 @@ fn vmac(model: &Model, instance: &VrrpInstance, converted: &Converted) -> Option
     let mac = mac.map_or([0, 0, 0x5e, 0, if ipv6 { 2 } else { 1 }, vrid], |mac| mac.0);
     let taken = |name: &str| {
         let mut hosts = converted.hosts.values();
-        hosts.any(|host| host.vmac.as_ref().is_some_and(|vmac| vmac.name.as_str() == name))
+        hosts.any(|host| {
+            host.vmac
+                .as_ref()
+                .is_some_and(|vmac| vmac.name.as_str() == name)
+        })
     };
     let prefix = model.global.vrrp.vmac_prefix.as_deref().unwrap_or("vrrp");
     let name = wanted.name.clone().unwrap_or_else(|| {

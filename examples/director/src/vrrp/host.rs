@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use lvs_conf::model::VirtualAddress as ModelAddress;
+use lvs_conf::model::{Lifetime, VirtualAddress as ModelAddress};
 use lvs_fwd::netlink::{
     Address, Event, Events, KernelRoute, Link, MARK, Netlink, NetlinkError, Scope,
 };
@@ -437,6 +438,12 @@ impl Host {
             request.label.clone_from(&how.label);
             request.noprefixroute = how.flags.no_prefix_route;
             request.nodad = address.address.is_ipv6() && !how.flags.detect_duplicates;
+            // An address of its own alone is not for connections that begin here.
+            request.preferred = match how.preferred_lifetime {
+                Some(Lifetime::Forever) => None,
+                Some(Lifetime::Limited(time)) => Some(seconds(time)),
+                None => (address.address.is_ipv6() && prefix == 128).then_some(0),
+            };
             request.scope = how
                 .scope
                 .as_deref()
@@ -444,6 +451,10 @@ impl Host {
         }
         Some(request)
     }
+}
+
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }
 
 /// Any scope, of a route to delete.

@@ -95,8 +95,9 @@ impl Vmacs {
         ] {
             own(setting, value);
         }
-        for setting in ["arp_ignore", "arp_filter"] {
-            self.change(format!("net/ipv4/conf/{base}/{setting}"), 1);
+        // The last one beyond keepalived: what the host asks there itself would teach its own MAC address for the virtual address.
+        for (setting, value) in [("arp_ignore", 1), ("arp_filter", 1), ("arp_announce", 2)] {
+            self.change(format!("net/ipv4/conf/{base}/{setting}"), value);
         }
         // The higher of both values counts: each other interface gets for its own what it had by this one.
         const ALL: &str = "net/ipv4/conf/all/rp_filter";
@@ -126,12 +127,7 @@ impl Vmacs {
     }
 }
 
-fn make(
-    netlink: &mut Netlink,
-    host: &Host,
-    vmac: &Vmac,
-    base: u32,
-) -> Result<(), NetlinkError> {
+fn make(netlink: &mut Netlink, host: &Host, vmac: &Vmac, base: u32) -> Result<(), NetlinkError> {
     // One of the name that is another: an earlier run had another identifier.
     if let Some(old) = host.link(&vmac.name)
         && old.kind.as_deref() == Some("macvlan")

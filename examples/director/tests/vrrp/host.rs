@@ -23,7 +23,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("prefix_and_label", prefix_and_label),
         ("own_mac_address", || own_mac_address(VMAC)),
         ("own_mac_address_of_ipv6", || own_mac_address(VMAC_IPV6)),
-        ("own_mac_address_for_the_addresses_only", || own_mac_address(VMAC_ABOVE)),
+        ("own_mac_address_for_the_addresses_only", || {
+            own_mac_address(VMAC_ABOVE)
+        }),
     ] {
         trials.push(Trial::test(name, move || {
             test();
@@ -61,7 +63,10 @@ fn own_mac_address(kind: Kind) {
     let theirs = lan.start_theirs();
     lan.wait_for(true, 6 * SECOND);
     let link = lan.ours.netlink().unwrap().link_by_name("vrrp.51").unwrap();
-    assert_eq!(link.mac, Some([0, 0, 0x5e, 0, if ipv6 { 2 } else { 1 }, 51]));
+    assert_eq!(
+        link.mac,
+        Some([0, 0, 0x5e, 0, if ipv6 { 2 } else { 1 }, 51])
+    );
     let vip: IpAddr = kind.vip.split('/').next().unwrap().parse().unwrap();
     let addresses = lan.ours.netlink().unwrap().addresses().unwrap();
     let vip_at: Vec<u32> = addresses
@@ -78,9 +83,7 @@ fn own_mac_address(kind: Kind) {
     }
     if !ipv6 {
         let client = Namespace::new("client").unwrap();
-        lan.switch
-            .attach(&client, "eth0", "192.0.2.13/24")
-            .unwrap();
+        lan.switch.attach(&client, "eth0", "192.0.2.13/24").unwrap();
         let _listener = lan.ours.run(|| TcpListener::bind("0.0.0.0:7000")).unwrap();
         let to = SocketAddr::new(vip, 7000);
         client

@@ -140,12 +140,14 @@ fn kill_with_10_ms() {
         "answers from the standby after kill -9 with adverts of 10 ms: median {median:?} of {times:?}"
     );
     // Without real-time priority others on the machine count.
-    let most = if rustix::process::geteuid().is_root() {
-        50
-    } else {
-        150
-    };
+    let most = if is_root() { 50 } else { 150 };
     assert!(median < Duration::from_millis(most), "{times:?}");
+}
+
+/// In the machine's own user namespace: only there is real-time priority to be had.
+fn is_root() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap();
+    rustix::process::geteuid().is_root() && map.contains("4294967295")
 }
 
 /// How long a take-over took is what the timers say, a tenth more at most, and what it takes to see it.
