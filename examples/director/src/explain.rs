@@ -488,9 +488,7 @@ impl Inquiry {
         if inbound && self.view.hostless {
             self.say(
                 "outcome",
-                format!(
-                    "REFUSED in the host's place, {why}: there is no TUN device to give it back by"
-                ),
+                format!("REFUSED in the host's place, {why}: there is no way to give it back"),
             );
             return Outcome::Refused;
         }
@@ -535,15 +533,29 @@ impl Inquiry {
                 self.say("next hop", format!("{target} is on this host"));
                 self.say(
                     "outcome",
-                    "DROPPED: there is no TUN device to give it to the host by".into(),
+                    "DROPPED: there is no way to give it to the host".into(),
                 );
                 (None, Some((Outcome::Dropped, "no-host")))
             }
             Way::Host => {
+                let is_translated =
+                    matches!(method, Some(ForwardMethod::Nat | ForwardMethod::FullNat));
+                let way = if view.one_way {
+                    "raw sockets"
+                } else {
+                    "the TUN device"
+                };
                 self.say(
                     "next hop",
-                    format!("{target} is on this host: through the TUN device"),
+                    format!("{target} is on this host: through {way}"),
                 );
+                if view.one_way && is_translated {
+                    self.say(
+                        "outcome",
+                        "DROPPED: there is no TUN device for its answers to come back by".into(),
+                    );
+                    return (None, Some((Outcome::Dropped, "no-host")));
+                }
                 (None, None)
             }
             Way::Nowhere { route, reason } => {

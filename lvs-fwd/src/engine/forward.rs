@@ -128,6 +128,8 @@ impl Core {
                 let is_local = view.local.contains(&rip);
                 if !is_acceptable(&rip, rewrite, item, is_local) {
                     self.counters.count_drop(DropReason::BadVerdict, 1);
+                } else if is_local && view.one_way && matches!(rewrite, Rewrite::Destination(_)) {
+                    self.counters.count_drop(DropReason::NoHost, 1);
                 } else if is_local {
                     apply(item, rewrite);
                     self.pass_up(item.frame.take(), output);

@@ -6,11 +6,11 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange};
 use netlink_packet_route::{AddressFamily, IpProtocol, RouteNetlinkMessage, route::RouteProtocol};
 
-use super::{Netlink, NetlinkError};
+use super::{MARK, Netlink, NetlinkError, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN};
 use crate::route::Prefix;
 
 /// A rule: packets that match everything it names are looked up in its table.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rule {
     /// Whether it is about IPv6.
     pub ipv6: bool,
@@ -20,12 +20,12 @@ pub struct Rule {
     pub from: Option<Prefix>,
     /// Destination addresses.
     pub to: Option<Prefix>,
+    /// Firewall mark, and which of its bits count.
+    pub mark: Option<(u32, u32)>,
     /// Name of the interface that the packet came in by.
     pub iif: Option<String>,
     /// Name of the interface that the sending socket is bound to.
     pub oif: Option<String>,
-    /// The packet's mark, and which of its bits count.
-    pub mark: Option<(u32, u32)>,
     /// IP protocol number.
     pub ip_protocol: Option<u8>,
     /// First and last source port.
@@ -39,22 +39,12 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// For every packet of a family.
-    pub fn new(ipv6: bool, priority: u32, table: u32) -> Self {
-        Self {
-            ipv6,
-            priority,
-            from: None,
-            to: None,
-            iif: None,
-            oif: None,
-            mark: None,
-            ip_protocol: None,
-            source_ports: None,
-            destination_ports: None,
-            table,
-            protocol: 0,
-        }
+    /// Whether the way that a packet takes through a director may hang on this rule, which
+    /// [`Mirror`](crate::mirror::Mirror) does not follow: it knows the tables that every packet is looked up in. Rules
+    /// of a director's own are none of these.
+    pub fn is_policy(&self) -> bool {
+        let common = [TABLE_LOCAL, TABLE_MAIN, TABLE_DEFAULT];
+        !common.contains(&self.table) && self.protocol != MARK
     }
 }
 
@@ -122,14 +112,17 @@ impl std::fmt::Display for Rule {
         if let Some(to) = &self.to {
             write!(f, " to {to}")?;
         }
+        if let Some((mark, mask)) = self.mark {
+            write!(f, " fwmark {mark:#x}")?;
+            if mask != u32::MAX {
+                write!(f, "/{mask:#x}")?;
+            }
+        }
         if let Some(iif) = &self.iif {
             write!(f, " iif {iif}")?;
         }
         if let Some(oif) = &self.oif {
             write!(f, " oif {oif}")?;
-        }
-        if let Some((mark, mask)) = self.mark {
-            write!(f, " fwmark {mark:#x}/{mask:#x}")?;
         }
         if let Some(protocol) = self.ip_protocol {
             write!(f, " ipproto {protocol}")?;
@@ -166,12 +159,12 @@ impl Rule {
             message.header.dst_len = to.length();
             attributes.push(RuleAttribute::Destination(to.addr()));
         }
-        attributes.extend(self.iif.clone().map(RuleAttribute::Iifname));
-        attributes.extend(self.oif.clone().map(RuleAttribute::Oifname));
         if let Some((mark, mask)) = self.mark {
             attributes.push(RuleAttribute::FwMark(mark));
             attributes.push(RuleAttribute::FwMask(mask));
         }
+        attributes.extend(self.iif.clone().map(RuleAttribute::Iifname));
+        attributes.extend(self.oif.clone().map(RuleAttribute::Oifname));
         attributes.extend(
             self.ip_protocol
                 .map(|number| RuleAttribute::IpProtocol(IpProtocol::from(number))),
@@ -180,11 +173,9 @@ impl Rule {
             self.source_ports
                 .map(|(start, end)| RuleAttribute::SourcePortRange(RulePortRange { start, end })),
         );
-        attributes.extend(
-            self.destination_ports.map(|(start, end)| {
-                RuleAttribute::DestinationPortRange(RulePortRange { start, end })
-            }),
-        );
+        attributes.extend(self.destination_ports.map(|(start, end)| {
+            RuleAttribute::DestinationPortRange(RulePortRange { start, end })
+        }));
         message
     }
 
@@ -197,13 +188,17 @@ impl Rule {
             AddressFamily::Inet6 => true,
             _ => return None,
         };
-        let mut rule = Self::new(ipv6, 0, message.header.table.into());
-        let any = if ipv6 {
+        let mut rule = Self {
+            ipv6,
+            table: message.header.table.into(),
+            ..Self::default()
+        };
+        let unspecified = if ipv6 {
             IpAddr::V6(Ipv6Addr::UNSPECIFIED)
         } else {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED)
         };
-        let (mut from, mut to, mut mark, mut mask) = (any, any, None, None);
+        let (mut from, mut to) = (unspecified, unspecified);
         for attribute in &message.attributes {
             match attribute {
                 RuleAttribute::Table(table) => rule.table = *table,
@@ -211,13 +206,17 @@ impl Rule {
                 RuleAttribute::Protocol(protocol) => rule.protocol = (*protocol).into(),
                 RuleAttribute::Source(addr) => from = *addr,
                 RuleAttribute::Destination(addr) => to = *addr,
+                RuleAttribute::FwMark(mark) => {
+                    rule.mark.get_or_insert((0, u32::MAX)).0 = *mark;
+                }
+                RuleAttribute::FwMask(mask) => {
+                    rule.mark.get_or_insert((0, u32::MAX)).1 = *mask;
+                }
+                RuleAttribute::Iifname(name) => rule.iif = Some(name.clone()),
                 RuleAttribute::Oifname(name) => rule.oif = Some(name.clone()),
-                RuleAttribute::FwMark(number) => mark = Some(*number),
-                RuleAttribute::FwMask(number) => mask = Some(*number),
                 RuleAttribute::DestinationPortRange(range) => {
                     rule.destination_ports = Some((range.start, range.end));
                 }
-                RuleAttribute::Iifname(name) => rule.iif = Some(name.clone()),
                 RuleAttribute::IpProtocol(number) => rule.ip_protocol = Some((*number).into()),
                 RuleAttribute::SourcePortRange(range) => {
                     rule.source_ports = Some((range.start, range.end));
@@ -231,7 +230,6 @@ impl Rule {
         if message.header.dst_len > 0 {
             rule.to = Some(Prefix::new(to, message.header.dst_len));
         }
-        rule.mark = mark.map(|mark| (mark, mask.unwrap_or(u32::MAX)));
         Some(rule)
     }
 }

@@ -54,6 +54,9 @@ pub enum RunError {
     /// The thread that runs scripts could not be made.
     #[error("can't make the thread that runs scripts")]
     Scripts(#[source] io::Error),
+    /// The sockets for setting and announcing addresses were refused.
+    #[error("can't set addresses")]
+    Addresses(#[source] io::Error),
     /// The control loop's runtime could not be made.
     #[error("can't make the control loop")]
     Runtime(#[source] io::Error),

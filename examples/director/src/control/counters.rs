@@ -181,7 +181,7 @@ fn drop_text(reason: DropReason) -> String {
             "waited for a neighbour that does not answer; the sender is told"
         }
         DropReason::HandoffOverflow => "the queue of the worker that has the client was full",
-        DropReason::NoHost => "for the host, and there is no TUN device",
+        DropReason::NoHost => "for the host, and there is no way there, or none for its answers",
         DropReason::NoSource => {
             "to be sent through a tunnel, and no interface has an address to send from"
         }

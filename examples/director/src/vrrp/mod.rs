@@ -19,6 +19,7 @@
 //! and rules what `routes` lists. [`convert()`] says so for each instance that asks for it.
 
 mod actions;
+mod announce;
 pub mod convert;
 pub mod dump;
 mod host;
@@ -32,6 +33,7 @@ mod thread;
 mod vmac;
 mod watch;
 
+pub(crate) use announce::Announcer;
 pub use convert::{Converted, convert};
 pub use log::log;
 pub use routes::Routes;

@@ -111,11 +111,10 @@ pub(super) fn rule(model: &Rule) -> Result<KernelRule, String> {
         source_ports: model.source_ports,
         destination_ports: model.destination_ports,
         protocol: small(protocol)?,
-        ..KernelRule::new(
-            model.family == Family::Inet6,
-            model.preference.unwrap_or(LAST_PREFERENCE),
-            number_of(table, TABLES)?,
-        )
+        ipv6: model.family == Family::Inet6,
+        priority: model.preference.unwrap_or(LAST_PREFERENCE),
+        table: number_of(table, TABLES)?,
+        ..KernelRule::default()
     })
 }
 
