@@ -262,6 +262,7 @@ fn rules_come_back_as_written() -> io::Result<()> {
         destination_ports: Some((80, 80)),
         table: 70_000,
         protocol: MARK,
+        ..lvs_fwd::netlink::Rule::default()
     };
     netlink.add_rule(&rule).map_err(io::Error::other)?;
     assert!(netlink.rules().map_err(io::Error::other)?.contains(&rule));

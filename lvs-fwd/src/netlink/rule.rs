@@ -173,9 +173,11 @@ impl Rule {
             self.source_ports
                 .map(|(start, end)| RuleAttribute::SourcePortRange(RulePortRange { start, end })),
         );
-        attributes.extend(self.destination_ports.map(|(start, end)| {
-            RuleAttribute::DestinationPortRange(RulePortRange { start, end })
-        }));
+        attributes.extend(
+            self.destination_ports.map(|(start, end)| {
+                RuleAttribute::DestinationPortRange(RulePortRange { start, end })
+            }),
+        );
         message
     }
 

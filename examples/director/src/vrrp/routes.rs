@@ -32,9 +32,10 @@ pub(super) fn route(
         Family::Inet => Ipv4Addr::UNSPECIFIED.into(),
         Family::Inet6 => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let destination = model.destination.map_or(Prefix::new(any, 0), |prefix| {
-        Prefix::new(prefix.address, prefix.len)
-    });
+    let destination = match model.destination {
+        None => Prefix::new(any, 0),
+        Some(prefix) => Prefix::new(prefix.address, prefix.len),
+    };
     let index_of = |name: &Option<String>| match name {
         None => Ok(0),
         Some(name) => index(name).ok_or_else(|| format!("there is no interface {name}")),
@@ -114,7 +115,6 @@ pub(super) fn rule(model: &Rule) -> Result<KernelRule, String> {
         ipv6: model.family == Family::Inet6,
         priority: model.preference.unwrap_or(LAST_PREFERENCE),
         table: number_of(table, TABLES)?,
-        ..KernelRule::default()
     })
 }
 

@@ -105,7 +105,7 @@ impl Vmacs {
         if all > 0 {
             let others = host.links().map(|(name, _)| name);
             let others: Vec<String> = others
-                .filter(|name| self.present.get(name).is_none() && name != upper)
+                .filter(|name| !self.present.contains_key(name) && name != upper)
                 .map(|name| format!("net/ipv4/conf/{name}/rp_filter"))
                 .collect();
             for other in others {

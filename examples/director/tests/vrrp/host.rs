@@ -24,7 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("own_mac_address", || own_mac_address(VMAC)),
         ("own_mac_address_of_ipv6", || own_mac_address(VMAC_IPV6)),
         ("own_mac_address_for_the_addresses_only", || {
-            own_mac_address(VMAC_ABOVE)
+            own_mac_address(VMAC_ABOVE);
         }),
     ] {
         trials.push(Trial::test(name, move || {

@@ -22,7 +22,9 @@ impl FileWatch {
         let inotify = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let mut is_partial = false;
         for file in files {
-            let directory = Path::new(&file.path).parent().unwrap_or(Path::new("/"));
+            let directory = Path::new(&file.path)
+                .parent()
+                .unwrap_or_else(|| Path::new("/"));
             let what = WatchFlags::CLOSE_WRITE
                 | WatchFlags::MOVED_TO
                 | WatchFlags::MOVED_FROM
