@@ -321,6 +321,11 @@ impl DataPath {
         let _ = closed.recv_timeout(QUIET_PATIENCE);
     }
 
+    /// The host's own addresses.
+    pub fn host_addresses(&self) -> Vec<std::net::IpAddr> {
+        self.mirror.snapshot().local.sorted()
+    }
+
     /// Rules that choose a route by more than the destination have no effect on what the director forwards.
     fn warn_of_policy(&mut self) {
         match self.mirror.netlink().rules() {

@@ -18,6 +18,7 @@ use crate::control::by_hand::{
     self, MarkInfo, MarksInfo, MarksQuestion, TunableInfo, TunablesInfo, TunablesQuestion,
 };
 use crate::control::configuration::{self, RunningConfig};
+use crate::control::health::{self, HealthInfo};
 use crate::control::protocol::{
     Edit, ErrorKind, Operation, Reply, ReplyError, RestoreInfo, StatusInfo,
 };
@@ -52,6 +53,7 @@ impl App {
                 configuration::OPERATION => {
                     Reply::success(&RunningConfig::new(self.file.config(), self.file.faults()))
                 }
+                health::OPERATION => Reply::success(&HealthInfo::new(Instant::now(), &self.pools)),
                 vrrp::OPERATION => return self.answer_vrrp(answer),
                 why::OPERATION => match read(arguments) {
                     Ok(question) => return self.answer_why(question, answer),

@@ -3,6 +3,8 @@
 pub mod by_hand;
 pub mod compare;
 pub mod format;
+pub mod genhash;
+pub mod health;
 pub mod host;
 pub mod lint;
 pub mod realserver;

@@ -4,6 +4,7 @@ pub mod answers;
 pub mod by_hand;
 pub mod configuration;
 pub mod counters;
+pub mod health;
 pub mod server;
 pub mod vrrp;
 pub mod why;

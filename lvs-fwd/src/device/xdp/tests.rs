@@ -49,6 +49,9 @@ fn claims() -> ClaimSet {
         set.insert_service(endpoint(vip, port));
         set.insert_server(endpoint(rip, rport));
     }
+    for far in ["10.0.0.31", "fd00::31"] {
+        set.insert_tunnel_server(ip(far));
+    }
     set
 }
 
@@ -233,6 +236,15 @@ fn exactly_what_is_claimed_is_taken() {
         ("ICMPv6 about a health check", false, {
             icmp6(1, "fd00::1", Some(tcp("fd00::1", 4000, "fd00::11", 8080)))
         }),
+        ("an error about a tunnel's packet", true, {
+            icmp(3, "10.0.0.1", Some(wrapped("10.0.0.1", "10.0.0.31", 4)))
+        }),
+        ("an error about a tunnel of others", false, {
+            icmp(3, "10.0.0.1", Some(wrapped("10.0.0.1", "10.0.0.32", 4)))
+        }),
+        ("ICMPv6 about a tunnel's packet", true, {
+            icmp6(2, "fd00::1", Some(wrapped("fd00::1", "fd00::31", 41)))
+        }),
         (
             "neighbour solicitation",
             false,
@@ -258,7 +270,7 @@ fn exactly_what_is_claimed_is_taken() {
     let counters = claim.counters().unwrap();
     assert_eq!(counters.to_services, 9);
     assert_eq!(counters.from_servers, 3);
-    assert_eq!(counters.errors, 4);
+    assert_eq!(counters.errors, 6);
 }
 
 #[test]
@@ -361,6 +373,14 @@ fn udp(source: &str, sport: u16, destination: &str, dport: u16) -> Vec<u8> {
         .udp(sport, dport)
         .write(&mut frame, b"payload")
         .unwrap();
+    frame
+}
+
+/// What may be a tunnel's packet.
+fn wrapped(near: &str, far: &str, protocol: u8) -> Vec<u8> {
+    let mut frame = tcp(near, 0x4500, far, 0);
+    let at = if frame[14] >> 4 == 6 { 20 } else { 23 };
+    frame[at] = protocol;
     frame
 }
 
