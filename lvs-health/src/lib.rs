@@ -40,7 +40,8 @@
 //!
 //! Two methods are required, `name` and `handle_connected`; a useful checker has three. With an
 //! [`identity`](Checker::identity) it keeps its state over a change of configuration and may be shared between servers;
-//! with an [`adjustment`](Checker::adjustment) it moves the weight. `examples/own_checker.rs` has one on a screen.
+//! with an [`adjustment`](Checker::adjustment) it moves the weight. The repository's `examples/embed` has one on a screen, at
+//! work in `own_checker`.
 //!
 //! # Features
 //!

@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use super::STATUS_TROUBLE;
-use crate::control::health::{CheckHealth, HealthInfo, ServerHealth, ask};
+use crate::control::ask;
+use crate::control::health::{CheckHealth, HealthInfo, OPERATION, ServerHealth};
 use crate::control::protocol::SocketAddress;
 use crate::logging::chain;
 
@@ -27,7 +28,7 @@ pub struct Look {
 pub fn run(look: Look, out: &mut impl Write, errors: &mut impl Write) -> io::Result<u8> {
     let mut shown = None;
     loop {
-        let health = match ask(&SocketAddress::from_env()) {
+        let health: HealthInfo = match ask(&SocketAddress::from_env(), OPERATION, &()) {
             Ok(health) => health,
             Err(error) => {
                 writeln!(errors, "{}", chain(&error))?;

@@ -2,10 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use ipvsadm::protocol::{Client, ClientError, Operation, Request, SocketAddress};
 use lvs_health::CheckerStatus;
 use serde::{Deserialize, Serialize};
-use serde_json::Map;
 
 use crate::pools::Pools;
 
@@ -81,21 +79,6 @@ impl HealthInfo {
             servers: servers.collect(),
         }
     }
-}
-
-/// Asks the director that listens there.
-///
-/// # Errors
-///
-/// Nobody listens, the conversation broke off, or the director is of another version.
-pub fn ask(address: &SocketAddress) -> Result<HealthInfo, ClientError> {
-    let operation = Operation::Other {
-        op: OPERATION.into(),
-        arguments: Map::new(),
-    };
-    Client::connect(address)?
-        .request(&Request::new(operation))?
-        .into_result()
 }
 
 fn told(now: Instant, check: &CheckerStatus) -> CheckHealth {

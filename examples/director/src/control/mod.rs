@@ -1,6 +1,7 @@
 //! The director's control socket: what is said over it stands in [`protocol`].
 
 pub mod answers;
+mod ask;
 pub mod by_hand;
 pub mod configuration;
 pub mod counters;
@@ -9,4 +10,5 @@ pub mod server;
 pub mod vrrp;
 pub mod why;
 
+pub use ask::ask;
 pub use ipvsadm::protocol;
