@@ -79,6 +79,10 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "global_defs",
             "vrrp_instance",
             "vrrp_sync_group",
+            "vrrp_script",
+            "track_file",
+            "vrrp_track_process",
+            "bfd_instance",
             "interface_up_down_delays",
             "garp_group",
             "virtual_server",
@@ -98,6 +102,8 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "set_supplementary_groups",
             "lvs_timeouts",
             "checker_log_all_failures",
+            "script_user",
+            "enable_script_security",
             "dynamic_interfaces",
             "include_check",
             // The table is empty at the start and gone at the end in any case.
@@ -128,6 +134,7 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "vrrp_skip_check_adv_addr",
             "vrrp_strict",
             "vrrp_startup_delay",
+            "vmac_prefix",
         ],
     ),
     (
@@ -154,6 +161,12 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "preempt",
             "preempt_delay",
             "accept",
+            "no_accept",
+            "use_vmac",
+            "vmac_xmit_base",
+            "track_src_ip",
+            "virtual_routes",
+            "virtual_rules",
             "skip_check_adv_addr",
             "strict_mode",
             "garp_master_delay",
@@ -171,6 +184,10 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "no_virtual_ipaddress",
             "authentication",
             "track_interface",
+            "track_script",
+            "track_file",
+            "track_process",
+            "track_bfd",
             "virtual_ipaddress",
             "virtual_ipaddress_excluded",
         ],
@@ -181,8 +198,56 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
         &[
             "group",
             "track_interface",
+            "track_script",
+            "track_file",
+            "track_process",
+            "track_bfd",
             "global_tracking",
             "sync_group_tracking_weight",
+        ],
+    ),
+    (
+        &[Place::VrrpScript],
+        &[
+            "script",
+            "interval",
+            "timeout",
+            "weight",
+            "rise",
+            "fall",
+            "user",
+            "init_fail",
+        ],
+    ),
+    (&[Place::TrackFile], &["file", "weight", "init_file"]),
+    (
+        &[Place::TrackProcess],
+        &[
+            "process",
+            "param_match",
+            "weight",
+            "quorum",
+            "quorum_max",
+            "delay",
+            "terminate_delay",
+            "fork_delay",
+            "full_command",
+        ],
+    ),
+    (
+        &[Place::BfdInstance],
+        &[
+            "neighbor_ip",
+            "source_ip",
+            "min_rx",
+            "min_tx",
+            "idle_tx",
+            "multiplier",
+            "passive",
+            "vrrp",
+            "ttl",
+            "max_hops",
+            "multihop",
         ],
     ),
     (
@@ -425,7 +490,7 @@ virtual_server 192.0.2.10 80 {
 ";
         assert_eq!(
             no_effect(text),
-            "global_defs: router_id, smtp_server; top level: vrrp_script; \
+            "global_defs: router_id, smtp_server; \
              virtual_server: omega; \
              real_server: notify_up"
         );

@@ -31,6 +31,7 @@ use crate::data_path::DataPath;
 use crate::edits::Edits;
 use crate::logging::chain;
 use crate::marks::Marks;
+use crate::notify::scripts::{Limits, Runner};
 use crate::plan::Plan;
 use crate::pools::{HealthNews, Pools};
 use crate::sys::watch;
@@ -83,6 +84,8 @@ struct App {
     pools: Pools,
     edits: Edits,
     tunnels: Arc<Tunnels>,
+    /// Runs programs for whoever needs one.
+    scripts: Runner,
     addresses: Addresses,
     /// From when the first configuration had an instance.
     vrrp: Option<Vrrp>,
@@ -160,6 +163,7 @@ impl App {
             is_incomplete: false,
             pools: Pools::new(Arc::clone(&scheduler), driver),
             tunnels: Arc::clone(&tunnels),
+            scripts: Runner::start(Limits::default()).map_err(RunError::Scripts)?,
             edits: Edits::new(Arc::clone(&scheduler), Arc::clone(&tunnels)),
             scheduler,
             addresses: Addresses::new().map_err(RunError::Addresses)?,
