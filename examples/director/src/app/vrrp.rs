@@ -66,7 +66,12 @@ impl App {
             Some(vrrp) if plan.vrrp != self.plan.vrrp => vrrp.reload(plan.vrrp.clone()),
             None if !plan.vrrp.setup.virtual_routers.is_empty() => {
                 let teller = self.vrrp_teller.clone();
-                let vrrp = Vrrp::start(plan.vrrp.clone(), Claims::Awaited, teller)?;
+                let vrrp = Vrrp::start(
+                    plan.vrrp.clone(),
+                    Claims::Awaited,
+                    self.scripts.clone(),
+                    teller,
+                )?;
                 self.vrrp = Some(vrrp);
             }
             _ => {}

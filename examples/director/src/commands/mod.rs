@@ -3,8 +3,11 @@
 pub mod by_hand;
 pub mod compare;
 pub mod completions;
+pub mod drain;
 pub mod events;
 pub mod format;
+pub mod genhash;
+pub mod health;
 pub mod host;
 pub mod lint;
 pub mod realserver;

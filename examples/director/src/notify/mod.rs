@@ -30,4 +30,6 @@ pub use event::Event;
 pub use notifier::Notifier;
 
 #[cfg(test)]
+mod place;
+#[cfg(test)]
 mod tests;

@@ -60,9 +60,10 @@ async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
     let converted = convert(file.config());
     let mut remarks = Vec::new();
     remark(&mut remarks, &converted);
-    let runner = Runner::start(Limits::default()).map_err(RunError::Scripts)?;
-    let notifier = Notifier::start(runner, actions(&file), tokio::sync::broadcast::channel(1).0);
-    let vrrp = Vrrp::start(converted, Claims::None, sender)?;
+    let scripts = Runner::start(Limits::default()).map_err(RunError::Scripts)?;
+    let no_listeners = tokio::sync::broadcast::channel(1).0;
+    let notifier = Notifier::start(scripts.clone(), actions(&file), no_listeners);
+    let vrrp = Vrrp::start(converted, Claims::None, scripts, sender)?;
     let _pid_file = options.pid_file.as_deref().and_then(PidFile::write);
     info!("running VRRP of {}", options.file.display());
     loop {
