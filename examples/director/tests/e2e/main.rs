@@ -17,6 +17,7 @@ mod hosts;
 mod life;
 mod marks;
 mod methods;
+mod reloads;
 mod selftest;
 mod setups;
 mod stage;
@@ -39,6 +40,7 @@ fn main() {
             trials.extend(fullnat::trials());
             trials.extend(devices::trials());
             trials.extend(life::trials());
+            trials.extend(reloads::trials());
             trials.extend(marks::trials());
             trials.extend(surroundings::trials());
             trials.extend(editing::trials());
