@@ -26,7 +26,7 @@ impl Checker for RedisCheck {
 
     fn begin(&mut self, _: &Attempt) -> Start {
         self.line.clear();
-        Start::Connect
+        Start::default()
     }
 
     fn handle_connected(&mut self) -> Next {
@@ -51,21 +51,14 @@ impl Checker for RedisCheck {
 fn main() {
     let mut now = Instant::now();
     let mut monitor = Monitor::new(1);
-    let checker = CheckerConfig {
-        checker: Box::<RedisCheck>::default(),
-        connect: ConnectOptions::to(([192, 0, 2, 7], 6379).into()),
-        timing: Timing {
-            retry: 0,
-            warmup: Duration::ZERO,
-            ..Timing::default()
-        },
+    let timing = Timing {
+        retry: 0,
+        warmup: Duration::ZERO,
+        ..Timing::default()
     };
-    monitor.add_server(
-        now,
-        ServerConfig {
-            checkers: vec![checker],
-        },
-    );
+    let there = ConnectOptions::to(([192, 0, 2, 7], 6379).into());
+    let checker = CheckerConfig::new(RedisCheck::default(), there, timing);
+    monitor.add_server(now, ServerConfig::new(vec![checker]));
 
     for reply in ["+PONG\r\n", "-LOADING dataset\r\n"] {
         now = monitor.poll_timeout().unwrap_or(now);

@@ -39,6 +39,42 @@ pub enum Failure {
     BadStatus(u16),
     /// The MD5 digest of the body is another one.
     DigestMismatch,
+    /// No regular expression matched, or one matched that must not.
+    RegexMismatch,
+    /// The TLS handshake failed; the reason in the words of the TLS library.
+    TlsHandshake(Cow<'static, str>),
+    /// The certificate is not one to be trusted; the reason in the words of the TLS library.
+    TlsVerify(Cow<'static, str>),
+    /// What came is not of the protocol, or longer than it may be.
+    BadReply(Cow<'static, str>),
+    /// The SMTP server greeted with this code.
+    SmtpGreeting(u16),
+    /// The SMTP server answered HELO with this code.
+    SmtpHelo(u16),
+    /// The DNS server answered with this response code.
+    DnsRcode(u8),
+    /// A UDP reply that must come did not come.
+    UdpNoReply,
+    /// A UDP reply is not what it must be.
+    UdpMismatch,
+    /// An ICMP error said that the destination is unreachable.
+    IcmpUnreachable,
+    /// What came back is not the reply to this echo request.
+    PingMismatch,
+    /// The script ended with this status.
+    ScriptExit(u8),
+    /// The script was ended by this signal.
+    ScriptSignal(i32),
+    /// The script took too long and was stopped.
+    ScriptTimeout,
+    /// The script could not be executed.
+    ScriptSpawn(SystemError),
+    /// The tracked file says that the server is down; its value.
+    FileFault(i64),
+    /// The BFD session is down.
+    BfdDown,
+    /// So many outcomes in a row that were reported from outside were failures.
+    Passive(u32),
     /// A reason of a checker of your own.
     Other(Cow<'static, str>),
 }
@@ -61,6 +97,31 @@ impl fmt::Display for Failure {
             Self::BadStatusLine => f.write_str("malformed status line"),
             Self::BadStatus(status) => write!(f, "unexpected status {status}"),
             Self::DigestMismatch => f.write_str("body digest differs"),
+            Self::RegexMismatch => f.write_str("body does not match"),
+            Self::TlsHandshake(reason) => write!(f, "TLS handshake failed: {reason}"),
+            Self::TlsVerify(reason) => write!(f, "certificate refused: {reason}"),
+            Self::BadReply(reason) => write!(f, "bad reply: {reason}"),
+            Self::SmtpGreeting(code) => write!(f, "SMTP greeting {code}"),
+            Self::SmtpHelo(code) => write!(f, "SMTP code {code} after HELO"),
+            Self::DnsRcode(code) => match code {
+                1 => f.write_str("DNS answer FORMERR"),
+                2 => f.write_str("DNS answer SERVFAIL"),
+                3 => f.write_str("DNS answer NXDOMAIN"),
+                4 => f.write_str("DNS answer NOTIMP"),
+                5 => f.write_str("DNS answer REFUSED"),
+                _ => write!(f, "DNS response code {code}"),
+            },
+            Self::UdpNoReply => f.write_str("no reply"),
+            Self::UdpMismatch => f.write_str("unexpected reply"),
+            Self::IcmpUnreachable => f.write_str("destination unreachable (ICMP)"),
+            Self::PingMismatch => f.write_str("unexpected ICMP message"),
+            Self::ScriptExit(code) => write!(f, "script ended with status {code}"),
+            Self::ScriptSignal(signal) => write!(f, "script ended by signal {signal}"),
+            Self::ScriptTimeout => f.write_str("script took too long and was stopped"),
+            Self::ScriptSpawn(error) => write!(f, "script could not be executed: {error}"),
+            Self::FileFault(value) => write!(f, "tracked file says {value}"),
+            Self::BfdDown => f.write_str("BFD session is down"),
+            Self::Passive(count) => write!(f, "{count} failures in a row seen in traffic"),
             Self::Other(text) => f.write_str(text),
         }
     }
@@ -109,7 +170,7 @@ impl Error for SystemError {}
 ///
 /// The server's fault is a failure of the attempt; this host's fault ([`Local`](Self::Local)) means that the check was
 /// not run. Use [`immediate`](Self::immediate), [`deferred`](Self::deferred) and [`setup`](Self::setup) to classify.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConnectError {
     /// ECONNREFUSED.
@@ -122,6 +183,10 @@ pub enum ConnectError {
     TimedOut,
     /// Any other error that a connection in progress ended with.
     Other(SystemError),
+    /// TCP connected, but TLS did not; the reason in the words of the TLS library.
+    Tls(String),
+    /// The server showed a certificate that is not to be trusted.
+    Certificate(String),
     /// A problem of this host; the check was not run.
     Local(SystemError),
 }
@@ -165,6 +230,8 @@ impl From<ConnectError> for Failure {
             ConnectError::Unreachable => Self::NetworkUnreachable,
             ConnectError::TimedOut => Self::ConnectTimeout,
             ConnectError::Other(error) => Self::ConnectFailed(error),
+            ConnectError::Tls(reason) => Self::TlsHandshake(reason.into()),
+            ConnectError::Certificate(reason) => Self::TlsVerify(reason.into()),
             ConnectError::Local(error) => Self::LocalError(error),
         }
     }
@@ -172,7 +239,7 @@ impl From<ConnectError> for Failure {
 
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Failure::from(*self).fmt(f)
+        Failure::from(self.clone()).fmt(f)
     }
 }
 
@@ -186,6 +253,10 @@ pub enum ReadError {
     Read(SystemError),
     /// Writing failed.
     Write(SystemError),
+    /// An ICMP error: destination unreachable, whatever its code.
+    Unreachable,
+    /// Another ICMP error: time exceeded, parameter problem.
+    Icmp,
 }
 
 impl From<ReadError> for Failure {
@@ -193,6 +264,8 @@ impl From<ReadError> for Failure {
         match error {
             ReadError::Read(error) => Self::ReadError(error),
             ReadError::Write(error) => Self::SendError(error),
+            ReadError::Unreachable => Self::IcmpUnreachable,
+            ReadError::Icmp => Self::Other("an ICMP error came back".into()),
         }
     }
 }

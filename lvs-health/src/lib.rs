@@ -30,11 +30,9 @@
 //!
 //! let mut now = Instant::now();
 //! let mut monitor = Monitor::new(42); // the seed spreads first probes over the warm-up
-//! let web = monitor.add_server(now, ServerConfig { checkers: vec![CheckerConfig {
-//!     checker: Box::new(TcpCheck),
-//!     connect: ConnectOptions::to("192.0.2.10:80".parse().unwrap()),
-//!     timing: Timing { delay_loop: Duration::from_secs(6), warmup: Duration::ZERO, ..Timing::default() },
-//! }] });
+//! let every_6s = Timing { delay_loop: Duration::from_secs(6), warmup: Duration::ZERO, ..Timing::default() };
+//! let there = ConnectOptions::to("192.0.2.10:80".parse().unwrap());
+//! let web = monitor.add_server(now, ServerConfig::new(vec![CheckerConfig::new(TcpCheck, there, every_6s)]));
 //! assert_eq!(monitor.is_up(web), Some(true)); // innocent until its first probe, unless `alpha`
 //!
 //! let mut seen = Vec::new();
@@ -46,7 +44,6 @@
 //!                 let refused = std::io::ErrorKind::ConnectionRefused.into();
 //!                 monitor.handle_connected(now, probe, Err(lvs_health::ConnectError::immediate(&refused)));
 //!             }
-//!             Command::Send { .. } | Command::Close { .. } => {}
 //!             _ => {}
 //!         }
 //!     }
@@ -75,20 +72,38 @@
 
 mod checker;
 mod checks;
+#[cfg(all(feature = "tokio", target_os = "linux"))]
+mod driver;
 mod failure;
 mod monitor;
 mod quorum;
 mod random;
+mod transport;
 
-pub use checker::{Attempt, Checker, Next, Note, Outcome, Schedule, Start};
+pub use checker::{Adjustment, Attempt, Checker, Next, Note, Outcome, Schedule, Start, Verdict};
+pub use checks::bfd::BfdCheck;
+pub use checks::dns::{DnsCheck, DnsType, InvalidName, UnknownType};
+pub use checks::file::FileCheck;
+#[cfg(feature = "regex")]
+pub use checks::http::pattern::{BodyPattern, InvalidRegex, RegexOptions, UnknownOption};
 pub use checks::http::{
-    BodyDigest, HttpCheck, HttpConfig, HttpConfigError, HttpProtocol, HttpRules, InvalidDigest,
-    InvalidStatus, StatusSet, Url,
+    BodyDigest, HttpCheck, HttpConfig, HttpConfigError, HttpProtocol, HttpRules, HttpTls,
+    InvalidDigest, InvalidStatus, Sni, StatusSet, Url,
 };
+pub use checks::misc::MiscCheck;
+pub use checks::passive::PassiveCheck;
+pub use checks::ping::PingCheck;
+pub use checks::smtp::{InvalidHelo, SmtpCheck};
 pub use checks::tcp::TcpCheck;
+pub use checks::udp::{InvalidPattern, UdpCheck, UdpConfig, UdpPattern, UdpReply};
+#[cfg(all(feature = "tokio", target_os = "linux"))]
+pub use driver::{Driver, DriverOptions};
+#[cfg(all(feature = "tls", target_os = "linux"))]
+pub use driver::{TlsSettings, TlsSettingsError};
 pub use failure::{ConnectError, Failure, ReadError, SystemError};
 pub use monitor::{
-    CheckerConfig, CheckerStatus, Command, ConnectOptions, Event, LocalErrorPolicy, Monitor,
-    ProbeId, ServerConfig, ServerId, Timing, UnknownServer,
+    CheckerConfig, CheckerStatus, Command, ConnectOptions, Event, IntervalBase, LocalErrorPolicy,
+    Monitor, ProbeId, ServerConfig, ServerId, Timing, UnknownServer,
 };
 pub use quorum::{Change, MemberConfig, Pool, PoolConfig, PoolError, SorryServer};
+pub use transport::{Exit, Script, ScriptUser, TlsOptions, Transport};

@@ -1,36 +1,49 @@
 //! Many checkers of many servers, one deadline.
 //!
-//! Deadlines stand in one ordered set with one entry per checker, so a call costs O(log n) and never looks at checkers
-//! that have nothing to do.
+//! Deadlines stand in one ordered set with at most one entry per check, so a call costs O(log n) and never looks at
+//! checks that have nothing to do.
 
+mod check;
 mod config;
+mod event;
 mod state;
+mod status;
 #[cfg(test)]
 mod tests;
 
-pub use config::{CheckerConfig, ConnectOptions, LocalErrorPolicy, ServerConfig, Timing};
+pub use config::{
+    CheckerConfig, ConnectOptions, IntervalBase, LocalErrorPolicy, ServerConfig, Timing,
+};
+pub use event::{Command, Event};
+pub use status::CheckerStatus;
 
 use crate::random::Random;
-use crate::{Attempt, ConnectError, Failure, Next, Note, Outcome, ReadError, Schedule, Start};
-use bytes::Bytes;
-use state::{Decision, State};
+use crate::{
+    Adjustment, Attempt, ConnectError, Exit, Failure, Next, Outcome, ReadError, Schedule, Start,
+};
+use check::{Check, MIN_DELAY, Phase, Stage, after, names};
+use state::Decision;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::error::Error;
 use std::fmt;
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Runs the checkers of any number of real servers. The crate documentation shows how it is driven.
 #[derive(Debug)]
 pub struct Monitor {
     servers: BTreeMap<ServerId, Server>,
-    probes: BTreeMap<ProbeId, Key>,
-    deadlines: BTreeSet<(Instant, Key)>,
+    checks: BTreeMap<CheckId, Check>,
+    /// The checks that others may join.
+    shared: BTreeMap<String, CheckId>,
+    probes: BTreeMap<ProbeId, CheckId>,
+    deadlines: BTreeSet<(Instant, CheckId)>,
     commands: VecDeque<Command>,
     events: VecDeque<Event>,
     random: Random,
+    pace: Pace,
+    lateness: Duration,
     next_server: u64,
+    next_check: u64,
     next_probe: u64,
 }
 
@@ -47,220 +60,206 @@ impl ProbeId {
     pub fn as_u64(self) -> u64 {
         self.0
     }
-}
 
-/// What the program around the monitor must do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Command {
-    /// Open a TCP connection and report [`Monitor::handle_connected`].
-    ///
-    /// Make a new non-blocking socket of the destination's family; if `mark` is not 0 set SO_MARK; if `bind_interface`
-    /// is given set SO_BINDTODEVICE; if `bind` is given bind to it (port 0: any); connect. An error before `connect()`
-    /// is a [`ConnectError::setup`].
-    Connect {
-        /// What later calls and commands name.
-        probe: ProbeId,
-        /// Where to.
-        destination: SocketAddr,
-        /// Where from.
-        bind: Option<SocketAddr>,
-        /// Through which interface.
-        bind_interface: Option<Arc<str>>,
-        /// The firewall mark of the socket; 0 is none.
-        mark: u32,
-    },
-    /// Write all of this.
-    Send {
-        /// On this connection.
-        probe: ProbeId,
-        /// The bytes.
-        data: Bytes,
-    },
-    /// Drop the socket; nothing more will be said about this probe.
-    Close {
-        /// Which connection.
-        probe: ProbeId,
-    },
-}
-
-/// What the program around the monitor may want to know. `checker` is the position in [`ServerConfig::checkers`].
-///
-/// Of one server, `ServerUp` and `ServerDown` alternate; a checker's event comes before the one of its server that it
-/// causes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Event {
-    /// A checker passed for the first time, or again after it was down.
-    CheckerUp {
-        /// Which server.
-        server: ServerId,
-        /// Which of its checkers.
-        checker: usize,
-    },
-    /// A checker failed for good.
-    CheckerDown {
-        /// Which server.
-        server: ServerId,
-        /// Which of its checkers.
-        checker: usize,
-        /// Why the last attempt failed.
-        failure: Failure,
-        /// How many attempts failed in a row; 1 means that there was no retry.
-        attempts: u32,
-    },
-    /// The last failed checker of a server recovered.
-    ServerUp {
-        /// Which server.
-        server: ServerId,
-    },
-    /// The first checker of a server failed, or the server began pessimistic and a checker confirmed it.
-    ServerDown {
-        /// Which server.
-        server: ServerId,
-        /// Which of its checkers.
-        checker: usize,
-        /// Why.
-        failure: Failure,
-    },
-    /// An attempt of a checker that is still up failed. Only with [`Timing::log_all_failures`].
-    AttemptFailed {
-        /// Which server.
-        server: ServerId,
-        /// Which of its checkers.
-        checker: usize,
-        /// Why.
-        failure: Failure,
-    },
-    /// An attempt could not be made; nothing is known about the server.
-    NotRun {
-        /// Which server.
-        server: ServerId,
-        /// Which of its checkers.
-        checker: usize,
-        /// Why not.
-        reason: Failure,
-    },
-    /// A checker noticed something that did not decide the verdict.
-    Noted {
-        /// Which server.
-        server: ServerId,
-        /// Which of its checkers.
-        checker: usize,
-        /// What.
-        note: Note,
-    },
-}
-
-/// What a status page shows about a checker.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CheckerStatus {
-    /// The name of its kind.
-    pub name: &'static str,
-    /// Where its probes go.
-    pub destination: SocketAddr,
-    /// Whether it counts as up.
-    pub is_up: bool,
-    /// Whether an attempt has decided something yet.
-    pub has_run: bool,
-    /// Whether an attempt is under way.
-    pub is_running: bool,
-    /// How many attempts have failed since the last success.
-    pub failed_attempts: u32,
-    /// Why the last of them failed.
-    pub last_failure: Option<Failure>,
+    /// The probe of a number that [`as_u64`](Self::as_u64) gave.
+    pub fn from_u64(number: u64) -> Self {
+        Self(number)
+    }
 }
 
 impl Monitor {
-    /// A monitor without servers. The seed decides where within their warm-up checkers begin.
+    /// A monitor without servers. The seed decides where within their warm-up checkers begin, and their jitter.
     pub fn new(seed: u64) -> Self {
         Self {
             servers: BTreeMap::new(),
+            checks: BTreeMap::new(),
+            shared: BTreeMap::new(),
             probes: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             commands: VecDeque::new(),
             events: VecDeque::new(),
             random: Random::new(seed),
+            pace: Pace::default(),
+            lateness: Duration::ZERO,
             next_server: 0,
+            next_check: 0,
             next_probe: 0,
         }
     }
 
-    /// Begins to check a server. Each checker's first attempt is after 1 s and a random part of its warm-up.
+    /// Limits how many attempts begin in a second; 0 counts as 1. What is due beyond that is spread over the time that it
+    /// takes. No limit by default.
+    pub fn set_start_rate(&mut self, per_second: u32) {
+        self.pace = Pace::new(per_second);
+    }
+
+    /// By how much attempts began after their time at most, since this was last asked: whether the program around the
+    /// monitor keeps up.
+    pub fn take_lateness(&mut self) -> Duration {
+        std::mem::take(&mut self.lateness)
+    }
+
+    /// Begins to check a server. Each checker's first attempt is after 1 s and a random part of its warm-up; one that
+    /// is shared and runs already goes on as it does.
     ///
-    /// The server begins as up unless one of its checkers is `alpha`; no event says so, ask [`is_up`](Self::is_up). A
-    /// server without checkers is always up.
+    /// The server begins as up unless one of its checkers is `alpha`, or shared and down; no event says so, ask
+    /// [`is_up`](Self::is_up). A server without checkers is always up.
     pub fn add_server(&mut self, now: Instant, config: ServerConfig) -> ServerId {
         let server = ServerId(self.next_server);
         self.next_server += 1;
-        let mut entries = Vec::with_capacity(config.checkers.len());
-        for (index, config) in config.checkers.into_iter().enumerate() {
-            let key = Key {
-                server,
-                checker: index,
-            };
-            let due = after(now, START_DELAY + self.random.below(config.timing.warmup));
-            self.deadlines.insert((due, key));
-            entries.push(Entry {
-                schedule: config.checker.schedule(),
-                state: State::new(&config.timing),
-                phase: Phase::Idle,
-                due,
-                failed_attempts: 0,
-                local_errors: 0,
-                last_failure: None,
-                config,
-            });
-        }
-        let mut added = Server {
-            entries,
-            announced: Announced::Nothing,
+        let checks: Vec<CheckId> = config
+            .checkers
+            .into_iter()
+            .enumerate()
+            .map(|(index, checker)| self.add_check(now, checker, (server, index)))
+            .collect();
+        self.servers.insert(
+            server,
+            Server {
+                checks,
+                weight: config.weight,
+                adjustment: 0,
+                suspended: false,
+                announced: Announced::Nothing,
+            },
+        );
+        let announced = match self.failed_check(server) {
+            None => Announced::Up,
+            Some((_, check)) if check.state.has_run => Announced::Down,
+            Some(_) => Announced::Nothing,
         };
-        if added.is_up() {
-            added.announced = Announced::Up;
+        let adjustment = self.adjustment(server);
+        if let Some(owner) = self.servers.get_mut(&server) {
+            owner.announced = announced;
         }
-        self.servers.insert(server, added);
+        self.tell_adjustment(server, adjustment);
         server
     }
 
-    /// Stops checking a server. Its running probes get a `Close`, and nothing more is reported about it.
+    /// Goes on with other checkers or another weight, as after a reload.
+    ///
+    /// A checker with the same identity and connection as one that the server had goes on in its state and at its time,
+    /// under the new timing. The others are new: they count as up until their first attempt, also those with `alpha`
+    /// unless the server is down. Events tell what changes at once.
+    ///
+    /// # Errors
+    ///
+    /// There is no such server (any more).
+    pub fn update_server(
+        &mut self,
+        now: Instant,
+        server: ServerId,
+        config: ServerConfig,
+    ) -> Result<(), UnknownServer> {
+        let was_up = self.is_up(server).ok_or(UnknownServer)?;
+        let owner = self.servers.get_mut(&server).ok_or(UnknownServer)?;
+        owner.weight = config.weight;
+        let mut old = std::mem::take(&mut owner.checks);
+        let mut checks = Vec::with_capacity(config.checkers.len());
+        for (index, checker) in config.checkers.into_iter().enumerate() {
+            let (identity, shared_as) = names(&checker);
+            let kept = identity.and_then(|identity| {
+                old.iter().position(|id| {
+                    self.checks
+                        .get(id)
+                        .is_some_and(|check| check.identity.as_ref() == Some(&identity))
+                })
+            });
+            let id = match kept {
+                Some(at) => {
+                    self.keep_check(now, old.remove(at), checker, shared_as, (server, index))
+                }
+                None => {
+                    let id = self.add_check(now, checker, (server, index));
+                    if let Some(check) = self.checks.get_mut(&id)
+                        && !check.state.has_run
+                        && was_up
+                    {
+                        check.state.up = true;
+                    }
+                    id
+                }
+            };
+            checks.push(id);
+        }
+        if let Some(owner) = self.servers.get_mut(&server) {
+            owner.checks = checks;
+        }
+        for id in old {
+            self.leave_check(id, server);
+        }
+        self.announce(server);
+        Ok(())
+    }
+
+    /// Stops checking a server. Its running probes get a `Close` unless others share them, and nothing more is reported
+    /// about it.
     ///
     /// # Errors
     ///
     /// There is no such server (any more).
     pub fn remove_server(&mut self, server: ServerId) -> Result<(), UnknownServer> {
         let removed = self.servers.remove(&server).ok_or(UnknownServer)?;
-        for (checker, entry) in removed.entries.iter().enumerate() {
-            self.deadlines.remove(&(entry.due, Key { server, checker }));
-            if let Phase::Active { probe, .. } = entry.phase {
-                self.probes.remove(&probe);
-                self.commands.push_back(Command::Close { probe });
+        for id in removed.checks {
+            self.leave_check(id, server);
+        }
+        Ok(())
+    }
+
+    /// Suspends a server's checks, or resumes them (`ha_suspend`). While suspended it stays as it is and nothing is
+    /// reported about it; a check that is shared goes on for the others. A check that rested begins within its
+    /// `delay_loop`, at most one second, after it is resumed.
+    ///
+    /// # Errors
+    ///
+    /// There is no such server (any more).
+    pub fn set_suspended(
+        &mut self,
+        now: Instant,
+        server: ServerId,
+        suspended: bool,
+    ) -> Result<(), UnknownServer> {
+        let owner = self.servers.get_mut(&server).ok_or(UnknownServer)?;
+        if std::mem::replace(&mut owner.suspended, suspended) == suspended {
+            return Ok(());
+        }
+        for id in owner.checks.clone() {
+            let Some(check) = self.checks.get(&id) else {
+                continue;
+            };
+            if suspended {
+                if self.is_resting(check) {
+                    self.abandon(id);
+                    self.disarm(id);
+                }
+            } else if check.due.is_none() && check.schedule != Schedule::External {
+                let soon = check.timing.delay_loop.min(Duration::from_secs(1));
+                let due = after(now, self.random.below(soon));
+                self.arm(id, due);
             }
+        }
+        if !suspended {
+            self.announce(server);
         }
         Ok(())
     }
 
     /// Whether none of the server's checkers is down; `None` for an unknown server.
     pub fn is_up(&self, server: ServerId) -> Option<bool> {
-        self.servers.get(&server).map(Server::is_up)
+        self.servers.get(&server)?;
+        Some(self.failed_check(server).is_none())
     }
 
     /// The server's checkers, in the order of their configuration; none for an unknown server.
     pub fn checkers(&self, server: ServerId) -> impl Iterator<Item = CheckerStatus> + '_ {
-        let entries = self
+        let checks = self
             .servers
             .get(&server)
-            .map_or(&[][..], |server| &server.entries);
-        entries.iter().map(|entry| CheckerStatus {
-            name: entry.config.checker.name(),
-            destination: entry.config.connect.destination,
-            is_up: entry.state.up,
-            has_run: entry.state.has_run,
-            is_running: matches!(entry.phase, Phase::Active { .. }),
-            failed_attempts: entry.failed_attempts,
-            last_failure: entry.last_failure.clone(),
-        })
+            .map_or(&[][..], |server| &server.checks);
+        checks
+            .iter()
+            .filter_map(|id| self.checks.get(id))
+            .map(Check::status)
     }
 
     /// A connection stands, or could not be made. Ignored if the probe is over.
@@ -270,79 +269,166 @@ impl Monitor {
         probe: ProbeId,
         result: Result<(), ConnectError>,
     ) {
-        let Some((key, entry)) = self.active(probe) else {
+        let Some((id, check)) = self.active(probe, Stage::Connecting) else {
             return;
         };
-        let Phase::Active { connected, .. } = &mut entry.phase else {
-            return;
-        };
-        if std::mem::replace(connected, true) {
-            return;
-        }
         match result {
             Ok(()) => {
-                let next = entry.config.checker.handle_connected();
-                self.follow(now, key, next);
+                if let Phase::Active { stage, .. } = &mut check.phase {
+                    *stage = Stage::Connected;
+                }
+                let next = check.checker.handle_connected();
+                self.follow(now, id, next);
             }
             Err(error @ ConnectError::Local(_)) => {
-                self.conclude(now, key, Outcome::NotRun(error.into()));
+                self.conclude(now, id, Outcome::NotRun(error.into()));
             }
-            Err(error) => self.conclude(now, key, Outcome::Down(error.into())),
+            Err(error) => self.conclude(now, id, Outcome::Down(error.into())),
         }
     }
 
-    /// The server said something. Ignored if the probe is over or `data` is empty.
+    /// The server said something; of a datagram transport, this is one datagram. Ignored if the probe is over.
     pub fn handle_data(&mut self, now: Instant, probe: ProbeId, data: &[u8]) {
-        let Some((key, entry)) = self.active(probe) else {
+        let Some((id, check)) = self.active(probe, Stage::Connected) else {
             return;
         };
-        if data.is_empty() || !entry.is_connected() {
-            return;
-        }
-        let next = entry.config.checker.handle_data(data);
-        self.follow(now, key, next);
+        let next = check.checker.handle_data(data);
+        self.follow(now, id, next);
     }
 
     /// The server ended its stream, or the connection broke. Ignored if the probe is over.
     pub fn handle_closed(&mut self, now: Instant, probe: ProbeId, result: Result<(), ReadError>) {
-        let Some((key, entry)) = self.active(probe) else {
+        let Some((id, check)) = self.active(probe, Stage::Connected) else {
             return;
         };
-        if !entry.is_connected() {
-            return;
-        }
         let outcome = match result {
-            Ok(()) => entry.config.checker.handle_closed(),
-            Err(error) => Outcome::Down(error.into()),
+            Ok(()) => check.checker.handle_closed(),
+            Err(error) => check.checker.handle_error(error),
         };
-        self.conclude(now, key, outcome);
+        self.conclude(now, id, outcome);
+    }
+
+    /// A script ended, or could not be started. Ignored if the probe is over.
+    pub fn handle_exit(&mut self, now: Instant, probe: ProbeId, exit: Exit) {
+        let Some(id) = self.probes.get(&probe).copied() else {
+            return;
+        };
+        let Some(check) = self.checks.get_mut(&id) else {
+            return;
+        };
+        let outcome = match (check.stage(), exit) {
+            (Some(Stage::Running), _) | (Some(Stage::Ending), Exit::Code(_)) => {
+                check.checker.handle_exit(exit)
+            }
+            (Some(Stage::Ending), _) => Outcome::Down(Failure::ScriptTimeout),
+            _ => return,
+        };
+        self.conclude(now, id, outcome);
+    }
+
+    /// What somebody saw of the server in traffic: a proxy's connection that failed, an answer that came. Those checkers
+    /// that listen, as [`PassiveCheck`](crate::PassiveCheck), may come to a verdict by it.
+    ///
+    /// # Errors
+    ///
+    /// There is no such server (any more).
+    pub fn report(
+        &mut self,
+        now: Instant,
+        server: ServerId,
+        seen: Outcome,
+    ) -> Result<(), UnknownServer> {
+        let owner = self.servers.get(&server).ok_or(UnknownServer)?;
+        for id in owner.checks.clone() {
+            let Some(check) = self.checks.get_mut(&id) else {
+                continue;
+            };
+            if check.schedule != Schedule::External {
+                continue;
+            }
+            if let Some(verdict) = check.checker.handle_report(&seen) {
+                check.started = now;
+                self.conclude(now, id, verdict.outcome);
+                match verdict.expires {
+                    Some(time) => self.arm(id, after(now, time)),
+                    None => self.disarm(id),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What an external checker found out, and how its server's weight should differ: it counts at once, without retry.
+    /// One that is already so changes nothing. For another kind of checker it is ignored.
+    ///
+    /// # Errors
+    ///
+    /// There is no such server (any more), or it has no such checker.
+    pub fn handle_outcome(
+        &mut self,
+        now: Instant,
+        server: ServerId,
+        checker: usize,
+        outcome: Outcome,
+        adjustment: Adjustment,
+    ) -> Result<(), UnknownServer> {
+        let owner = self.servers.get(&server).ok_or(UnknownServer)?;
+        let id = *owner.checks.get(checker).ok_or(UnknownServer)?;
+        if let Some(check) = self.checks.get_mut(&id)
+            && check.schedule == Schedule::External
+        {
+            check.started = now;
+            check.reported = adjustment;
+            self.conclude(now, id, outcome);
+        }
+        Ok(())
     }
 
     /// Starts the attempts that are due and ends those that took too long. Calling it early or twice is harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(&(due, key)) = self.deadlines.first() {
+        while let Some(&(due, id)) = self.deadlines.first() {
             if due > now {
                 break;
             }
-            let Some(entry) = self.entry(key) else {
-                self.deadlines.remove(&(due, key));
+            let Some(check) = self.checks.get_mut(&id) else {
+                self.deadlines.remove(&(due, id));
                 continue;
             };
-            match entry.phase {
-                Phase::Idle => self.begin(now, key),
-                Phase::Active {
-                    connected, limit, ..
-                } => {
-                    let outcome = if limit.is_some_and(|limit| limit <= now) {
-                        Outcome::Down(Failure::AttemptTimeout)
-                    } else if connected {
-                        entry.config.checker.handle_timeout()
-                    } else {
-                        Outcome::Down(Failure::ConnectTimeout)
-                    };
-                    self.conclude(now, key, outcome);
+            let Phase::Active {
+                stage,
+                limit,
+                probe,
+            } = check.phase
+            else {
+                if check.schedule == Schedule::External {
+                    // Its last outcome has lost its force.
+                    self.disarm(id);
+                    self.conclude(now, id, Outcome::Up);
+                } else if let Some(slot) = self.pace.delay(now, &mut check.has_slot) {
+                    self.arm(id, slot);
+                } else {
+                    self.lateness = self.lateness.max(now.saturating_duration_since(due));
+                    self.begin(now, id);
                 }
-            }
+                continue;
+            };
+            let outcome = match stage {
+                Stage::Running => {
+                    if let Phase::Active { stage, .. } = &mut check.phase {
+                        *stage = Stage::Ending;
+                    }
+                    self.commands.push_back(Command::Terminate { probe });
+                    self.arm(id, after(now, END_OF_SCRIPT));
+                    continue;
+                }
+                Stage::Ending => Outcome::Down(Failure::ScriptTimeout),
+                _ if limit.is_some_and(|limit| limit <= now) => {
+                    Outcome::Down(Failure::AttemptTimeout)
+                }
+                Stage::Connected => check.checker.handle_timeout(),
+                Stage::Connecting => Outcome::Down(Failure::ConnectTimeout),
+            };
+            self.conclude(now, id, outcome);
         }
         debug_assert!(
             self.poll_timeout().is_none_or(|due| due > now),
@@ -355,9 +441,19 @@ impl Monitor {
         self.deadlines.first().map(|(due, _)| *due)
     }
 
+    /// Whether an attempt is under way. One that is not has been closed, or is about to be.
+    pub fn is_running(&self, probe: ProbeId) -> bool {
+        self.probes.contains_key(&probe)
+    }
+
     /// The next thing to do.
     pub fn poll_command(&mut self) -> Option<Command> {
         self.commands.pop_front()
+    }
+
+    /// Whether there is something to know.
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
     }
 
     /// The next thing to know.
@@ -365,194 +461,470 @@ impl Monitor {
         self.events.pop_front()
     }
 
-    /// Every checker has exactly one deadline, and every probe belongs to exactly one running attempt.
+    /// Every check that is not external or at rest has exactly one deadline, every probe belongs to exactly one running
+    /// attempt, and servers and checks know each other.
     #[cfg(test)]
     fn check_invariants(&self) {
-        let mut running = 0;
-        let mut checkers = 0;
-        for (server, owner) in &self.servers {
-            for (checker, entry) in owner.entries.iter().enumerate() {
-                let key = Key {
-                    server: *server,
-                    checker,
-                };
-                assert!(self.deadlines.contains(&(entry.due, key)), "{key:?}");
-                checkers += 1;
-                if let Phase::Active { probe, .. } = entry.phase {
-                    assert_eq!(self.probes.get(&probe), Some(&key));
-                    running += 1;
+        let (mut running, mut armed, mut used) = (0, 0, 0);
+        for (id, check) in &self.checks {
+            match check.due {
+                Some(due) => {
+                    armed += 1;
+                    assert!(self.deadlines.contains(&(due, *id)), "{id:?}");
                 }
+                None => assert!(
+                    check.schedule == Schedule::External || self.is_resting(check),
+                    "{id:?}"
+                ),
+            }
+            if let Phase::Active { probe, .. } = check.phase {
+                assert_eq!(self.probes.get(&probe), Some(id));
+                running += 1;
+            }
+            assert!(!check.users.is_empty(), "{id:?}");
+            for (server, at) in &check.users {
+                used += 1;
+                assert_eq!(self.servers[server].checks[*at], *id);
             }
         }
-        assert_eq!(
-            (self.deadlines.len(), self.probes.len()),
-            (checkers, running)
+        assert_eq!((self.deadlines.len(), self.probes.len()), (armed, running));
+        let owned: usize = self
+            .servers
+            .values()
+            .map(|server| server.checks.len())
+            .sum();
+        assert_eq!(owned, used);
+    }
+
+    fn add_check(
+        &mut self,
+        now: Instant,
+        config: CheckerConfig,
+        user: (ServerId, usize),
+    ) -> CheckId {
+        let (_, shared_as) = names(&config);
+        if let Some(name) = &shared_as
+            && let Some(id) = self.shared.get(name)
+            && let Some(check) = self.checks.get_mut(id)
+        {
+            check.users.push(user);
+            let id = *id;
+            // It may rest because all the others are suspended.
+            let check = &self.checks[&id];
+            if check.due.is_none() && check.schedule != Schedule::External {
+                let warmup = check.timing.warmup;
+                let due = after(now, START_DELAY + self.random.below(warmup));
+                self.arm(id, due);
+            }
+            return id;
+        }
+        let id = CheckId(self.next_check);
+        self.next_check += 1;
+        let check = Check::new(now, config, user);
+        let first = after(now, START_DELAY + self.random.below(check.timing.warmup));
+        let external = check.schedule == Schedule::External;
+        self.checks.insert(id, check);
+        if let Some(name) = shared_as {
+            self.shared.insert(name, id);
+        }
+        if !external {
+            self.arm(id, first);
+        }
+        id
+    }
+
+    /// A check goes on for this server under a new configuration: the same one if nobody else uses it or nothing changes,
+    /// else one that continues its state.
+    fn keep_check(
+        &mut self,
+        now: Instant,
+        id: CheckId,
+        config: CheckerConfig,
+        shared_as: Option<String>,
+        user: (ServerId, usize),
+    ) -> CheckId {
+        let Some(check) = self.checks.get_mut(&id) else {
+            return self.add_check(now, config, user);
+        };
+        if check.timing == config.timing && check.shared_as == shared_as {
+            for (server, at) in &mut check.users {
+                if *server == user.0 {
+                    *at = user.1;
+                }
+            }
+            return id;
+        }
+        let state = (
+            check.state.clone(),
+            check.since,
+            check.failed_attempts,
+            check.last_failure.clone(),
         );
+        self.leave_check(id, user.0);
+        let id = self.add_check(now, config, user);
+        if let Some(check) = self.checks.get_mut(&id)
+            && check.users.len() == 1
+        {
+            (
+                check.state,
+                check.since,
+                check.failed_attempts,
+                check.last_failure,
+            ) = state;
+            check.state.retime(&check.timing, check.schedule);
+        }
+        id
     }
 
-    fn entry(&mut self, key: Key) -> Option<&mut Entry> {
-        self.servers
-            .get_mut(&key.server)?
-            .entries
-            .get_mut(key.checker)
+    /// The server does not use the check any more; without users it ends.
+    fn leave_check(&mut self, id: CheckId, server: ServerId) {
+        let Some(check) = self.checks.get_mut(&id) else {
+            return;
+        };
+        check.users.retain(|(user, _)| *user != server);
+        if !check.users.is_empty() {
+            return;
+        }
+        self.abandon(id);
+        self.disarm(id);
+        if let Some(check) = self.checks.remove(&id)
+            && let Some(name) = check.shared_as
+            && self.shared.get(&name) == Some(&id)
+        {
+            self.shared.remove(&name);
+        }
     }
 
-    fn active(&mut self, probe: ProbeId) -> Option<(Key, &mut Entry)> {
-        let key = *self.probes.get(&probe)?;
-        Some((key, self.entry(key)?))
+    /// Whether nobody wants to hear of it now.
+    fn is_resting(&self, check: &Check) -> bool {
+        let suspended = |server| {
+            self.servers
+                .get(server)
+                .is_some_and(|server| server.suspended)
+        };
+        check.users.iter().all(|(server, _)| suspended(server))
     }
 
-    fn begin(&mut self, now: Instant, key: Key) {
+    fn active(&mut self, probe: ProbeId, wanted: Stage) -> Option<(CheckId, &mut Check)> {
+        let id = *self.probes.get(&probe)?;
+        let check = self.checks.get_mut(&id)?;
+        (check.stage() == Some(wanted)).then_some((id, check))
+    }
+
+    /// The first checker of the server that is down.
+    fn failed_check(&self, server: ServerId) -> Option<(usize, &Check)> {
+        let owner = self.servers.get(&server)?;
+        let mut checks = owner.checks.iter().enumerate();
+        checks.find_map(|(at, id)| {
+            let check = self.checks.get(id)?;
+            (!check.state.up).then_some((at, check))
+        })
+    }
+
+    /// Added up anew each time, so that it cannot drift from the checkers.
+    fn adjustment(&self, server: ServerId) -> i64 {
+        let Some(owner) = self.servers.get(&server) else {
+            return 0;
+        };
+        let checks = owner.checks.iter().filter_map(|id| self.checks.get(id));
+        checks.fold(0i64, |sum, check| {
+            sum.saturating_add(check.adjustment().delta(owner.weight))
+        })
+    }
+
+    fn tell_adjustment(&mut self, server: ServerId, adjustment: i64) {
+        if let Some(owner) = self.servers.get_mut(&server)
+            && std::mem::replace(&mut owner.adjustment, adjustment) != adjustment
+        {
+            self.events
+                .push_back(Event::Adjusted { server, adjustment });
+        }
+    }
+
+    fn begin(&mut self, now: Instant, id: CheckId) {
+        if let Some(check) = self.checks.get_mut(&id) {
+            check.has_slot = false;
+        }
+        let Some(check) = self.checks.get(&id) else {
+            return;
+        };
+        if self.is_resting(check) {
+            return self.disarm(id);
+        }
         let probe = ProbeId(self.next_probe);
         self.next_probe += 1;
-        let Some(entry) = self.entry(key) else { return };
-        let connect = entry.config.connect.clone();
-        let attempt = Attempt::new(connect.destination, entry.state.part);
-        match entry.config.checker.begin(&attempt) {
-            Start::Connect => {}
-        }
-        let limit = entry
-            .config
-            .timing
-            .attempt_timeout
-            .map(|limit| after(now, limit));
-        entry.phase = Phase::Active {
-            probe,
-            connected: false,
-            limit,
+        let Some(check) = self.checks.get_mut(&id) else {
+            return;
         };
-        self.probes.insert(probe, key);
-        self.commands.push_back(Command::Connect {
-            probe,
-            destination: connect.destination,
-            bind: connect.bind,
-            bind_interface: connect.bind_interface,
-            mark: connect.mark,
-        });
-        self.arm_step(now, key);
+        let attempt = Attempt::new(check.connect.destination, check.state.part)
+            .with_random(self.random.number());
+        check.started = now;
+        let limit = check.timing.attempt_timeout;
+        match check.checker.begin(&attempt) {
+            Start::Connect(transport) => {
+                let limit = limit.map(|limit| after(now, limit));
+                check.phase = Phase::Active {
+                    probe,
+                    stage: Stage::Connecting,
+                    limit,
+                };
+                let connect = check.connect.clone();
+                self.commands.push_back(Command::Connect {
+                    probe,
+                    transport,
+                    destination: connect.destination,
+                    bind: connect.bind,
+                    bind_interface: connect.bind_interface,
+                    mark: connect.mark,
+                });
+                self.probes.insert(probe, id);
+                self.arm_step(now, id);
+            }
+            Start::Run(script) => {
+                check.phase = Phase::Active {
+                    probe,
+                    stage: Stage::Running,
+                    limit: None,
+                };
+                let limit = limit.unwrap_or(check.timing.delay_loop);
+                self.commands.push_back(Command::Run { probe, script });
+                self.probes.insert(probe, id);
+                self.arm(id, after(now, limit));
+            }
+        }
     }
 
-    fn follow(&mut self, now: Instant, key: Key, next: Next) {
+    fn follow(&mut self, now: Instant, id: CheckId, next: Next) {
         match next {
             Next::Wait => {}
+            Next::Ignore => return,
             Next::Send(data) => {
-                let Some(Entry {
-                    phase: Phase::Active { probe, .. },
-                    ..
-                }) = self.entry(key)
+                let Some(Phase::Active { probe, .. }) =
+                    self.checks.get(&id).map(|check| &check.phase)
                 else {
                     return;
                 };
                 let probe = *probe;
                 self.commands.push_back(Command::Send { probe, data });
             }
-            Next::Done(outcome) => return self.conclude(now, key, outcome),
+            Next::Done(outcome) => return self.conclude(now, id, outcome),
         }
-        self.arm_step(now, key);
+        self.arm_step(now, id);
     }
 
     /// The timeout of one step, cut short by the limit of the whole attempt.
-    fn arm_step(&mut self, now: Instant, key: Key) {
-        let Some(entry) = self.entry(key) else { return };
-        let mut due = after(now, entry.config.timing.connect_timeout);
+    fn arm_step(&mut self, now: Instant, id: CheckId) {
+        let Some(check) = self.checks.get(&id) else {
+            return;
+        };
+        let mut due = after(now, check.timing.connect_timeout);
         if let Phase::Active {
             limit: Some(limit), ..
-        } = entry.phase
+        } = check.phase
         {
             due = due.min(limit);
         }
-        self.arm(key, due);
+        self.arm(id, due);
     }
 
-    fn arm(&mut self, key: Key, due: Instant) {
-        let Some(entry) = self.entry(key) else { return };
-        let old = std::mem::replace(&mut entry.due, due);
-        self.deadlines.remove(&(old, key));
-        self.deadlines.insert((due, key));
+    fn arm(&mut self, id: CheckId, due: Instant) {
+        self.disarm(id);
+        if let Some(check) = self.checks.get_mut(&id) {
+            check.due = Some(due);
+            self.deadlines.insert((due, id));
+        }
     }
 
-    fn conclude(&mut self, now: Instant, key: Key, outcome: Outcome) {
-        let Key { server, checker } = key;
-        let Some(owner) = self.servers.get_mut(&server) else {
-            return;
-        };
-        let Some(entry) = owner.entries.get_mut(checker) else {
-            return;
-        };
-        if let Phase::Active { probe, .. } = std::mem::replace(&mut entry.phase, Phase::Idle) {
+    fn disarm(&mut self, id: CheckId) {
+        if let Some(check) = self.checks.get_mut(&id)
+            && let Some(due) = check.due.take()
+        {
+            self.deadlines.remove(&(due, id));
+        }
+    }
+
+    /// Ends a running attempt.
+    fn abandon(&mut self, id: CheckId) {
+        if let Some(check) = self.checks.get_mut(&id)
+            && let Phase::Active { probe, .. } = std::mem::replace(&mut check.phase, Phase::Idle)
+        {
             self.probes.remove(&probe);
             self.commands.push_back(Command::Close { probe });
         }
-        while let Some(note) = entry.config.checker.poll_note() {
-            self.events.push_back(Event::Noted {
-                server,
-                checker,
-                note,
-            });
-        }
+    }
 
-        let timing = &entry.config.timing;
-        let decision = match outcome {
-            Outcome::Up => {
-                entry.local_errors = 0;
-                entry.failed_attempts = 0;
-                entry.last_failure = None;
-                let decision = entry.state.succeed(timing, entry.schedule);
-                if decision.report.is_some() {
-                    self.events.push_back(Event::CheckerUp { server, checker });
-                }
-                decision
-            }
-            Outcome::NotRun(reason) => {
-                entry.local_errors = entry.local_errors.saturating_add(1);
-                let held = match timing.local_error {
-                    LocalErrorPolicy::Hold => true,
-                    LocalErrorPolicy::FailAfter(limit) => entry.local_errors <= limit,
-                };
-                self.events.push_back(Event::NotRun {
+    fn conclude(&mut self, now: Instant, id: CheckId, outcome: Outcome) {
+        let is_script = self
+            .checks
+            .get(&id)
+            .is_some_and(|check| matches!(check.stage(), Some(Stage::Running | Stage::Ending)));
+        self.abandon(id);
+        let Some(check) = self.checks.get_mut(&id) else {
+            return;
+        };
+        let users: Vec<(ServerId, usize)> = {
+            let servers = &self.servers;
+            let listens = |server| servers.get(server).is_some_and(|server| !server.suspended);
+            let users = check.users.iter();
+            users
+                .filter(|(server, _)| listens(server))
+                .copied()
+                .collect()
+        };
+        check.finished = Some(now);
+        while let Some(note) = check.checker.poll_note() {
+            for &(server, checker) in &users {
+                self.events.push_back(Event::Noted {
                     server,
                     checker,
-                    reason: reason.clone(),
+                    note: note.clone(),
                 });
-                if held {
-                    Decision {
-                        report: None,
-                        delay: Some(timing.delay_loop),
+            }
+        }
+
+        let was_up = check.state.up;
+        let (decision, failure) = match outcome {
+            Outcome::Up => {
+                check.local_errors = 0;
+                (check.succeed(), None)
+            }
+            Outcome::NotRun(reason) => {
+                check.local_errors = check.local_errors.saturating_add(1);
+                for &(server, checker) in &users {
+                    self.events.push_back(Event::NotRun {
+                        server,
+                        checker,
+                        reason: reason.clone(),
+                    });
+                }
+                match check.timing.local_error {
+                    LocalErrorPolicy::FailAfter(limit) if check.local_errors > limit => {
+                        (check.fail(reason.clone()), Some(reason))
                     }
-                } else {
-                    entry.fail(key, reason, &mut self.events)
+                    _ => (
+                        Decision {
+                            report: None,
+                            delay: Some(check.timing.delay_loop),
+                            regular: true,
+                        },
+                        None,
+                    ),
                 }
             }
             Outcome::Down(failure) => {
-                entry.local_errors = 0;
-                entry.fail(key, failure, &mut self.events)
+                check.local_errors = 0;
+                (check.fail(failure.clone()), Some(failure))
             }
         };
-        let went_down = if decision.report == Some(false) {
-            entry.last_failure.clone()
-        } else {
-            None
-        };
-
-        match (owner.is_up(), owner.announced, went_down) {
-            (true, Announced::Nothing | Announced::Down, _) => {
-                owner.announced = Announced::Up;
-                self.events.push_back(Event::ServerUp { server });
-            }
-            (false, Announced::Nothing | Announced::Up, Some(failure)) => {
-                owner.announced = Announced::Down;
-                self.events.push_back(Event::ServerDown {
+        if check.state.up != was_up {
+            check.since = now;
+        }
+        let tell_attempt = was_up && check.timing.log_all_failures;
+        for &(server, checker) in &users {
+            if let Some(failure) = failure.clone().filter(|_| tell_attempt) {
+                self.events.push_back(Event::AttemptFailed {
                     server,
                     checker,
                     failure,
                 });
             }
-            _ => {}
+            match (decision.report, &failure) {
+                (Some(true), _) => self.events.push_back(Event::CheckerUp { server, checker }),
+                (Some(false), Some(failure)) => self.events.push_back(Event::CheckerDown {
+                    server,
+                    checker,
+                    failure: failure.clone(),
+                    attempts: check.failed_attempts,
+                }),
+                _ => {}
+            }
         }
-        match decision.delay {
-            Some(delay) => self.arm(key, after(now, delay)),
-            None => self.begin(now, key),
+
+        if check.schedule != Schedule::External {
+            let timing = &check.timing;
+            let started = check.started;
+            match decision.delay {
+                Some(delay) => {
+                    let (delay, from) = if decision.regular {
+                        let delay = self.random.around(delay, timing.jitter);
+                        (delay, timing.base)
+                    } else {
+                        (delay, IntervalBase::End)
+                    };
+                    let from = match from {
+                        IntervalBase::End if !is_script => now,
+                        _ => started,
+                    };
+                    self.arm(id, after(from, delay).max(now + MIN_DELAY));
+                }
+                None => self.begin(now, id),
+            }
         }
+        for (server, _) in users {
+            self.announce(server);
+        }
+    }
+
+    /// Says what the last outcome, or a change of checkers, means for a server.
+    fn announce(&mut self, server: ServerId) {
+        let adjustment = self.adjustment(server);
+        let failed = self.failed_check(server).map(|(at, check)| {
+            let failure = check.last_failure.clone();
+            (at, failure.filter(|_| check.state.has_run))
+        });
+        let Some(owner) = self.servers.get_mut(&server) else {
+            return;
+        };
+        if owner.suspended {
+            return;
+        }
+        let news = match (failed, owner.announced) {
+            (None, Announced::Nothing | Announced::Down) => {
+                owner.announced = Announced::Up;
+                Some(Event::ServerUp { server })
+            }
+            (Some((checker, Some(failure))), Announced::Nothing | Announced::Up) => {
+                owner.announced = Announced::Down;
+                Some(Event::ServerDown {
+                    server,
+                    checker,
+                    failure,
+                })
+            }
+            _ => None,
+        };
+        // A weight is stored before the server that it belongs to comes back.
+        self.tell_adjustment(server, adjustment);
+        self.events.extend(news);
+    }
+}
+
+/// When the next attempt may begin (the generic cell rate algorithm, with room for a few milliseconds' worth at once).
+#[derive(Debug, Default)]
+struct Pace {
+    /// Between two attempts; zero is no limit.
+    interval: Duration,
+    next: Option<Instant>,
+}
+
+impl Pace {
+    fn new(per_second: u32) -> Self {
+        Self {
+            interval: Duration::from_secs(1) / per_second.max(1),
+            next: None,
+        }
+    }
+
+    /// Whether an attempt must wait, and until when. What has waited goes.
+    fn delay(&mut self, now: Instant, has_slot: &mut bool) -> Option<Instant> {
+        if std::mem::take(has_slot) || self.interval.is_zero() {
+            return None;
+        }
+        let next = self.next.map_or(now, |next| next.max(now));
+        self.next = Some(next + self.interval);
+        let slot = next.checked_sub(AT_ONCE).filter(|slot| *slot > now)?;
+        *has_slot = true;
+        Some(slot)
     }
 }
 
@@ -569,22 +941,16 @@ impl fmt::Display for UnknownServer {
 impl Error for UnknownServer {}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
-    server: ServerId,
-    checker: usize,
-}
+struct CheckId(u64);
 
 #[derive(Debug)]
 struct Server {
-    entries: Vec<Entry>,
+    checks: Vec<CheckId>,
+    weight: u32,
+    /// What was last said about the weight.
+    adjustment: i64,
+    suspended: bool,
     announced: Announced,
-}
-
-impl Server {
-    /// Derived from the checkers every time, so that it cannot drift from them.
-    fn is_up(&self) -> bool {
-        self.entries.iter().all(|entry| entry.state.up)
-    }
 }
 
 /// The last thing that was said about a server.
@@ -596,75 +962,11 @@ enum Announced {
     Down,
 }
 
-#[derive(Debug)]
-struct Entry {
-    config: CheckerConfig,
-    schedule: Schedule,
-    state: State,
-    phase: Phase,
-    /// When `handle_timeout` has something to do here; always present in the deadlines.
-    due: Instant,
-    failed_attempts: u32,
-    /// Attempts in a row that could not be made.
-    local_errors: u32,
-    last_failure: Option<Failure>,
-}
-
-#[derive(Debug)]
-enum Phase {
-    Idle,
-    Active {
-        probe: ProbeId,
-        connected: bool,
-        limit: Option<Instant>,
-    },
-}
-
-impl Entry {
-    fn is_connected(&self) -> bool {
-        matches!(
-            self.phase,
-            Phase::Active {
-                connected: true,
-                ..
-            }
-        )
-    }
-
-    fn fail(&mut self, key: Key, failure: Failure, events: &mut VecDeque<Event>) -> Decision {
-        let Key { server, checker } = key;
-        self.failed_attempts = self.failed_attempts.saturating_add(1);
-        if self.state.up && self.config.timing.log_all_failures {
-            events.push_back(Event::AttemptFailed {
-                server,
-                checker,
-                failure: failure.clone(),
-            });
-        }
-        let decision = self.state.fail(&self.config.timing, self.schedule);
-        if decision.report.is_some() {
-            events.push_back(Event::CheckerDown {
-                server,
-                checker,
-                failure: failure.clone(),
-                attempts: self.failed_attempts,
-            });
-        }
-        self.last_failure = Some(failure);
-        decision
-    }
-}
-
-/// Never less than [`MIN_DELAY`] from now, and far away instead of out of range.
-fn after(now: Instant, delay: Duration) -> Instant {
-    now + delay.clamp(MIN_DELAY, MAX_DELAY)
-}
-
 /// Between the start and the earliest first attempt.
 const START_DELAY: Duration = Duration::from_secs(1);
 
-/// Whatever is configured, a deadline lies this far ahead, so that nothing spins.
-const MIN_DELAY: Duration = Duration::from_millis(1);
+/// Attempts that are due within so much time may begin together.
+const AT_ONCE: Duration = Duration::from_millis(5);
 
-/// Ten years.
-const MAX_DELAY: Duration = Duration::from_secs(10 * 365 * 86400);
+/// A script that was asked to end and then killed is gone after this time, or nobody can tell.
+const END_OF_SCRIPT: Duration = Duration::from_secs(15);

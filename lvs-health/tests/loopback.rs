@@ -152,13 +152,12 @@ fn quick(checker: impl lvs_health::Checker + 'static, destination: SocketAddr) -
         warmup: Duration::ZERO,
         ..Timing::default()
     };
-    ServerConfig {
-        checkers: vec![CheckerConfig {
-            checker: Box::new(checker),
-            connect: ConnectOptions::to(destination),
-            timing,
-        }],
-    }
+    ServerConfig::new(vec![CheckerConfig {
+        checker: Box::new(checker),
+        connect: ConnectOptions::to(destination),
+        timing,
+        share: false,
+    }])
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! The control loop: one thread that owns configuration, checks, addresses, the control socket and the data path's
 //! surroundings, and reacts to whatever happens first.
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
@@ -14,7 +16,7 @@ use lvs_sched::{Defence, Director, DirectorConfig, DropReason, ServiceKey};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc::{Receiver, UnboundedReceiver};
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{error, info, warn};
 
 use crate::acted_on::NoEffect;
@@ -34,10 +36,13 @@ use crate::probes::{Probes, Report};
 use crate::sys::watch;
 use crate::tunables;
 use crate::tunnels::Tunnels;
+use crate::vrrp::dump::Dump;
+use crate::vrrp::{News, Vrrp, VrrpError};
 
 mod answer;
 mod error;
 mod reload;
+mod vrrp;
 
 pub use error::RunError;
 
@@ -79,6 +84,12 @@ struct App {
     tunnels: Arc<Tunnels>,
     reports: Receiver<Report>,
     addresses: Addresses,
+    /// From when the first configuration had an instance.
+    vrrp: Option<Vrrp>,
+    vrrp_teller: UnboundedSender<News>,
+    vrrp_news: UnboundedReceiver<News>,
+    /// Virtual addresses that are here, or will be in a moment.
+    held: BTreeSet<IpAddr>,
     data_path: DataPath,
     failures: UnboundedReceiver<usize>,
     system_changes: AsyncFd<OwnedFd>,
@@ -96,7 +107,7 @@ struct Signals {
     interrupt: Signal,
     hangup: Signal,
     dump: Signal,
-    /// keepalived's signal for statistics; what is not listened to would end the process.
+    /// keepalived's signal for statistics.
     statistics: Signal,
 }
 
@@ -133,6 +144,8 @@ impl App {
         let scheduler = Arc::new(Director::new(config));
         let tunnels = Arc::new(Tunnels::default());
         let (data_path, failures) = DataPath::start(&options, &scheduler, &tunnels)?;
+        plan.vrrp.check().map_err(VrrpError::Setup)?;
+        let (vrrp_teller, vrrp_news) = unbounded_channel();
         let (probes, reports) = Probes::new();
         let mut app = Self {
             options,
@@ -150,6 +163,10 @@ impl App {
             scheduler,
             reports,
             addresses: Addresses::new().map_err(StartError::Netlink)?,
+            vrrp: None,
+            vrrp_teller,
+            vrrp_news,
+            held: BTreeSet::new(),
             system_changes: watch(data_path.system_changes()).map_err(RunError::Watch)?,
             resolve_requests: watch(data_path.resolve_requests()).map_err(RunError::Watch)?,
             data_path,
@@ -179,6 +196,10 @@ impl App {
                 .flatten()
                 .fold(look_again, Instant::min);
             let event = self.next_event(deadline).await;
+            // Addresses of a thread that has failed are gone; who starts the director anew starts VRRP anew.
+            if self.vrrp.as_ref().is_some_and(Vrrp::has_ended) {
+                return Err(RunError::VrrpEnded);
+            }
             match event {
                 Happening::Terminate(name) => {
                     info!("{name}: ending");
@@ -187,9 +208,11 @@ impl App {
                 Happening::Reload => self.reload().await,
                 Happening::Report(report) => self.pools.handle_report(Instant::now(), report),
                 Happening::Question(question) => self.answer(question).await,
+                Happening::Vrrp(news) => self.hear_vrrp(news).await,
                 Happening::SystemChange => self.handle_system_change(),
                 Happening::ResolveRequest => self.data_path.handle_resolve_requests(),
-                Happening::Dump => {
+                Happening::Dump(dump) => {
+                    self.dump_vrrp(dump);
                     self.data_path.log_counters();
                     let refused = self.scheduler.dropped(DropReason::NoLocalPort);
                     if refused > 0 {
@@ -247,19 +270,21 @@ impl App {
             _ = self.signals.terminate.recv() => Happening::Terminate("SIGTERM"),
             _ = self.signals.interrupt.recv() => Happening::Terminate("SIGINT"),
             _ = self.signals.hangup.recv() => Happening::Reload,
-            _ = self.signals.dump.recv() => Happening::Dump,
-            _ = self.signals.statistics.recv() => Happening::Dump,
+            _ = self.signals.dump.recv() => Happening::Dump(Dump::Data),
+            _ = self.signals.statistics.recv() => Happening::Dump(Dump::Statistics),
             Some(number) = self.failures.recv() => Happening::WorkerEnded(number),
             () = readable(&self.resolve_requests) => Happening::ResolveRequest,
             () = readable(&self.system_changes) => Happening::SystemChange,
             () = timer => Happening::Deadline,
             Some(report) = self.reports.recv() => Happening::Report(report),
             Some(question) = self.questions.recv() => Happening::Question(question),
+            Some(news) = self.vrrp_news.recv() => Happening::Vrrp(news),
         }
     }
 
     /// Gives everything back: addresses first, so that no client comes to a host that does not forward any more.
     async fn stop(&mut self) {
+        self.stop_vrrp();
         self.addresses.clear();
         self.pools.stop(Instant::now());
         if let Err(error) = self.data_path.set_claims(ClaimSet::new()).await {
@@ -288,8 +313,9 @@ enum Happening {
     SystemChange,
     ResolveRequest,
     Deadline,
-    Dump,
+    Dump(Dump),
     WorkerEnded(usize),
+    Vrrp(News),
 }
 
 /// Takes a name that only one director per network namespace can have, wherever its control socket is: two would take

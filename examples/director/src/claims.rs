@@ -1,6 +1,7 @@
 //! What has to be taken from the host: packets to services, and replies of NAT and FULLNAT servers.
 
-use std::net::SocketAddr;
+use std::collections::{BTreeSet, HashSet};
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 
 use lvs_fwd::marks::{MarkRule, MarkTable};
@@ -9,13 +10,44 @@ use lvs_sched::{Director, Family, ForwardMethod, Protocol, ServiceKey};
 
 use crate::plan::Plan;
 
+/// What decides besides the services which packets are taken.
+#[derive(Debug, Clone, Default)]
+pub struct Terms {
+    /// Which packets have marks.
+    pub marks: Vec<MarkRule>,
+    /// Addresses that move by VRRP and are not here now: packets to them are another director's, even where one comes by.
+    pub absent: BTreeSet<IpAddr>,
+}
+
+impl Terms {
+    /// Of a plan, while VRRP wants these of its virtual addresses.
+    pub fn new(marks: Vec<MarkRule>, plan: &Plan, held: &BTreeSet<IpAddr>) -> Self {
+        let planned = plan.virtual_addresses.iter().map(|planned| planned.addr);
+        let absent = planned.filter(|addr| !held.contains(addr)).collect();
+        Self { marks, absent }
+    }
+
+    /// The rules of marks that are for packets of this host. One whose receivers are absent addresses is not.
+    fn marks_here(&self) -> Vec<MarkRule> {
+        let is_absent = |rule: &&MarkRule| {
+            rule.destination.is_some_and(|prefix| {
+                let all_bits = if prefix.addr().is_ipv4() { 32 } else { 128 };
+                prefix.length() == all_bits && self.absent.contains(&prefix.addr())
+            })
+        };
+        let rules = self.marks.iter();
+        rules.filter(|rule| !is_absent(rule)).cloned().collect()
+    }
+}
+
 /// The claim of what stands in the scheduler, whoever put it there, and of the planned servers of its services: one that
-/// is down keeps its claim, because its old connections go on. Packets with marks are found by `marks`.
-pub fn present(scheduler: &Director, plan: &Plan, marks: &[MarkRule]) -> ClaimSet {
+/// is down keeps its claim, because its old connections go on.
+pub fn present(scheduler: &Director, plan: &Plan, terms: &Terms) -> ClaimSet {
     let mut claims = ClaimSet::new();
+    let marks = &terms.marks[..];
     for service in scheduler.services() {
         let Some(key) = service.key() else { continue };
-        add_service(&mut claims, &key);
+        add_service(&mut claims, &key, terms);
         let reach = Reach {
             key,
             is_persistent: service.config().persistence.is_some(),
@@ -35,23 +67,32 @@ pub fn present(scheduler: &Director, plan: &Plan, marks: &[MarkRule]) -> ClaimSe
         mark_key(ipv6, mark)
             .is_some_and(|key| scheduler.service(&key).is_some() && why_unserved(&key).is_none())
     };
-    claims.set_marks(MarkTable::new(marks.to_vec(), serves));
+    claims.set_marks(MarkTable::new(terms.marks_here(), serves));
     claims
 }
 
-/// Adds the services that a plan has, and their servers. What has a mark is claimed when its service is there.
-pub fn add_plan(claims: &mut ClaimSet, plan: &Plan, marks: &[MarkRule]) {
+/// The claim of what a plan has, when all of it stands in the scheduler.
+pub fn planned(plan: &Plan, terms: &Terms) -> ClaimSet {
+    let mut claims = ClaimSet::new();
     for service in &plan.services {
-        add_service(claims, &service.key);
+        add_service(&mut claims, &service.key, terms);
         for local in &service.locals {
             claims.insert_local(*local);
         }
     }
-    add_pools(claims, plan, marks, |_| true);
+    add_pools(&mut claims, plan, &terms.marks, |_| true);
+    let serves = |ipv6, mark| {
+        mark_key(ipv6, mark).is_some_and(|key| {
+            let mut services = plan.services.iter();
+            services.any(|service| service.key == key) && why_unserved(&key).is_none()
+        })
+    };
+    claims.set_marks(MarkTable::new(terms.marks_here(), serves));
+    claims
 }
 
-/// Adds a service of an address, if the data path can serve it.
-pub fn add_service(claims: &mut ClaimSet, key: &ServiceKey) {
+/// Adds a service of an address that is here, if the data path can serve it.
+pub fn add_service(claims: &mut ClaimSet, key: &ServiceKey, terms: &Terms) {
     if let (
         ServiceKey::Address {
             protocol,
@@ -60,6 +101,7 @@ pub fn add_service(claims: &mut ClaimSet, key: &ServiceKey) {
         },
         None,
     ) = (key, why_unserved(key))
+        && !terms.absent.contains(vip)
     {
         let endpoint = |port| Endpoint {
             protocol: protocol.number(),
@@ -197,12 +239,15 @@ fn add_pools(
     marks: &[MarkRule],
     stands: impl Fn(&ServiceKey) -> bool,
 ) {
+    let services = plan.services.iter();
+    let persistent: HashSet<ServiceKey> = services
+        .filter(|service| service.config.persistence.is_some())
+        .map(|service| service.key)
+        .collect();
     for pool in plan.pools.iter().filter(|pool| stands(&pool.service)) {
-        let mut services = plan.services.iter();
         let reach = Reach {
             key: pool.service,
-            is_persistent: services
-                .any(|service| service.key == pool.service && service.config.persistence.is_some()),
+            is_persistent: persistent.contains(&pool.service),
             marks,
         };
         let servers = pool

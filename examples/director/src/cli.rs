@@ -84,6 +84,11 @@ pub enum Invocation {
     },
     /// Show what runs and what happened to packets (`status`).
     Status(Detail),
+    /// Show how virtual routers stand (`vrrp`).
+    Vrrp {
+        /// As one JSON object.
+        json: bool,
+    },
     /// Show what would happen to a packet (`why`).
     Why {
         /// The packet.
@@ -167,6 +172,11 @@ where
                 all: status.get_flag("all"),
                 json: status.get_flag("json"),
             }));
+        }
+        Some(("vrrp", vrrp)) => {
+            return Ok(Invocation::Vrrp {
+                json: vrrp.get_flag("json"),
+            });
         }
         Some(("mark", mark)) => return Ok(Invocation::Marks(marks_question(mark))),
         Some(("set", set)) => {
@@ -450,6 +460,7 @@ fn command() -> Command {
         .subcommand(host_command().arg(config_id))
         .subcommand(realserver_command())
         .subcommand(status_command())
+        .subcommand(vrrp_command())
         .subcommand(why_command())
         .subcommand(mark_command())
         .subcommand(set_command())
@@ -531,6 +542,13 @@ fn realserver_command() -> Command {
                 .help("Show what keeps this host from being a real server, and change nothing"),
         )
         .arg(json_flag("With --check: one JSON object a finding").requires("check"))
+}
+
+fn vrrp_command() -> Command {
+    Command::new("vrrp")
+        .about("Show how the virtual routers of the running director stand, and why")
+        .after_help("Exit status: 0, or 2 if no director can be asked.")
+        .arg(json_flag("One JSON object, with counters"))
 }
 
 fn status_command() -> Command {

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::{Child, ExitCode, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
@@ -23,12 +24,13 @@ macro_rules! say {
     }};
 }
 
+mod pair;
 mod setup;
 
 pub use setup::Setup;
 
-/// Shows it, or a set-up. The exit status is a failure if what was shown is not what should be.
-pub fn run(workers: NonZeroU32, setup: Option<&'static Setup>) -> ExitCode {
+/// Shows it, or a set-up by its name. The exit status is a failure if what was shown is not what should be.
+pub fn run(workers: NonZeroU32, setup: Option<&str>) -> ExitCode {
     if let Err(error) = netlab::enter() {
         eprintln!(
             "director demo: can't make network namespaces: {error}\n\
@@ -38,7 +40,10 @@ pub fn run(workers: NonZeroU32, setup: Option<&'static Setup>) -> ExitCode {
         return ExitCode::FAILURE;
     }
     let outcome = match setup {
-        Some(setup) => setup::show(setup, workers),
+        Some(pair::NAME) => pair::show(workers),
+        Some(name) => Setup::find(name)
+            .ok_or_else(|| io::Error::other("there is no such set-up"))
+            .and_then(|setup| setup::show(setup, workers)),
         None => Demo::new(workers).and_then(Demo::show),
     };
     match outcome {
@@ -94,7 +99,7 @@ impl Demo {
         }
         say!("{TOPOLOGY}");
         style.dim(CONFIG.trim_end());
-        let process = Running::start(&director, workers, style, CONFIG)?;
+        let process = Running::start(&director, workers, style, CONFIG, &[])?;
         Ok(Self {
             style,
             client,
@@ -108,7 +113,8 @@ impl Demo {
 
     /// The show; returns how many things were not as they should be.
     fn show(mut self) -> io::Result<u32> {
-        let ready = self.wait_for_servers(3, Duration::from_secs(5))?;
+        // Nobody else is active: it waits to be sure of that.
+        let ready = self.wait_for_servers(3, Duration::from_secs(10))?;
         self.expect(ready.is_some(), "three servers stand behind the service");
 
         self.style
@@ -218,7 +224,8 @@ impl Demo {
                 client.services().ok()
             });
             let servers = services.and_then(|info| Some(info.services.first()?.destinations.len()));
-            if servers == Some(count) {
+            let vip = [198, 51, 100, 100].into();
+            if servers == Some(count) && setup::holds_any(&self.director, &[vip])? {
                 return Ok(Some(started.elapsed()));
             }
             if self.process.has_ended()? {
@@ -272,13 +279,18 @@ impl Running {
         workers: NonZeroU32,
         style: Style,
         conf: &str,
+        more: &[&str],
     ) -> io::Result<Self> {
-        let file = std::env::temp_dir().join(format!("director-demo-{}.conf", std::process::id()));
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("director-demo-{}-{number}.conf", std::process::id());
+        let file = std::env::temp_dir().join(name);
         fs::write(&file, conf)?;
         let mut command = namespace.command(std::env::current_exe()?)?;
         command
             .args(["-n", "-l", "--workers", &workers.to_string(), "-f"])
             .arg(&file)
+            .args(more)
             .env_remove("LVS_SOCKET")
             .stdin(Stdio::null())
             .stdout(Stdio::null())

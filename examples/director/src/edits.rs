@@ -15,7 +15,6 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lvs_fwd::marks::MarkRule;
 use lvs_fwd::view::ClaimSet;
 use lvs_sched::{
     Director, EngineKind, Family, ForwardMethod, Granularity, LocalError, Persistence,
@@ -24,7 +23,7 @@ use lvs_sched::{
 };
 use tracing::{info, warn};
 
-use crate::claims::{self, Reach};
+use crate::claims::{self, Reach, Terms};
 use crate::control::protocol::{
     self, Edit, ErrorKind, Method, PersistenceInfo, ReplyError, ServerId, ServerSettings,
     ServerSpec, ServiceAddress, ServiceId, ServiceSettings, ServiceSpec, TimeoutsInfo, TunnelKind,
@@ -51,14 +50,14 @@ impl Edits {
     }
 
     /// Adds what must be claimed before these changes are carried out: no server may answer before its replies come by here.
-    pub fn add_claims(&self, edits: &[Edit], marks: &[MarkRule], claims: &mut ClaimSet) {
+    pub fn add_claims(&self, edits: &[Edit], terms: &Terms, claims: &mut ClaimSet) {
         let mut persistent = HashMap::new();
         for edit in edits {
             match edit {
                 Edit::AddService(spec) | Edit::EditService(spec) => {
                     if let Ok(key) = service_key(&spec.id) {
                         if matches!(edit, Edit::AddService(_)) {
-                            claims::add_service(claims, &key);
+                            claims::add_service(claims, &key, terms);
                         }
                         *persistent.entry(key).or_default() |= spec.settings.persistence.is_some();
                     }
@@ -75,7 +74,7 @@ impl Edits {
                         let reach = Reach {
                             key,
                             is_persistent: was == Some(true) || becomes == Some(true),
-                            marks,
+                            marks: &terms.marks,
                         };
                         let method = method(spec.settings.method);
                         claims::add_server(claims, &reach, addr, method);

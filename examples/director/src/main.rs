@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use director::cli::{self, Invocation};
 use director::commands::{
-    STATUS_TROUBLE, by_hand, compare, format, host, lint, realserver, status, why,
+    self, STATUS_TROUBLE, by_hand, compare, format, host, lint, realserver, status, why,
 };
 use director::{app, config, demo, logging, vrrp};
 
@@ -82,6 +82,11 @@ fn main() -> ExitCode {
         Invocation::Status(detail) => {
             exit(status::run(detail, &mut io::stdout(), &mut io::stderr()))
         }
+        Invocation::Vrrp { json } => exit(commands::vrrp::run(
+            json,
+            &mut io::stdout(),
+            &mut io::stderr(),
+        )),
         Invocation::Marks(question) => exit(by_hand::marks(
             &question,
             &mut io::stdout(),
@@ -98,9 +103,7 @@ fn main() -> ExitCode {
             &mut io::stdout(),
             &mut io::stderr(),
         )),
-        Invocation::Demo { workers, setup } => {
-            demo::run(workers, setup.as_deref().and_then(demo::Setup::find))
-        }
+        Invocation::Demo { workers, setup } => demo::run(workers, setup.as_deref()),
         Invocation::Run(options) => {
             logging::start(options.log_console, options.log_detail);
             ended(app::run(options))

@@ -26,6 +26,7 @@ use lvs_sched::{
 
 use crate::control::protocol::{TunnelChecksum, TunnelInfo, TunnelKind};
 use crate::tunnels::Served;
+use crate::vrrp::{self, Converted};
 
 /// What a configuration asks of the running director.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -34,8 +35,12 @@ pub struct Plan {
     pub services: Vec<PlannedService>,
     /// One pool of real servers for each `virtual_server` block. Blocks for one address share its service.
     pub pools: Vec<PlannedPool>,
-    /// Addresses to hold.
+    /// Addresses to hold as long as the director runs.
     pub addresses: Vec<PlannedAddress>,
+    /// Addresses of virtual routers, which are here when VRRP says so.
+    pub virtual_addresses: Vec<PlannedAddress>,
+    /// Virtual routers, with all that they watch.
+    pub vrrp: Converted,
     /// Tunnels that are not plain IP in IP.
     pub tunnels: HashMap<Served, TunnelInfo>,
     /// Idle times to set; `None` leaves the present value.
@@ -125,7 +130,10 @@ pub struct PlannedTimeouts {
 impl Plan {
     /// The plan of a configuration.
     pub fn new(config: &Config) -> Self {
+        let mut vrrp = vrrp::convert(config);
         let mut plan = Self {
+            remarks: std::mem::take(&mut vrrp.remarks),
+            vrrp,
             timeouts: PlannedTimeouts {
                 tcp: config.global.lvs_timeouts.tcp,
                 tcp_fin: config.global.lvs_timeouts.tcp_fin,
@@ -136,16 +144,15 @@ impl Plan {
         for instance in &config.instances {
             plan.add_instance(instance);
         }
-        if !config.instances.is_empty() {
-            plan.remarks.push(format!(
-                "VRRP is not spoken yet: this director holds the addresses of all instances ({}) by itself",
-                names(config.instances.iter().map(|instance| instance.name.as_str()))
-            ));
-        }
         for server in &config.virtual_servers {
             plan.add_virtual_server(server, &config.local_address_groups);
         }
         plan
+    }
+
+    /// Every address that may be held.
+    pub fn all_addresses(&self) -> impl Iterator<Item = &PlannedAddress> {
+        self.addresses.iter().chain(&self.virtual_addresses)
     }
 
     fn add_instance(&mut self, instance: &VrrpInstance) {
@@ -161,7 +168,7 @@ impl Plan {
                 ));
                 continue;
             };
-            self.addresses.push(PlannedAddress {
+            self.virtual_addresses.push(PlannedAddress {
                 addr: address.address,
                 prefix_len: address.prefix_len,
                 interface: interface.clone(),
@@ -391,21 +398,19 @@ fn is_http_with_regex(checker: &ConfChecker) -> bool {
 impl PlannedCheck {
     /// The checker to run.
     pub fn checker(&self) -> CheckerConfig {
-        match &self.0 {
-            ConfChecker::HttpGet(http) => CheckerConfig {
-                checker: http_check(http).map_or_else(
-                    // What a plan holds was checked when the file was read; a connection still says something.
-                    || Box::new(TcpCheck) as Box<dyn lvs_health::Checker>,
-                    |check| Box::new(check),
-                ),
-                connect: connect_options(&http.probe),
-                timing: timing(&http.probe),
-            },
-            other => CheckerConfig {
-                checker: Box::new(TcpCheck),
-                connect: connect_options(other.probe()),
-                timing: timing(other.probe()),
-            },
+        let checker: Box<dyn lvs_health::Checker> = match &self.0 {
+            ConfChecker::HttpGet(http) => http_check(http).map_or_else(
+                // What a plan holds was checked when the file was read; a connection still says something.
+                || Box::new(TcpCheck) as Box<dyn lvs_health::Checker>,
+                |check| Box::new(check),
+            ),
+            _ => Box::new(TcpCheck),
+        };
+        CheckerConfig {
+            checker,
+            connect: connect_options(self.0.probe()),
+            timing: timing(self.0.probe()),
+            share: false,
         }
     }
 }
@@ -534,12 +539,8 @@ fn timing(probe: &Probe) -> Timing {
         warmup: probe.warmup,
         alpha: probe.alpha,
         log_all_failures: probe.log_all_failures,
-        ..Timing::default()
+        ..Timing::default().keepalived()
     }
-}
-
-fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    names.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -698,9 +699,10 @@ mod tests {
             "vrrp_instance a {\ninterface eth0\nvirtual_router_id 1\nvirtual_ipaddress {\n192.0.2.1/24\n\
              192.0.2.2/24 dev eth1 label eth1:1\n}\n}\n",
         );
-        let addresses: Vec<String> = plan.addresses.iter().map(ToString::to_string).collect();
+        let moving = plan.virtual_addresses.iter();
+        let addresses: Vec<String> = moving.map(ToString::to_string).collect();
         assert_eq!(addresses, ["192.0.2.1/24 on eth0", "192.0.2.2/24 on eth1"]);
-        assert!(plan.remarks[0].starts_with("VRRP is not spoken yet"));
+        assert!(plan.addresses.is_empty() && plan.remarks.is_empty());
     }
 
     #[test]

@@ -263,8 +263,11 @@ impl Pools {
         });
         known.unwrap_or_else(|| {
             let checkers = server.checks.iter().map(|check| check.checker()).collect();
-            self.monitor
-                .add_server(now, lvs_health::ServerConfig { checkers })
+            let config = lvs_health::ServerConfig {
+                checkers,
+                weight: server.member.weight,
+            };
+            self.monitor.add_server(now, config)
         })
     }
 
@@ -351,6 +354,7 @@ impl Pools {
             } => {
                 self.observe(now, server, false, Some(failure.to_string()));
             }
+            Event::Adjusted { server, adjustment } => self.adjust(now, server, adjustment),
             Event::AttemptFailed {
                 server,
                 checker,
@@ -398,6 +402,19 @@ impl Pools {
             pool.handle_server_down(addr)
         };
         match changes {
+            Ok(changes) => self.apply_changes(at, changes),
+            Err(error) => warn!("real server {addr} of {key}: {error}"),
+        }
+        self.settle(now);
+    }
+
+    fn adjust(&mut self, now: Instant, id: ServerId, adjustment: i64) {
+        let Some(Watched { pool: at, addr }) = self.watched.get(&id).copied() else {
+            return;
+        };
+        let key = self.pools[at].planned.service;
+        info!("the checks of real server {addr} of {key} change its weight by {adjustment}");
+        match self.pools[at].pool.handle_adjustment(addr, adjustment) {
             Ok(changes) => self.apply_changes(at, changes),
             Err(error) => warn!("real server {addr} of {key}: {error}"),
         }

@@ -55,6 +55,7 @@ impl Probes {
         match command {
             Command::Connect {
                 probe,
+                transport: _, // every check that is built so far speaks over TCP
                 destination,
                 bind,
                 bind_interface,

@@ -12,6 +12,10 @@ impl Checker for TcpCheck {
         "TCP_CHECK"
     }
 
+    fn identity(&self) -> Option<String> {
+        Some(String::new())
+    }
+
     fn handle_connected(&mut self) -> Next {
         Next::Done(Outcome::Up)
     }

@@ -5,7 +5,7 @@ use crate::Schedule;
 use std::time::Duration;
 
 /// What a checker has learned so far.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct State {
     pub(super) up: bool,
     /// An attempt has decided something; before that, the first failure is final.
@@ -13,6 +13,8 @@ pub(super) struct State {
     /// Which part of a walk comes next.
     pub(super) part: usize,
     tries: u64,
+    /// Successes in a row while down; a whole walk counts as one.
+    rises: u32,
     failed_part: Option<usize>,
 }
 
@@ -23,17 +25,32 @@ pub(super) struct Decision {
     pub(super) report: Option<bool>,
     /// When the next attempt begins; `None` means at once.
     pub(super) delay: Option<Duration>,
+    /// Whether the delay is the regular interval, which has jitter and a base, and not the wait before a retry.
+    pub(super) regular: bool,
 }
 
 impl State {
-    pub(super) fn new(timing: &Timing) -> Self {
+    pub(super) fn new(timing: &Timing, schedule: Schedule) -> Self {
         Self {
             up: !timing.alpha,
             has_run: false,
             part: 0,
-            tries: u64::from(timing.retry),
+            tries: match schedule {
+                Schedule::Cycle => 0,
+                _ => u64::from(timing.retry),
+            },
+            rises: 0,
             failed_part: None,
         }
+    }
+
+    /// Goes on with another timing after a change of configuration.
+    pub(super) fn retime(&mut self, timing: &Timing, schedule: Schedule) {
+        self.tries = if self.up || schedule == Schedule::Cycle {
+            self.tries.min(u64::from(timing.retry))
+        } else {
+            u64::from(timing.retry)
+        };
     }
 
     pub(super) fn succeed(&mut self, timing: &Timing, schedule: Schedule) -> Decision {
@@ -43,10 +60,10 @@ impl State {
             fast_recovery,
         } = schedule
         else {
-            let report = self.report_up();
             return Decision {
-                report,
+                report: self.report_up(timing),
                 delay: Some(timing.delay_loop),
+                regular: true,
             };
         };
         let mut report = None;
@@ -54,7 +71,7 @@ impl State {
         if self.failed_part.take().is_some() {
             self.part = 0;
         } else if self.part >= parts {
-            report = self.report_up();
+            report = self.report_up(timing);
             self.part = 0;
         }
         if !self.has_run {
@@ -65,6 +82,7 @@ impl State {
         Decision {
             report,
             delay: (!at_once).then_some(timing.delay_loop),
+            regular: true,
         }
     }
 
@@ -72,27 +90,35 @@ impl State {
         let retry = u64::from(timing.retry);
         let was_up = self.up;
         let undecided = was_up || !self.has_run;
+        self.rises = 0;
+        if schedule == Schedule::Cycle && self.in_cycle(retry) {
+            return Decision {
+                report: None,
+                delay: Some(timing.delay_before_retry),
+                regular: false,
+            };
+        }
         self.has_run = true;
+        let later = |report, delay| Decision {
+            report,
+            delay: Some(delay),
+            regular: delay == timing.delay_loop,
+        };
         match schedule {
+            Schedule::External | Schedule::Cycle => {
+                self.up = false;
+                later(undecided.then_some(false), timing.delay_loop)
+            }
             Schedule::Single => {
                 if undecided && self.tries >= retry {
                     self.tries = 0;
                     self.up = false;
-                    return Decision {
-                        report: Some(false),
-                        delay: Some(timing.delay_loop),
-                    };
-                }
-                if was_up {
+                    later(Some(false), timing.delay_loop)
+                } else if was_up {
                     self.tries += 1;
-                }
-                Decision {
-                    report: None,
-                    delay: Some(if was_up {
-                        timing.delay_before_retry
-                    } else {
-                        timing.delay_loop
-                    }),
+                    later(None, timing.delay_before_retry)
+                } else {
+                    later(None, timing.delay_loop)
                 }
             }
             Schedule::Walk { .. } => {
@@ -112,16 +138,31 @@ impl State {
                 } else {
                     timing.delay_before_retry.max(MIN_WALK_RETRY)
                 };
-                Decision {
-                    report,
-                    delay: Some(delay),
-                }
+                later(report, delay)
             }
         }
     }
 
-    fn report_up(&mut self) -> Option<bool> {
+    /// Counts a failed attempt; whether the cycle goes on.
+    fn in_cycle(&mut self, retry: u64) -> bool {
+        self.tries += 1;
+        if self.tries <= retry {
+            return true;
+        }
+        self.tries = 0;
+        false
+    }
+
+    fn report_up(&mut self, timing: &Timing) -> Option<bool> {
+        if !self.up {
+            self.rises += 1;
+            if self.rises < timing.rise {
+                self.has_run = true;
+                return None;
+            }
+        }
         let news = !self.up || !self.has_run;
+        self.rises = 0;
         self.up = true;
         self.has_run = true;
         news.then_some(true)

@@ -1,8 +1,12 @@
+mod kinds;
+mod lives;
+
 use super::*;
 use crate::{HttpCheck, HttpConfig, HttpRules, SystemError, TcpCheck, Url};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 
 /// What a server does with a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +51,8 @@ impl World {
     }
 
     fn add(&mut self, checkers: Vec<CheckerConfig>) -> ServerId {
-        self.monitor.add_server(self.now, ServerConfig { checkers })
+        self.monitor
+            .add_server(self.now, ServerConfig::new(checkers))
     }
 
     fn seconds(&self) -> f64 {
@@ -102,7 +107,7 @@ impl World {
                         Reply::Status(_) | Reply::Mute | Reply::Reset => Ok(()),
                     };
                     let sent = self.attempts.len();
-                    self.monitor.handle_connected(now, probe, result);
+                    self.monitor.handle_connected(now, probe, result.clone());
                     if destination.port() != HTTP_PORT || result.is_err() {
                         self.attempts.insert(sent, format!("@{seconds}"));
                     }
@@ -130,6 +135,7 @@ impl World {
                         _ => {}
                     }
                 }
+                Command::Run { .. } | Command::Terminate { .. } => panic!("no scripts here"),
                 Command::Close { probe } => {
                     assert!(
                         self.open.remove(&probe).is_some(),
@@ -152,6 +158,7 @@ impl World {
             Event::AttemptFailed { checker, .. } => format!("C{checker}f{at}"),
             Event::NotRun { checker, .. } => format!("C{checker}n{at}"),
             Event::Noted { checker, .. } => format!("C{checker}!{at}"),
+            Event::Adjusted { adjustment, .. } => format!("W{adjustment}@{at}"),
         };
         self.events.iter().map(tell).collect()
     }
@@ -174,7 +181,7 @@ fn timing(delay_loop: u64, retry: u32, delay_before_retry: u64) -> Timing {
         delay_before_retry: Duration::from_secs(delay_before_retry),
         connect_timeout: Duration::from_secs(2),
         warmup: Duration::ZERO,
-        ..Timing::default()
+        ..Timing::default().keepalived()
     }
 }
 
@@ -183,6 +190,7 @@ fn tcp(port: u16, timing: Timing) -> CheckerConfig {
         checker: Box::new(TcpCheck),
         connect: ConnectOptions::to(SocketAddr::from(([192, 0, 2, 1], port))),
         timing,
+        share: false,
     }
 }
 
@@ -200,6 +208,7 @@ fn http(paths: &[&str], fast_recovery: bool, timing: Timing) -> CheckerConfig {
         checker: Box::new(HttpCheck::new(config).unwrap()),
         connect: ConnectOptions::to(SocketAddr::from(([192, 0, 2, 1], HTTP_PORT))),
         timing,
+        share: false,
     }
 }
 
@@ -421,7 +430,7 @@ fn drip(attempt_timeout: Option<u64>) -> Option<Event> {
         ..timing(60, 0, 1)
     };
     let checkers = vec![http(&["A"], false, timing)];
-    monitor.add_server(start, ServerConfig { checkers });
+    monitor.add_server(start, ServerConfig::new(checkers));
     let mut now = monitor.poll_timeout().unwrap();
     monitor.handle_timeout(now);
     let Some(Command::Connect { probe, .. }) = monitor.poll_command() else {
@@ -472,12 +481,7 @@ fn first_attempts_spread_over_the_warmup() {
 fn news_of_an_earlier_probe_is_ignored() {
     let start = Instant::now();
     let mut monitor = Monitor::new(0);
-    let server = monitor.add_server(
-        start,
-        ServerConfig {
-            checkers: vec![tcp(22, timing(4, 0, 1))],
-        },
-    );
+    let server = monitor.add_server(start, ServerConfig::new(vec![tcp(22, timing(4, 0, 1))]));
     let first = monitor.poll_timeout().unwrap();
     monitor.handle_timeout(first);
     let Some(Command::Connect { probe, .. }) = monitor.poll_command() else {
@@ -500,7 +504,7 @@ fn removed_server_closes_its_probe_and_is_silent() {
     let start = Instant::now();
     let mut monitor = Monitor::new(0);
     let checkers = vec![tcp(22, timing(4, 0, 1)), tcp(23, timing(4, 0, 1))];
-    let server = monitor.add_server(start, ServerConfig { checkers });
+    let server = monitor.add_server(start, ServerConfig::new(checkers));
     let now = monitor.poll_timeout().unwrap();
     monitor.handle_timeout(now);
     assert!(monitor.checkers(server).all(|checker| checker.is_running));

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tracing::{error, info};
 
 use super::App;
-use crate::claims;
+use crate::claims::{self, Terms};
 use crate::control::answers;
 use crate::control::by_hand::{
     self, MarkInfo, MarksInfo, MarksQuestion, TunableInfo, TunablesInfo, TunablesQuestion,
@@ -22,6 +22,7 @@ use crate::control::protocol::{
     Edit, ErrorKind, Operation, Reply, ReplyError, RestoreInfo, StatusInfo,
 };
 use crate::control::server::Question;
+use crate::control::vrrp;
 use crate::control::why::{self, WhyQuestion};
 use crate::explain::Inquiry;
 use crate::logging::chain;
@@ -51,6 +52,7 @@ impl App {
                 configuration::OPERATION => {
                     Reply::success(&RunningConfig::new(self.file.config(), self.file.faults()))
                 }
+                vrrp::OPERATION => return self.answer_vrrp(answer),
                 why::OPERATION => match read(arguments) {
                     Ok(question) => return self.answer_why(question, answer),
                     Err(refusal) => refusal,
@@ -74,9 +76,9 @@ impl App {
     /// Carries out changes by hand, in order: the claim grows before the first and shrinks after the last. What came of
     /// each: nothing, or why it was refused.
     async fn carry_out(&mut self, edits: &[Edit]) -> Vec<Option<ReplyError>> {
-        let marks = self.marks.rules();
-        let mut grown = claims::present(&self.scheduler, &self.plan, &marks);
-        self.edits.add_claims(edits, &marks, &mut grown);
+        let terms = self.terms(&self.plan);
+        let mut grown = claims::present(&self.scheduler, &self.plan, &terms);
+        self.edits.add_claims(edits, &terms, &mut grown);
         if let Err(error) = self.data_path.set_claims(grown).await {
             let message = chain(&error);
             error!("{message}");
@@ -91,7 +93,7 @@ impl App {
             .iter()
             .map(|edit| self.edits.apply(now, edit).err())
             .collect();
-        let wanted = claims::present(&self.scheduler, &self.plan, &marks);
+        let wanted = claims::present(&self.scheduler, &self.plan, &terms);
         if let Err(error) = self.data_path.set_claims(wanted).await {
             error!("{}", chain(&error));
         }
@@ -120,7 +122,8 @@ impl App {
             marks.add(rule, question.first);
         }
         if marks != self.marks {
-            let wanted = claims::present(&self.scheduler, &self.plan, &marks.rules());
+            let terms = Terms::new(marks.rules(), &self.plan, &self.held);
+            let wanted = claims::present(&self.scheduler, &self.plan, &terms);
             if let Err(error) = self.data_path.set_claims(wanted).await {
                 return Reply::failure(ErrorKind::Internal, chain(&error));
             }

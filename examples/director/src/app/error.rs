@@ -42,6 +42,9 @@ pub enum RunError {
     /// A worker's thread has ended; its message stands on standard error.
     #[error("worker {0} has failed: ended, so that nothing is claimed that nobody forwards")]
     Worker(usize),
+    /// VRRP's thread has ended; its message stands on standard error.
+    #[error("VRRP has failed: ended, so that nobody believes in addresses that do not move")]
+    VrrpEnded,
     /// Signals can't be received.
     #[error("can't receive signals")]
     Signals(#[source] io::Error),

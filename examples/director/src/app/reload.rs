@@ -3,16 +3,15 @@
 use std::time::Instant;
 
 use lvs_conf::diff::{Change, diff};
-use lvs_fwd::view::{ClaimSet, TunnelOptions};
+use lvs_fwd::view::TunnelOptions;
 use lvs_sched::{ServiceKey, Timeouts};
 use tracing::{error, info, warn};
 
-use super::App;
+use super::{App, RunError};
 use crate::acted_on::NoEffect;
 use crate::beside::Beside;
-use crate::claims;
+use crate::claims::{self, Terms};
 use crate::config::ConfigFile;
-use crate::data_path::StartError;
 use crate::logging::chain;
 use crate::plan::Plan;
 use crate::tunables::{self, Setting};
@@ -53,13 +52,19 @@ impl App {
             }
         };
         let plan = Plan::new(file.config());
+        if let Err(error) = plan.vrrp.check() {
+            error!(
+                "reload refused, the running configuration stays: {}",
+                chain(&error)
+            );
+            return;
+        }
         let no_effect = NoEffect::of(file.tree());
         if no_effect != self.no_effect {
             warn_of(&no_effect);
             self.no_effect = no_effect;
         }
         let changes = diff(self.file.config(), file.config());
-        self.file = file;
         if plan == self.plan && beside == self.beside && !self.is_incomplete {
             if changes.is_empty() {
                 info!("reload: nothing has changed");
@@ -67,19 +72,31 @@ impl App {
                 log_changes(&changes);
                 info!("reload done, none of the changes has an effect yet");
             }
+            self.file = file;
             return;
         }
         log_changes(&changes);
         match self.apply(plan, beside).await {
-            Ok(()) => info!("reload done"),
-            Err(error) => error!("reload incomplete: {}", chain(&error)),
+            Ok(()) => {
+                self.file = file;
+                info!("reload done");
+            }
+            Err(error) => error!(
+                "reload refused, the running configuration stays: {}",
+                chain(&error)
+            ),
         }
     }
 
-    /// Makes everything what the plan says. Replies of new servers are claimed before the first packet goes to one of
-    /// them; new services are there before packets are taken to them, and addresses come when both are. What is no
-    /// longer wanted goes the other way round.
-    pub(super) async fn apply(&mut self, plan: Plan, beside: Beside) -> Result<(), StartError> {
+    /// Makes everything what the plan says, as one transaction. What can fail comes first, while nothing has changed:
+    /// the claim grows to what is and what will be, and VRRP starts if there was none. Then replies of new servers are
+    /// claimed before the first packet goes to one of them; new services are there before packets are taken to them, and
+    /// addresses come when both are. What is no longer wanted goes the other way round.
+    ///
+    /// # Errors
+    ///
+    /// What was refused; everything is as it was.
+    pub(super) async fn apply(&mut self, plan: Plan, beside: Beside) -> Result<(), RunError> {
         for remark in plan
             .remarks
             .iter()
@@ -87,6 +104,20 @@ impl App {
         {
             warn!("{remark}");
         }
+        let mut marks = self.marks.clone();
+        let has_new_rules = marks.set_file(&beside.marks);
+        let mut servers = claims::present(&self.scheduler, &self.plan, &self.terms(&self.plan));
+        let terms = Terms::new(marks.rules(), &plan, &self.held);
+        let planned = claims::planned(&plan, &terms);
+        self.data_path.grow_claims(&planned.joined(&servers))?;
+        let vrrp_starts = match self.start_vrrp(&plan) {
+            Ok(starts) => starts,
+            Err(error) => {
+                self.data_path.shrink_claims()?;
+                return Err(error.into());
+            }
+        };
+
         // What was set by hand stays until the configuration says something else.
         if plan.timeouts != self.plan.timeouts {
             self.scheduler.set_timeouts(Timeouts {
@@ -95,33 +126,37 @@ impl App {
                 udp: plan.timeouts.udp.unwrap_or_default(),
             });
         }
-        let mut servers = claims::present(&self.scheduler, &self.plan, &self.marks.rules());
-        if self.marks.set_file(&beside.marks) {
+        self.marks = marks;
+        if has_new_rules {
             info!("{} rules of marks", beside.marks.len());
         }
         self.take_tunables(&beside);
         self.beside = beside;
-        let marks = self.marks.rules();
-        let mut planned = ClaimSet::new();
-        claims::add_plan(&mut planned, &plan, &marks);
         for server in planned.servers() {
             servers.insert_server(server);
         }
-        let outcome = self.data_path.set_claims(servers).await;
+        self.data_path.show_claims(servers).await;
         self.tunnels.follow(&self.plan.tunnels, &plan.tunnels);
         self.pools.apply(Instant::now(), &plan);
-        let wanted = claims::present(&self.scheduler, &plan, &marks);
+        let wanted = claims::present(&self.scheduler, &plan, &terms);
         self.remark_unmarked();
-        let outcome = outcome.and(self.data_path.set_claims(wanted).await);
-        // An address of which nothing is claimed would be answered by the host.
-        if outcome.is_ok() {
-            self.addresses.set(&plan.addresses);
+        self.data_path.show_claims(wanted).await;
+        let shrunk = self.data_path.shrink_claims();
+        self.addresses.set(&plan.addresses);
+        if !vrrp_starts {
+            self.follow_vrrp(&plan);
         }
         self.plan = plan;
         self.follow_tunables();
         self.handle_system_change();
-        self.is_incomplete = outcome.is_err();
-        outcome
+        self.is_incomplete = shrunk.is_err();
+        if let Err(error) = shrunk {
+            warn!(
+                "more packets than needed come by the director until the next reload: {}",
+                chain(&error)
+            );
+        }
+        Ok(())
     }
 
     /// A service for packets that nobody marks is a mistake, and easily made.

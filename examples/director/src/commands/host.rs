@@ -138,7 +138,7 @@ impl Host<'_> {
     }
 
     fn check_addresses(&self, findings: &mut Findings) {
-        for planned in &self.plan.addresses {
+        for planned in self.plan.all_addresses() {
             if !self.links.iter().any(|link| link.name == planned.interface) {
                 findings.add(
                     (Severity::Error, "interface-missing"),
@@ -155,8 +155,7 @@ impl Host<'_> {
         for link in &self.links {
             let is_used = self
                 .plan
-                .addresses
-                .iter()
+                .all_addresses()
                 .any(|planned| planned.interface == link.name);
             if is_used && !link.up {
                 findings.add(
@@ -169,11 +168,7 @@ impl Host<'_> {
             }
         }
         for vip in self.vips() {
-            let is_planned = self
-                .plan
-                .addresses
-                .iter()
-                .any(|planned| planned.addr == vip);
+            let is_planned = self.plan.all_addresses().any(|planned| planned.addr == vip);
             if is_planned || self.view.local.contains(&vip) {
                 continue;
             }
@@ -321,8 +316,7 @@ impl Host<'_> {
             };
             let holds_vip = self
                 .plan
-                .addresses
-                .iter()
+                .all_addresses()
                 .any(|planned| planned.interface == link.name);
             let redirects = ["all", link.name.as_str()].iter().any(|place| {
                 settings::read(&format!("net/ipv4/conf/{place}/send_redirects")) == Some(1)

@@ -7,6 +7,7 @@ pub mod host;
 pub mod lint;
 pub mod realserver;
 pub mod status;
+pub mod vrrp;
 pub mod why;
 
 /// The exit status of a command that could not do its work, as of `diff` and `grep`.

@@ -5,6 +5,7 @@ pub mod by_hand;
 pub mod configuration;
 pub mod counters;
 pub mod server;
+pub mod vrrp;
 pub mod why;
 
 pub use ipvsadm::protocol;

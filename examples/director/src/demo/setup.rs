@@ -53,18 +53,23 @@ impl Setup {
         ALL.iter().find(|setup| setup.name == name)
     }
 
-    /// All names.
-    pub fn names() -> [&'static str; 4] {
-        ALL.each_ref().map(|setup| setup.name)
+    /// All names, that of the pair too.
+    pub fn names() -> Vec<&'static str> {
+        let all = ALL.iter().map(|setup| setup.name);
+        all.chain([super::pair::NAME]).collect()
     }
 }
 
 /// Shows it; returns how many things were not as they should be.
 pub(super) fn show(setup: &'static Setup, workers: NonZeroU32) -> io::Result<u32> {
     let outcome = Show::new(setup, workers).and_then(Show::run);
-    // Empty when all real servers ended as they should.
-    let _ = std::fs::remove_dir(state());
+    remove_state();
     outcome
+}
+
+/// Empty when all real servers ended as they should.
+pub(super) fn remove_state() {
+    let _ = std::fs::remove_dir(state());
 }
 
 /// Where real servers write down what they change.
@@ -139,7 +144,7 @@ impl Show {
             }
         }
         style.heading("The director starts");
-        let process = Running::start(&director, workers, style, setup.conf)?;
+        let process = Running::start(&director, workers, style, setup.conf, &[])?;
         Ok(Self {
             setup,
             style,
@@ -274,7 +279,7 @@ impl Show {
     }
 }
 
-fn holds_any(namespace: &Namespace, vips: &[IpAddr]) -> io::Result<bool> {
+pub(super) fn holds_any(namespace: &Namespace, vips: &[IpAddr]) -> io::Result<bool> {
     let addresses = namespace
         .netlink()
         .and_then(|mut netlink| netlink.addresses())
@@ -283,11 +288,11 @@ fn holds_any(namespace: &Namespace, vips: &[IpAddr]) -> io::Result<bool> {
 }
 
 /// A process of `director realserver`; killed when dropped.
-struct RealServer(Child);
+pub(super) struct RealServer(Child);
 
 impl RealServer {
     /// Starts it and waits until it is ready.
-    fn start(namespace: &Namespace, mode: &str, vip: &str) -> io::Result<Self> {
+    pub(super) fn start(namespace: &Namespace, mode: &str, vip: &str) -> io::Result<Self> {
         let mut child = namespace
             .command(std::env::current_exe()?)?
             .args(["realserver", "--vip", vip, "--mode", mode, "--state"])

@@ -35,7 +35,7 @@ impl Table {
     }
 
     fn claims(&self) -> ClaimSet {
-        claims::present(&self.edits.scheduler, &Plan::default(), &[])
+        claims::present(&self.edits.scheduler, &Plan::default(), &Terms::default())
     }
 
     fn server(&self, id: &str, addr: &str) -> ServerConfig {
@@ -293,7 +293,9 @@ fn claims_grow_before_the_change() {
     ]
     .map(edit);
     let mut grown = table.claims();
-    table.edits.add_claims(&batch, &[], &mut grown);
+    table
+        .edits
+        .add_claims(&batch, &Terms::default(), &mut grown);
     assert_eq!(
         grown.services(),
         [endpoint(6, "192.0.2.1:80"), endpoint(6, "192.0.2.2:80")]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lvs_conf::model::{
     AuthenticationKind, Config as Model, Family as ModelFamily, Track, Tracking,
@@ -11,7 +11,7 @@ use lvs_conf::model::{
 use lvs_vrrp::{
     Announcements, Authentication, ChecksumSend, Config, Delays, Family, GroupConfig,
     InterfaceName, Interval, LateActive, Member, Pacing, Preemption, Priority, Reach, Setup,
-    Tracked, TrackedObject, UnicastPeer, Version, VirtualAddress, Vrid,
+    SetupError, Tracked, TrackedObject, UnicastPeer, Version, VirtualAddress, Vrid, VrrpRouter,
 };
 
 /// What VRRP needs to know of a configuration.
@@ -25,6 +25,17 @@ pub struct Converted {
     pub sources: BTreeMap<String, IpAddr>,
     /// What has no effect yet, or cannot be.
     pub remarks: Vec<String>,
+}
+
+impl Converted {
+    /// Whether it hangs together.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub fn check(&self) -> Result<(), SetupError> {
+        VrrpRouter::new(Instant::now(), self.setup.clone()).map(drop)
+    }
 }
 
 /// Takes the VRRP part of a model.

@@ -7,8 +7,9 @@ use lvs_conf::model::VirtualAddress as ModelAddress;
 use lvs_fwd::netlink::{Address, Event, Events, Link, MARK, Netlink, NetlinkError, Scope};
 use lvs_vrrp::wire::MacAddress;
 use lvs_vrrp::{InterfaceName, VirtualAddress};
-use tracing::warn;
+use tokio::sync::mpsc::UnboundedSender;
 
+use super::thread::{AddressChange, News};
 use crate::logging::chain;
 
 /// Links and addresses.
@@ -21,11 +22,12 @@ pub(super) struct Host {
     addresses: Vec<(u32, IpAddr)>,
     /// What the machine has had set.
     held: BTreeSet<VirtualAddress>,
+    news: UnboundedSender<News>,
 }
 
 /// What the kernel told.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum News {
+pub(super) enum HostNews {
     /// A link came, went, or changed.
     Link(InterfaceName, bool),
     /// An interface was made, removed or renamed: sockets have to follow.
@@ -38,7 +40,7 @@ pub(super) enum News {
 
 impl Host {
     /// In the calling thread's network namespace.
-    pub(super) fn open() -> Result<Self, NetlinkError> {
+    pub(super) fn open(news: UnboundedSender<News>) -> Result<Self, NetlinkError> {
         let events = Events::open()?;
         let mut host = Self {
             netlink: Netlink::open()?,
@@ -46,6 +48,7 @@ impl Host {
             links: BTreeMap::new(),
             addresses: Vec::new(),
             held: BTreeSet::new(),
+            news,
         };
         host.look()?;
         Ok(host)
@@ -68,72 +71,72 @@ impl Host {
     }
 
     /// What the kernel has told since the last call.
-    pub(super) fn poll_news(&mut self) -> Vec<News> {
+    pub(super) fn poll_news(&mut self) -> Vec<HostNews> {
         let mut news = Vec::new();
         loop {
             match self.events.poll_event() {
                 Ok(Some(event)) => self.take(event, &mut news),
                 Ok(None) => return news,
                 Err(error) => {
-                    warn!("{}", chain(&error));
+                    self.complain(&error);
                     return news;
                 }
             }
         }
     }
 
-    fn take(&mut self, event: Event, news: &mut Vec<News>) {
+    fn take(&mut self, event: Event, news: &mut Vec<HostNews>) {
         match event {
             Event::Link(link) => {
                 let known = self.links.insert(link.index, link.clone());
                 if known.as_ref().is_none_or(|known| known.name != link.name) {
-                    news.push(News::Interfaces);
+                    news.push(HostNews::Interfaces);
                 }
                 if let Some(known) = known.filter(|known| known.name != link.name) {
-                    news.push(News::Link(known.name.as_str().into(), false));
+                    news.push(HostNews::Link(known.name.as_str().into(), false));
                 }
                 let up = is_up(&link);
-                news.push(News::Link(link.name.as_str().into(), up));
+                news.push(HostNews::Link(link.name.as_str().into(), up));
             }
             Event::LinkGone { ifindex } => {
                 if let Some(link) = self.links.remove(&ifindex) {
                     self.addresses.retain(|(index, _)| *index != ifindex);
-                    news.push(News::Link(link.name.as_str().into(), false));
-                    news.push(News::Interfaces);
+                    news.push(HostNews::Link(link.name.as_str().into(), false));
+                    news.push(HostNews::Interfaces);
                 }
             }
             Event::Address(address) => {
                 let pair = (address.ifindex, address.addr);
                 if !self.addresses.contains(&pair) {
                     self.addresses.push(pair);
-                    news.push(News::Sources);
+                    news.push(HostNews::Sources);
                 }
             }
             Event::AddressGone(address) => {
                 let pair = (address.ifindex, address.addr);
                 self.addresses.retain(|other| *other != pair);
-                news.push(News::Sources);
+                news.push(HostNews::Sources);
                 if let Some(link) = self.links.get(&address.ifindex) {
                     let gone = VirtualAddress {
                         address: address.addr,
                         interface: link.name.as_str().into(),
                     };
                     if self.held.contains(&gone) {
-                        news.push(News::Removed(gone));
+                        news.push(HostNews::Removed(gone));
                     }
                 }
             }
             Event::Overrun => {
                 let held = self.held.clone();
                 if let Err(error) = self.look() {
-                    warn!("{}", chain(&error));
+                    self.complain(&error);
                     return;
                 }
                 let links: Vec<_> = self.links().collect();
-                news.extend(links.into_iter().map(|(name, up)| News::Link(name, up)));
-                news.extend([News::Interfaces, News::Sources]);
+                news.extend(links.into_iter().map(|(name, up)| HostNews::Link(name, up)));
+                news.extend([HostNews::Interfaces, HostNews::Sources]);
                 let gone = held.into_iter().filter(|each| !self.is_set(each));
-                news.extend(gone.map(News::Removed));
+                news.extend(gone.map(HostNews::Removed));
             }
             _ => {}
         }
@@ -174,46 +177,88 @@ impl Host {
         own.map(|(_, address)| *address).collect()
     }
 
+    /// What the machine has had set.
+    pub(super) fn held(&self) -> impl Iterator<Item = &VirtualAddress> {
+        self.held.iter()
+    }
+
+    pub(super) fn held_addresses(&self) -> BTreeSet<IpAddr> {
+        self.held.iter().map(|held| held.address).collect()
+    }
+
+    /// Takes every address away that the machine has had set.
+    pub(super) fn remove_all(&mut self) {
+        for address in std::mem::take(&mut self.held) {
+            self.remove(&address, None);
+        }
+    }
+
     /// Sets an address; one that is there already will do.
     pub(super) fn add(&mut self, address: &VirtualAddress, how: Option<&ModelAddress>) {
         self.held.insert(address.clone());
         let Some(request) = self.request(address, how) else {
-            return warn!(
-                "address {}: there is no interface {}",
-                address.address, address.interface
-            );
+            let what = AddressChange::Failed("there is no such interface".to_owned());
+            return self.tell(address, None, what);
         };
-        match self.netlink.add_address(&request) {
-            Ok(()) => {}
-            Err(error) if error.is_exists() => {}
-            Err(error) => warn!("{}", chain(&error)),
-        }
+        let change = match self.netlink.add_address(&request) {
+            Ok(()) => AddressChange::Added,
+            Err(error) if error.is_exists() => AddressChange::WasThere,
+            Err(error) => AddressChange::Failed(chain(&error)),
+        };
+        self.tell(address, Some(request.prefix), change);
     }
 
     /// Takes an address away, whoever set it.
     pub(super) fn remove(&mut self, address: &VirtualAddress, how: Option<&ModelAddress>) {
         // First, so that the kernel's word of it is no news.
-        self.held.remove(address);
-        if !self.is_set(address) && !self.look_for(address) {
-            return;
-        }
-        let Some(request) = self.request(address, how) else {
-            return;
-        };
-        match self.netlink.delete_address(&request) {
-            Ok(()) => {}
-            Err(error) if error.is_not_found() => {}
-            Err(error) => warn!("{}", chain(&error)),
+        if self.held.remove(address) {
+            let Some(request) = self.request(address, how) else {
+                return;
+            };
+            match self.netlink.delete_address(&request) {
+                Ok(()) => self.tell(address, Some(request.prefix), AddressChange::Removed),
+                Err(error) if error.is_not_found() => self.remove_others(address),
+                Err(error) => self.tell(
+                    address,
+                    Some(request.prefix),
+                    AddressChange::Failed(chain(&error)),
+                ),
+            }
+        } else if self.is_set(address) {
+            self.remove_others(address);
         }
     }
 
-    /// What was set a moment ago has not been told of yet.
-    fn look_for(&mut self, address: &VirtualAddress) -> bool {
+    /// What an earlier run has left, or somebody has set.
+    fn remove_others(&mut self, address: &VirtualAddress) {
         let index = self.index(&address.interface);
-        self.netlink.addresses().is_ok_and(|all| {
-            all.iter()
-                .any(|each| Some(each.ifindex) == index && each.addr == address.address)
-        })
+        let present = self.netlink.addresses().unwrap_or_default();
+        let found = present
+            .iter()
+            .filter(|each| Some(each.ifindex) == index && each.addr == address.address);
+        for other in found {
+            let change = match self.netlink.delete_address(other) {
+                Ok(()) if other.protocol == MARK => AddressChange::RemovedLeftover,
+                Ok(()) => AddressChange::RemovedForeign,
+                Err(error) if error.is_not_found() => continue,
+                Err(error) => AddressChange::Failed(chain(&error)),
+            };
+            self.tell(address, Some(other.prefix), change);
+        }
+    }
+
+    fn tell(&self, address: &VirtualAddress, prefix_len: Option<u8>, change: AddressChange) {
+        let news = News::Address {
+            address: address.clone(),
+            prefix_len,
+            change,
+        };
+        // Nobody listens any more at the end.
+        let _ = self.news.send(news);
+    }
+
+    fn complain(&self, error: &NetlinkError) {
+        let _ = self.news.send(News::Trouble(chain(error)));
     }
 
     fn request(&self, address: &VirtualAddress, how: Option<&ModelAddress>) -> Option<Address> {

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{error, info};
+use tokio::sync::mpsc::unbounded_channel;
+use tracing::{error, info, warn};
 
-use super::Vrrp;
+use super::dump::{self, Dump};
+use super::{Claims, Converted, Vrrp, convert, log};
 use crate::app::RunError;
 use crate::config::ConfigFile;
 use crate::logging::chain;
@@ -24,7 +26,8 @@ pub struct VrrpOptions {
 }
 
 /// Runs the `vrrp_instance` blocks of a file and nothing else, until told to end. SIGHUP reads the file again; a file with new errors
-/// changes nothing. SIGUSR1 and SIGUSR2 log states and counters.
+/// changes nothing. SIGUSR1 and SIGUSR2 write
+/// states and counters into files.
 ///
 /// # Errors
 ///
@@ -50,14 +53,23 @@ async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
     let mut hangup = listen(SignalKind::hangup())?;
     let mut data = listen(SignalKind::user_defined1())?;
     let mut statistics = listen(SignalKind::user_defined2())?;
-    let vrrp = Vrrp::start(file.config())?;
+    let (sender, mut news) = unbounded_channel();
+    let converted = convert(file.config());
+    let mut remarks = Vec::new();
+    remark(&mut remarks, &converted);
+    let vrrp = Vrrp::start(converted, Claims::None, sender)?;
     info!("running VRRP of {}", options.file.display());
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = data.recv() => log_status(&vrrp),
-            _ = statistics.recv() => log_status(&vrrp),
+            _ = data.recv() => write(&vrrp, Dump::Data).await,
+            _ = statistics.recv() => write(&vrrp, Dump::Statistics).await,
+            // Nothing comes any more from a thread that has failed; the kernel keeps no address of it.
+            next = news.recv() => match next {
+                Some(next) => log(&next),
+                None => return Err(RunError::VrrpEnded),
+            },
             _ = hangup.recv() => match read() {
                 Err(error) => error!("reload refused: {}", chain(&error)),
                 Ok(next) => {
@@ -65,8 +77,12 @@ async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
                     for fault in &faults {
                         error!("reload refused: {fault}");
                     }
-                    if faults.is_empty() && next.is_usable() {
-                        vrrp.reload(next.config());
+                    let converted = convert(next.config());
+                    if let Err(error) = converted.check() {
+                        error!("reload refused: {}", chain(&error));
+                    } else if faults.is_empty() && next.is_usable() {
+                        remark(&mut remarks, &converted);
+                        vrrp.reload(converted);
                         file = next;
                         info!("reload done");
                     }
@@ -77,17 +93,24 @@ async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
     info!("ending");
     // It leaves with priority 0 where it is Active.
     drop(vrrp);
+    while let Ok(last) = news.try_recv() {
+        log(&last);
+    }
     Ok(())
 }
 
-fn log_status(vrrp: &Vrrp) {
-    for status in vrrp.status() {
-        info!(
-            "VRRP Instance: {} {} priority {}\n{}",
-            status.name,
-            status.state.keepalived_word(),
-            status.priority,
-            status.statistics
-        );
+/// What has no effect is said once.
+fn remark(said: &mut Vec<String>, converted: &Converted) {
+    for remark in &converted.remarks {
+        if !said.contains(remark) {
+            warn!("{remark}");
+        }
+    }
+    said.clone_from(&converted.remarks);
+}
+
+async fn write(vrrp: &Vrrp, what: Dump) {
+    if let Ok(all) = vrrp.status().await {
+        dump::write(what, &all);
     }
 }

@@ -1,162 +1,73 @@
 //! The loop: what the drive rules of `lvs-vrrp` ask for.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use lvs_conf::model::Config as Model;
-use lvs_fwd::netlink::NetlinkError;
+use lvs_conf::model::VirtualAddress as ModelAddress;
 use lvs_vrrp::{
-    Command, Event, Notice, RouterId, SetupError, State, Statistics, Task, VrrpRouter,
+    Command, Event, Notice, RouterId, Task, VirtualAddress, VirtualRouter, VrrpRouter,
     select_source,
 };
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use tracing::{debug, info, warn};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::sync::mpsc::UnboundedSender;
+use tracing::debug;
 
-use super::convert::{Converted, convert};
-use super::host::{Host, News};
+use super::actions::{Action, Actions, Placed};
+use super::convert::Converted;
+use super::host::{Host, HostNews};
 use super::sockets::{Key, Sockets};
 use super::sys;
+use super::thread::{Claims, News, Order, Status, VrrpError};
 use crate::logging::chain;
 
-/// VRRP, running on a thread of its own. It ends when this is dropped.
-#[derive(Debug)]
-pub struct Vrrp {
-    orders: Sender<Order>,
-    wake: OwnedFd,
-    thread: Option<JoinHandle<()>>,
-}
-
-/// How a virtual router stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
-    /// Its name.
-    pub name: String,
-    /// Its state.
-    pub state: State,
-    /// Its effective priority.
-    pub priority: u8,
-    /// Its counters.
-    pub statistics: Statistics,
-}
-
-#[derive(Debug)]
-enum Order {
-    Reload(Box<Converted>),
-    Status(Sender<Vec<Status>>),
-    SetPreemptGate(bool),
-    Stop,
-}
-
-/// Why VRRP does not start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum VrrpError {
-    /// The configuration does not hang together.
-    #[error("VRRP cannot be set up")]
-    Setup(#[from] SetupError),
-    /// Raw sockets are not to be had.
-    #[error("VRRP needs raw sockets: CAP_NET_RAW in this network namespace")]
-    Sockets(#[source] io::Error),
-    /// The kernel's links and addresses cannot be read.
-    #[error(transparent)]
-    Netlink(#[from] NetlinkError),
-    /// There is no thread to be had.
-    #[error("cannot start the VRRP thread")]
-    Thread(#[source] io::Error),
-}
-
-impl Vrrp {
-    /// Starts what a configuration says, in the calling thread's network namespace.
-    ///
-    /// # Errors
-    ///
-    /// What kept it from starting; nothing has been changed then.
-    pub fn start(model: &Model) -> Result<Self, VrrpError> {
-        let converted = convert(model);
-        let now = Instant::now();
-        let router = VrrpRouter::new(now, converted.setup.clone())?;
-        let sockets = Sockets::new().map_err(VrrpError::Sockets)?;
-        let host = Host::open()?;
-        let (orders, receiver) = channel();
-        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map_err(|error| VrrpError::Thread(error.into()))?;
-        let waker = wake.try_clone().map_err(VrrpError::Thread)?;
-        for remark in &converted.remarks {
-            warn!("{remark}");
-        }
-        let shell = Shell {
-            router,
-            converted,
-            sockets,
-            host,
-            orders: receiver,
-            wake: waker,
-            stopping: false,
-        };
-        let thread = std::thread::Builder::new()
-            .name("vrrp".to_owned())
-            .spawn(move || shell.run())
-            .map_err(VrrpError::Thread)?;
-        Ok(Self {
-            orders,
-            wake,
-            thread: Some(thread),
-        })
-    }
-
-    /// Takes another configuration; what is the same goes on untouched.
-    pub fn reload(&self, model: &Model) {
-        self.order(Order::Reload(Box::new(convert(model))));
-    }
-
-    /// Opens or closes the way to preemption: closed while the connection table is not complete.
-    pub fn set_preempt_gate(&self, open: bool) {
-        self.order(Order::SetPreemptGate(open));
-    }
-
-    /// How the virtual routers stand; empty if the thread has ended.
-    #[must_use]
-    pub fn status(&self) -> Vec<Status> {
-        let (sender, receiver) = channel();
-        self.order(Order::Status(sender));
-        receiver.recv().unwrap_or_default()
-    }
-
-    fn order(&self, order: Order) {
-        // A thread that has ended needs no orders.
-        let _ = self.orders.send(order);
-        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
-    }
-}
-
-impl Drop for Vrrp {
-    /// Leaves with priority 0 where it is Active, and takes its addresses away.
-    fn drop(&mut self) {
-        self.order(Order::Stop);
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            warn!("the VRRP thread has failed");
-        }
-    }
-}
-
-struct Shell {
+pub(super) struct Shell {
     router: VrrpRouter,
     converted: Converted,
+    /// During a reload: how addresses were set that may have to go.
+    before: BTreeMap<VirtualAddress, ModelAddress>,
     sockets: Sockets,
     host: Host,
+    actions: Actions,
+    changes: BTreeMap<RouterId, LastChange>,
+    news: UnboundedSender<News>,
     orders: Receiver<Order>,
     wake: OwnedFd,
     stopping: bool,
 }
 
+/// When and why a virtual router got into its state.
+struct LastChange {
+    at: Instant,
+    reason: String,
+}
+
 impl Shell {
-    fn run(mut self) {
+    pub(super) fn new(
+        converted: Converted,
+        claims: Claims,
+        news: UnboundedSender<News>,
+        (orders, wake): (Receiver<Order>, OwnedFd),
+    ) -> Result<Self, VrrpError> {
+        let router = VrrpRouter::new(Instant::now(), converted.setup.clone())?;
+        Ok(Self {
+            router,
+            converted,
+            before: BTreeMap::new(),
+            sockets: Sockets::new().map_err(VrrpError::Sockets)?,
+            host: Host::open(news.clone())?,
+            actions: Actions::new(claims, news.clone()),
+            changes: BTreeMap::new(),
+            news,
+            orders,
+            wake,
+            stopping: false,
+        })
+    }
+
+    pub(super) fn run(mut self) {
         if let Err(error) = sys::set_real_time() {
             debug!("VRRP runs without real-time priority: {error}");
         }
@@ -185,12 +96,14 @@ impl Shell {
                 self.router.handle_timeout(now);
                 self.drain();
             }
+            self.act();
         }
     }
 
     /// Until a datagram, the kernel's news, an order, or the deadline.
     fn wait(&self) {
-        let due = self.router.poll_timeout();
+        let due = [self.router.poll_timeout(), self.actions.poll_timeout()];
+        let due = due.into_iter().flatten().min();
         let wait = due.map(|due| due.saturating_duration_since(Instant::now()));
         let timeout = wait.map(timespec);
         let mut watched: Vec<PollFd<'_>> = self
@@ -211,10 +124,10 @@ impl Shell {
         for news in self.host.poll_news() {
             let now = Instant::now();
             match news {
-                News::Link(name, up) => self.router.handle_link(now, &name, up),
-                News::Interfaces => interfaces = true,
-                News::Sources => sources = true,
-                News::Removed(address) => self.router.handle_address_removed(now, &address),
+                HostNews::Link(name, up) => self.router.handle_link(now, &name, up),
+                HostNews::Interfaces => interfaces = true,
+                HostNews::Sources => sources = true,
+                HostNews::Removed(address) => self.router.handle_address_removed(now, &address),
             }
         }
         if interfaces || sources {
@@ -264,7 +177,7 @@ impl Shell {
             })
             .collect();
         for (key, error) in self.sockets.keep(&wanted) {
-            warn!("VRRP socket on {}: {error}", key.interface);
+            self.complain(format!("VRRP socket on {}: {error}", key.interface));
         }
     }
 
@@ -274,11 +187,13 @@ impl Shell {
             match order {
                 Order::Reload(converted) => self.reload(now, *converted),
                 Order::SetPreemptGate(open) => self.router.set_preempt_gate(now, open),
+                Order::Confirm(number) => self.actions.confirm(number),
                 Order::Status(answer) => {
                     // Who asked may be gone.
-                    let _ = answer.send(self.status());
+                    let _ = answer.send(self.status(now));
                 }
                 Order::Stop => {
+                    self.actions.wait_no_more();
                     self.router.shutdown(now);
                     self.stopping = true;
                 }
@@ -289,36 +204,65 @@ impl Shell {
 
     fn reload(&mut self, now: Instant, converted: Converted) {
         if let Err(error) = self.router.reload(now, converted.setup.clone()) {
-            return warn!("reload of VRRP refused: {}", chain(&error));
+            return self.complain(format!("reload of VRRP refused: {}", chain(&error)));
         }
-        for remark in converted
-            .remarks
-            .iter()
-            .filter(|remark| !self.converted.remarks.contains(remark))
-        {
-            warn!("{remark}");
-        }
-        // What is taken away is described by the old configuration.
+        self.before = std::mem::replace(&mut self.converted, converted).addresses;
         self.drain();
-        self.converted = converted;
+        // The same address with another prefix or label is set anew.
+        let changed = self.host.held().filter_map(|address| {
+            let new = self.converted.addresses.get(address);
+            let old = self.before.get(address);
+            (new != old).then(|| (address.clone(), old.cloned(), new.cloned()))
+        });
+        for (address, old, new) in changed.collect::<Vec<_>>() {
+            let remove = Action::RemoveAddresses(vec![(address.clone(), old)]);
+            self.actions.push(remove);
+            self.actions
+                .push(Action::AddAddresses(vec![(address, new)]));
+        }
+        self.before.clear();
         self.tell_sources(now);
         self.follow_sockets();
+        self.drain();
+        let router = &self.router;
+        self.changes
+            .retain(|id, _| router.virtual_router(*id).is_some());
     }
 
-    fn status(&self) -> Vec<Status> {
-        self.router
-            .virtual_routers()
-            .map(|(id, router)| Status {
-                name: self
-                    .router
-                    .name(id)
-                    .map(ToString::to_string)
-                    .unwrap_or_default(),
+    fn status(&self, now: Instant) -> Vec<Status> {
+        let groups: Vec<_> = self
+            .router
+            .groups()
+            .filter_map(|id| self.router.group(id))
+            .collect();
+        let status = |(id, router): (RouterId, &VirtualRouter)| {
+            let change = self.changes.get(&id);
+            let group = groups.iter().find(|group| group.members.contains(&id));
+            Status {
+                name: self.router.name(id).cloned().unwrap_or_default(),
+                config: router.config().clone(),
                 state: router.state(),
+                since: change.map_or(Duration::ZERO, |change| {
+                    now.saturating_duration_since(change.at)
+                }),
+                reason: change.map_or_else(String::new, |change| change.reason.clone()),
                 priority: router.effective_priority(),
+                source: router.source(),
+                active_router: router
+                    .active_router()
+                    .map(|(peer, heard)| (peer, now.saturating_duration_since(heard))),
+                faults: router.faults().cloned().collect(),
+                awaited: router.awaited().cloned().collect(),
+                group: group.map(|group| Arc::clone(&group.name)),
+                waits_for_group: router.waits_for_group(),
+                preempts_in: router
+                    .preempt_delay_end()
+                    .map(|end| end.saturating_duration_since(now)),
+                complaints: router.complaints().copied().collect(),
                 statistics: *router.statistics(),
-            })
-            .collect()
+            }
+        };
+        self.router.virtual_routers().map(status).collect()
     }
 
     /// Everything that the machine asks for, in its order.
@@ -331,30 +275,52 @@ impl Shell {
             }
         }
         while let Some(task) = self.router.poll_command() {
-            if let Task::Router { command, .. } = task {
-                self.carry_out(&command);
+            if let Task::Router { command, .. } = task
+                && let Some(action) = self.action(command)
+            {
+                self.actions.push(action);
             }
         }
+        self.act();
         while let Some(notice) = self.router.poll_event() {
-            tell(&notice);
+            self.tell(notice);
         }
     }
 
-    fn carry_out(&mut self, command: &Command) {
-        match command {
-            Command::AddAddresses(addresses) => {
-                for address in addresses {
-                    let how = self.converted.addresses.get(address);
-                    self.host.add(address, how);
+    fn action(&self, command: Command) -> Option<Action> {
+        let new = &self.converted.addresses;
+        let how = |address: &VirtualAddress| new.get(address).or_else(|| self.before.get(address));
+        let was = |address: &VirtualAddress| self.before.get(address).or_else(|| new.get(address));
+        Some(match command {
+            Command::AddAddresses(addresses) => Action::AddAddresses(placed(addresses, how)),
+            Command::RemoveAddresses(addresses) => Action::RemoveAddresses(placed(addresses, was)),
+            Command::Announce(announcement) => Action::Announce(announcement),
+            // Named as missing when the configuration was read.
+            _ => return None,
+        })
+    }
+
+    fn act(&mut self) {
+        let now = Instant::now();
+        while let Some(action) = self.actions.next(now, &self.host) {
+            self.carry_out(&action);
+        }
+        self.actions.release(&self.host);
+    }
+
+    fn carry_out(&mut self, action: &Action) {
+        match action {
+            Action::AddAddresses(addresses) => {
+                for (address, how) in addresses {
+                    self.host.add(address, how.as_ref());
                 }
             }
-            Command::RemoveAddresses(addresses) => {
-                for address in addresses {
-                    let how = self.converted.addresses.get(address);
-                    self.host.remove(address, how);
+            Action::RemoveAddresses(addresses) => {
+                for (address, how) in addresses {
+                    self.host.remove(address, how.as_ref());
                 }
             }
-            Command::Announce(announcement) => {
+            Action::Announce(announcement) => {
                 let Some((index, mac)) = self.host.place(&announcement.interface) else {
                     return;
                 };
@@ -365,28 +331,76 @@ impl Shell {
                     debug!("announcement on {}: {error}", announcement.interface);
                 }
             }
-            // Named as missing when the configuration was read.
-            _ => {}
+        }
+    }
+
+    fn tell(&mut self, notice: Notice) {
+        let news = match notice {
+            Notice::Router {
+                router,
+                name,
+                event,
+                silent,
+            } => {
+                if let Event::StateChanged(change) = &event {
+                    let change = LastChange {
+                        at: Instant::now(),
+                        reason: change.reason.to_string(),
+                    };
+                    self.changes.insert(router, change);
+                }
+                let known = self.router.virtual_router(router);
+                let priority = match &event {
+                    Event::StateChanged(change) => change.priority,
+                    _ => known.map_or(0, VirtualRouter::effective_priority),
+                };
+                News::Instance {
+                    name,
+                    event,
+                    priority,
+                    silent,
+                }
+            }
+            Notice::Group { group, from, to } => {
+                let Some(group) = self.router.group(group) else {
+                    return;
+                };
+                News::Group {
+                    name: group.name,
+                    from,
+                    to,
+                }
+            }
+            Notice::Object { object, health } => News::Object { object, health },
+            _ => return,
+        };
+        // Nobody listens any more at the end.
+        let _ = self.news.send(news);
+    }
+
+    fn complain(&self, trouble: String) {
+        let _ = self.news.send(News::Trouble(trouble));
+    }
+}
+
+impl Drop for Shell {
+    /// However the loop ended, no address stays that another router believes to have.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.host.remove_all();
         }
     }
 }
 
-fn tell(notice: &Notice) {
-    match notice {
-        Notice::Router { name, event, .. } => match event {
-            Event::Complaint(_)
-            | Event::Late { .. }
-            | Event::RivalOwner { .. }
-            | Event::Restored { .. } => warn!("vrrp_instance {name}: {event}"),
-            Event::StateChanged(_) | Event::PriorityChanged { .. } | Event::WaitsForGroup => {
-                info!("vrrp_instance {name}: {event}");
-            }
-            _ => debug!("vrrp_instance {name}: {event}"),
-        },
-        Notice::Group { from, to, .. } => info!("sync group: {to} from {from}"),
-        Notice::Object { object, health } => info!("{object}: {health:?}"),
-        _ => {}
-    }
+fn placed<'a>(
+    addresses: Vec<VirtualAddress>,
+    how: impl Fn(&VirtualAddress) -> Option<&'a ModelAddress>,
+) -> Vec<Placed> {
+    let placed = |address| {
+        let how = how(&address).cloned();
+        (address, how)
+    };
+    addresses.into_iter().map(placed).collect()
 }
 
 fn timespec(duration: Duration) -> Timespec {

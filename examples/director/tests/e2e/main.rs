@@ -17,6 +17,7 @@ mod hosts;
 mod life;
 mod marks;
 mod methods;
+mod pair;
 mod reloads;
 mod selftest;
 mod setups;
@@ -49,6 +50,7 @@ fn main() {
             trials.extend(hosts::trials());
             trials.extend(selftest::trials());
             trials.extend(setups::trials());
+            trials.extend(pair::trials());
         }
         Err(error) => println!("skipped: end-to-end tests need network namespaces: {error}"),
     }

@@ -275,7 +275,7 @@ fn a_broken_file_of_marks_changes_nothing() {
 fn calls_of_many_clients_stay_with_their_server(workers: u32) {
     let stage = Stage::nat(2);
     let text = format!(
-        "vrrp_instance VI_1 {{\n    interface ext0\n    virtual_router_id 51\n    virtual_ipaddress {{\n        {VIP}/24\n    }}\n}}\n\
+        "vrrp_instance VI_1 {{\n    interface ext0\n    virtual_router_id 51\n    priority 255\n    virtual_ipaddress {{\n        {VIP}/24\n    }}\n}}\n\
          virtual_server {VIP} 5060 {{\n    lb_algo rr\n    lb_kind NAT\n    protocol UDP\n    ops\n    persistence_timeout 60\n    \
          persistence_granularity 0.0.0.0\n    persistence_engine sip\n    \
          real_server 10.1.0.11 5060 {{\n    }}\n    real_server 10.1.0.12 5060 {{\n    }}\n}}\n"

@@ -157,7 +157,7 @@ impl Lab {
     fn conf(&self, method: &str, services: &[(&str, u16, &str)]) -> String {
         let vip = self.vip();
         let mut text = format!(
-            "vrrp_instance VI_1 {{\n    interface ext0\n    virtual_router_id 51\n    virtual_ipaddress {{\n        {vip}/{}\n    }}\n}}\n",
+            "vrrp_instance VI_1 {{\n    interface ext0\n    virtual_router_id 51\n    priority 255\n    virtual_ipaddress {{\n        {vip}/{}\n    }}\n}}\n",
             if self.v6 { 64 } else { 24 }
         );
         let locals = [200, 201].map(|host| self.addr(Net::Inner, host));

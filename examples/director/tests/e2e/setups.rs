@@ -11,6 +11,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         once("setup_dr", || shows("dr", 2)),
         once("setup_tun", || shows("tun", 1)),
         once("setup_mixed_dr_tun", || shows("mixed-dr-tun", 2)),
+        once("setup_ha_pair", pair_shows),
     ]
 }
 
@@ -35,4 +36,17 @@ fn shows(name: &str, workers: u32) {
         _ => [false, true, true],
     };
     assert_eq!(kinds, expected);
+}
+
+/// A killed director, a returning one, and one that is stopped: the demo judges by itself.
+fn pair_shows() {
+    let (status, output, errors) = director_texts(&["demo", "--setup", "ha-pair"]);
+    assert_eq!(status, 0, "{output}{errors}");
+    for text in [
+        "everything was as it should be",
+        "Active from Backup: no advertisement of 10.65.32.1 (priority 150) for 3.6",
+        "10.65.32.2 left with priority 0",
+    ] {
+        assert!(output.contains(text), "{text} in {output}");
+    }
 }

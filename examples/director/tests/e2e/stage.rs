@@ -96,14 +96,32 @@ impl Stage {
         stage
     }
 
+    /// As [`direct`](Self::direct), with a second director's host.
+    pub(crate) fn direct_pair(servers: usize) -> (Self, Namespace) {
+        let other = Namespace::new("other").unwrap();
+        let mut stage = Self::one_lan_with(servers, &[(&other, "198.51.100.2/24")]);
+        for (namespace, _) in &stage.servers {
+            let server = RealServer::start(namespace, "dr").unwrap();
+            stage.realservers.push(server);
+        }
+        (stage, other)
+    }
+
     /// Client, director and servers on one LAN; nobody holds the virtual address.
     pub(crate) fn one_lan(servers: usize) -> Self {
+        Self::one_lan_with(servers, &[])
+    }
+
+    fn one_lan_with(servers: usize, others: &[(&Namespace, &str)]) -> Self {
         let [client, director, switch] =
             ["client", "director", "switch"].map(|name| Namespace::new(name).unwrap());
         let servers = {
             let lan = Bridge::new(&switch, "lan").unwrap();
             lan.attach(&client, "eth0", "198.51.100.10/24").unwrap();
             lan.attach(&director, "ext0", "198.51.100.1/24").unwrap();
+            for (other, address) in others {
+                lan.attach(other, "ext0", address).unwrap();
+            }
             (1..=servers)
                 .map(|n| {
                     let namespace = Namespace::new(&format!("rs{n}")).unwrap();
@@ -164,7 +182,7 @@ pub(crate) fn rip(n: usize) -> SocketAddr {
     SocketAddr::new([10, 1, 0, u8::try_from(10 + n).unwrap()].into(), 80)
 }
 
-/// A configuration: an instance that holds the virtual address, and one service.
+/// A configuration: an instance that holds the virtual address, as its owner and so at once, and one service.
 pub(crate) struct Conf {
     pub(crate) scheduler: &'static str,
     pub(crate) method: &'static str,
@@ -198,7 +216,7 @@ impl Conf {
 
     pub(crate) fn text(&self) -> String {
         let mut text = format!(
-            "vrrp_instance VI_1 {{\n    interface ext0\n    virtual_router_id 51\n    virtual_ipaddress {{\n        {VIP}/24\n    }}\n}}\n\
+            "vrrp_instance VI_1 {{\n    interface ext0\n    virtual_router_id 51\n    priority 255\n    virtual_ipaddress {{\n        {VIP}/24\n    }}\n}}\n\
              virtual_server {VIP} 80 {{\n    delay_loop 1\n    lb_algo {}\n    lb_kind {}\n    protocol {}\n",
             self.scheduler, self.method, self.protocol
         );
@@ -340,9 +358,24 @@ impl Director {
 
     /// Starts a director in a namespace and waits until it runs.
     pub(crate) fn start_in(namespace: &Namespace, conf: &str, workers: u32) -> Self {
-        let director = Self::launch(namespace, conf, workers);
-        director.wait_for_log("running ");
-        director
+        Self::launch(namespace, conf, workers).ready(conf)
+    }
+
+    /// Waits until it runs, and has the addresses that it owns.
+    fn ready(self, conf: &str) -> Self {
+        self.wait_for_log("running ");
+        if let Some((_, rest)) = conf.split_once("priority 255\n    virtual_ipaddress {")
+            && let Some(address) = rest.split_whitespace().next()
+        {
+            self.wait_until(&format!("address {address}"), || {
+                let log = self.log();
+                let mut lines = log.lines();
+                lines.any(|line| {
+                    line.contains(&format!("address {address} ")) && line.ends_with(" added")
+                })
+            });
+        }
+        self
     }
 
     /// Starts a director and does not wait.
@@ -360,9 +393,7 @@ impl Director {
     ) -> Self {
         let namespace = &stage.director;
         let command = namespace.command(env!("CARGO_BIN_EXE_director")).unwrap();
-        let director = Self::launch_by(command, namespace, conf, workers, beside);
-        director.wait_for_log("running ");
-        director
+        Self::launch_by(command, namespace, conf, workers, beside).ready(conf)
     }
 
     /// Starts a director with more arguments and waits until it runs.
@@ -370,9 +401,7 @@ impl Director {
         let namespace = &stage.director;
         let mut command = namespace.command(env!("CARGO_BIN_EXE_director")).unwrap();
         command.args(more);
-        let director = Self::launch_by(command, namespace, conf, workers, &[]);
-        director.wait_for_log("running ");
-        director
+        Self::launch_by(command, namespace, conf, workers, &[]).ready(conf)
     }
 
     /// The same for a director that may not use BPF.

@@ -90,8 +90,9 @@ fn interface_made_anew_is_forwarded_at(workers: u32) {
 fn interface_that_comes_late_is_forwarded_at(workers: u32) {
     let stage = Stage::nat(2);
     disconnect(&stage);
-    let director = Director::start(&stage, &Conf::nat(2).text(), workers);
-    director.wait_for_log("cannot find link ext0");
+    let director = Director::launch(&stage.director, &Conf::nat(2).text(), workers);
+    director.wait_for_log("running ");
+    director.wait_for_log("Fault from Initialize: interface ext0 fails");
     connect(&stage.client, &stage.director);
     director.wait_for_log(&format!("address {VIP}/24 on ext0 added"));
     assert_eq!(stage.spread(10), [5, 5]);

@@ -10,7 +10,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use director::config::ConfigFile;
-use director::vrrp::Vrrp;
+use director::vrrp::{Claims, Status, Vrrp, convert};
 use libtest_mimic::{Arguments, Trial};
 use lvs_vrrp::State;
 use netlab::{Bridge, Namespace};
@@ -37,6 +37,21 @@ fn main() {
         }
     }
     libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// VRRP on a thread of this process.
+struct Ours(Vrrp);
+
+impl Ours {
+    fn start(namespace: &Namespace, file: &ConfigFile) -> Self {
+        let (news, _) = tokio::sync::mpsc::unbounded_channel();
+        let converted = convert(file.config());
+        Self(namespace.run(|| Vrrp::start(converted, Claims::None, news).unwrap()))
+    }
+
+    fn status(&self) -> Vec<Status> {
+        self.0.status().blocking_recv().unwrap()
+    }
 }
 
 /// A process of `director --vrrp`. It ends with this value.
@@ -220,7 +235,7 @@ fn sync_group() {
     let at_theirs = ((false, true), (false, true));
     let limit = Duration::from_secs(4);
     let file = ConfigFile::read(&lan.folder.join("ours"), None).unwrap();
-    let ours = lan.ours.run(|| Vrrp::start(file.config()).unwrap());
+    let ours = Ours::start(&lan.ours, &file);
     let _theirs = lan.start_theirs_as_written();
     eventually("both addresses at ours", limit, || holders() == at_ours);
     std::thread::sleep(Duration::from_millis(500));
@@ -450,9 +465,9 @@ impl Lan {
         path
     }
 
-    fn start_ours(&self) -> Vrrp {
+    fn start_ours(&self) -> Ours {
         let file = ConfigFile::read(&self.configuration(true), None).unwrap();
-        self.ours.run(|| Vrrp::start(file.config()).unwrap())
+        Ours::start(&self.ours, &file)
     }
 
     fn start_theirs(&self) -> Keepalived {

@@ -1,5 +1,6 @@
 use super::*;
 use proptest::prelude::*;
+use std::ops::RangeInclusive;
 
 /// One attempt against a server that sends these segments and then closes, unless it keeps the connection open.
 fn verdict(config: HttpConfig, segments: &[&[u8]], closes: bool) -> Outcome {
