@@ -5,6 +5,8 @@
 //! cargo bench -p lvs-benches --bench sched --features peers    # beside other crates
 //! ```
 //!
+//! `--bench threads` is about two threads at one service.
+//!
 //! Tiers: T0 picks, T1 picks among servers of which a tenth is unhealthy, T2 picks, counts and
 //! drops the lease; "T2 held" drops one that is older, so that another server's count changes than
 //! the one just chosen.
@@ -18,7 +20,6 @@ use std::collections::VecDeque;
 use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -160,86 +161,6 @@ fn leases(c: &mut Criterion) {
     group.finish();
 }
 
-/// Picks for each of `threads` at once; the time is that of the slowest.
-fn two_threads(c: &mut Criterion) {
-    let mut group = c.benchmark_group("threads");
-    for threads in [1, 2] {
-        for kind in SCHEDULERS {
-            let service = service(kind, 100);
-            group.bench_function(BenchmarkId::new(format!("{kind} pick"), threads), |b| {
-                b.iter_custom(|picks| {
-                    together(
-                        threads,
-                        || {
-                            let (mut clients, mut picker) = (Clients::new(), service.picker());
-                            move || {
-                                let _ = black_box(picker.pick(clients.next()).is_some());
-                            }
-                        },
-                        picks,
-                    )
-                });
-            });
-        }
-        for kind in [
-            SchedulerKind::WeightedLeastConnection,
-            SchedulerKind::Maglev,
-        ] {
-            let service = service(kind, 100);
-            group.bench_function(BenchmarkId::new(format!("{kind} lease"), threads), |b| {
-                b.iter_custom(|picks| {
-                    together(
-                        threads,
-                        || {
-                            let (mut clients, service) = (Clients::new(), &service);
-                            move || drop(service.connect(clients.next()))
-                        },
-                        picks,
-                    )
-                });
-            });
-        }
-        let shared = AtomicU64::new(0);
-        group.bench_function(BenchmarkId::new("one atomic", threads), |b| {
-            b.iter_custom(|picks| {
-                together(
-                    threads,
-                    || {
-                        let shared = &shared;
-                        move || {
-                            let _ = black_box(shared.fetch_add(1, Ordering::Relaxed));
-                        }
-                    },
-                    picks,
-                )
-            });
-        });
-    }
-    group.finish();
-}
-
-fn together<F: FnMut()>(threads: usize, make: impl Fn() -> F + Sync, each: u64) -> Duration {
-    let start = std::sync::Barrier::new(threads);
-    std::thread::scope(|scope| {
-        let running: Vec<_> = (0..threads)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut pick = make();
-                    start.wait();
-                    let begin = Instant::now();
-                    (0..each).for_each(|_| pick());
-                    begin.elapsed()
-                })
-            })
-            .collect();
-        running
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_default())
-            .max()
-            .unwrap_or_default()
-    })
-}
-
 fn tables(c: &mut Criterion) {
     let mut group = c.benchmark_group("build table");
     group.sample_size(20);
@@ -346,6 +267,6 @@ criterion_group! {
         .warm_up_time(Duration::from_millis(200))
         .measurement_time(Duration::from_millis(600))
         .sample_size(20);
-    targets = picks, leases, two_threads, tables, connections, rivals
+    targets = picks, leases, tables, connections, rivals
 }
 criterion_main!(benches);

@@ -52,11 +52,13 @@ impl Candidate {
                 (Method::Nat, 1),
                 (Method::Nat, 2),
                 (Method::DirectRoute, 1),
+                (Method::DirectRoute, 2),
                 (Method::Tunnel, 1),
+                (Method::Tunnel, 2),
             ]
             // The simplest device is no subject of its own.
             .into_iter()
-            .take(if kind == Kind::Pnet { 1 } else { 4 })
+            .take(if kind == Kind::Pnet { 1 } else { 6 })
             {
                 all.push(Self::Director {
                     kind,
@@ -97,6 +99,14 @@ impl Candidate {
                     _ => format!("director-{kind}-{method}-{workers}"),
                 }
             }
+        }
+    }
+
+    /// The barest loop over a director's kind of device.
+    pub(crate) fn limit(self) -> Option<Self> {
+        match self {
+            Self::Director { kind, .. } => Some(Self::Barest(kind)),
+            _ => None,
         }
     }
 

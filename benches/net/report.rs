@@ -50,12 +50,12 @@ impl Measured {
     }
 }
 
-/// Tables of all that was measured, each beside the first candidate.
+/// Tables of all that was measured, each beside the first candidate; directors beside the barest loop over their device, too.
 pub(crate) fn print(results: &[Measured]) {
     for (task, (title, unit, scale, cost, per)) in TASKS.into_iter().enumerate() {
         println!(
-            "\n{title:<52}\n{:<28}{unit:>10}{:>8}{cost:>12}{:>8}{:>8}",
-            "", "ratio", "ratio", "busy"
+            "\n{title:<52}\n{:<28}{unit:>10}{:>8}{:>8}{cost:>12}{:>8}{:>8}",
+            "", "ratio", "limit", "ratio", "busy"
         );
         let base = results.first().and_then(|first| first.median(task));
         for measured in results {
@@ -63,10 +63,15 @@ pub(crate) fn print(results: &[Measured]) {
             let (Some(sample), Some(base)) = (measured.median(task), base) else {
                 continue;
             };
+            let limit = name.limit().and_then(|limit| {
+                let limit = results.iter().find(|other| other.candidate == limit)?;
+                Some(format!("{:.2}", sample.rate / limit.median(task)?.rate))
+            });
             println!(
-                "{name:<28}{:>10.0}{:>8.2}{:>12.0}{:>8.2}{:>7.0}%",
+                "{name:<28}{:>10.0}{:>8.2}{:>8}{:>12.0}{:>8.2}{:>7.0}%",
                 sample.rate / scale,
                 sample.rate / base.rate,
+                limit.unwrap_or_default(),
                 sample.cost * per,
                 sample.cost / base.cost,
                 sample.load * 100.0

@@ -30,6 +30,14 @@ pub trait Balancer {
         None
     }
 
+    /// What to do with a packet of ESP or AH, which has no ports: those of `packet` are 0. It belongs to the key exchange
+    /// between the same addresses (UDP between ports 500) and goes the same way; it begins nothing.
+    #[doc(alias = "isakmp")]
+    fn decide_ipsec(&mut self, now: Instant, packet: &PacketInfo) -> Verdict {
+        let _ = (now, packet);
+        Verdict::NotOurs
+    }
+
     /// What to do with an ICMP error, by the packet that it quotes: `quoted` has the addresses, ports and protocol as
     /// they stand there, `direction` and `length` are the error's own, flags are 0. An inbound error is about what a
     /// real server sent to a client, an outbound one about what went to a real server.
@@ -80,6 +88,10 @@ impl<B: Balancer + ?Sized> Balancer for Box<B> {
         (**self).decide_error(now, quoted)
     }
 
+    fn decide_ipsec(&mut self, now: Instant, packet: &PacketInfo) -> Verdict {
+        (**self).decide_ipsec(now, packet)
+    }
+
     fn decide_tunnel_error(&mut self, now: Instant, inner: &PacketInfo) -> Verdict {
         (**self).decide_tunnel_error(now, inner)
     }
@@ -111,6 +123,12 @@ impl<'a> Packets<'a> {
     #[inline]
     pub fn payload(&self, index: usize) -> &'a [u8] {
         self.payloads.payload(index)
+    }
+
+    /// The sequence number of one of them, if it is a whole TCP segment, whose stream can be changed by an [`Edit`].
+    #[inline]
+    pub fn sequence(&self, index: usize) -> Option<u32> {
+        self.payloads.sequence(index)
     }
 }
 
@@ -149,6 +167,12 @@ impl fmt::Debug for Packets<'_> {
 pub trait Payloads {
     /// The payload of the packet with this number; empty if there is none.
     fn payload(&self, index: usize) -> &[u8];
+
+    /// The sequence number of the packet with this number; `None` if it is no whole TCP segment.
+    fn sequence(&self, index: usize) -> Option<u32> {
+        let _ = index;
+        None
+    }
 }
 
 impl Payloads for () {
@@ -189,7 +213,7 @@ pub struct Replacement {
 /// What a balancer learns of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PacketInfo {
-    /// IP protocol number: 6 TCP, 17 UDP.
+    /// IP protocol number: 6 TCP, 17 UDP, 132 SCTP.
     pub protocol: u8,
     /// Sender.
     pub source: SocketAddr,

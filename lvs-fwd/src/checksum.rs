@@ -1,8 +1,10 @@
-//! The Internet checksum: whole, incremental (RFC 1624, equation 3), pseudo-header, partial.
+//! The Internet checksum (SCTP's is in [`crc32c`]): whole, incremental (RFC 1624, equation 3), pseudo-header, partial.
 //!
 //! Sums are plain `u64` accumulators of 16-bit big-endian words; [`finish`] folds and complements. An
 //! incremental [`Change`] collects words that were replaced and is applied to a stored checksum once, which
 //! keeps a wrong checksum wrong: what a sender broke is not repaired on the way.
+
+pub mod crc32c;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

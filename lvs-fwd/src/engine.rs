@@ -12,6 +12,7 @@ mod forward;
 mod fragments;
 mod hops;
 mod path_mtu;
+mod reassembly;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use std::time::Instant;
 
 use self::forward::Core;
 use self::fragments::Fate;
+use self::reassembly::Added;
 use crate::balancer::{
     Balancer, Direction, Encapsulation, Method, PacketInfo, Packets, Payloads, Verdict,
 };
@@ -35,7 +37,8 @@ use crate::stats::{Counters, DropReason, Event, LeftReason};
 use crate::steer;
 use crate::view::{Endpoint, PortId, View};
 use crate::wire::{
-    Datagram, Fragment, Headers, Inner, Quoted, Tunnelled, Unparsed, Wrapping, ethernet, protocol,
+    Datagram, Fragment, Headers, Inner, Quoted, Tunnelled, Unparsed, Wrapping, ethernet, is_ipsec,
+    protocol, tcp,
 };
 
 /// What an engine is made with.
@@ -70,6 +73,8 @@ pub struct Engine {
     verdicts: Vec<Verdict>,
     /// ICMP errors, with what they quote.
     errors: Vec<(Item, PacketInfo)>,
+    /// AH and ESP packets.
+    ipsec: Vec<(Item, PacketInfo)>,
     /// ICMP errors about packets inside tunnels of this worker's.
     tunnel_errors: Vec<(Frame, Tunnelled)>,
     /// First fragments that are not claimed, though others of their datagrams may be.
@@ -119,6 +124,7 @@ impl Engine {
             packets: Vec::new(),
             verdicts: Vec::new(),
             errors: Vec::new(),
+            ipsec: Vec::new(),
             tunnel_errors: Vec::new(),
             unclaimed: Vec::new(),
             misplaced: Vec::new(),
@@ -180,7 +186,7 @@ impl Engine {
                     self.enlist(view, Origin::Host, OUTBOUND, headers, frame, output);
                 }
                 Err(Unparsed::Fragment) => {
-                    self.admit_fragment(view, (Origin::Host, false), frame, output);
+                    self.admit_fragment(now, view, (Origin::Host, false), frame, output);
                 }
                 Err(Unparsed::OtherProtocol | Unparsed::Extensions) => {
                     self.core.route_unclaimed(now, view, frame, output);
@@ -212,7 +218,7 @@ impl Engine {
             } = handoff;
             match origin {
                 _ if errand == Errand::Part => {
-                    self.admit_fragment(view, (origin, true), frame, output);
+                    self.admit_fragment(now, view, (origin, true), frame, output);
                 }
                 _ if errand == Errand::Learn => self.admit_tunnel_error(now, view, &frame),
                 // The claim may have changed on the way: the frame is looked at again.
@@ -220,7 +226,7 @@ impl Engine {
                 Origin::Host => match Headers::parse(frame.bytes()) {
                     Ok(headers) => self.enlist(view, origin, OUTBOUND, headers, frame, output),
                     Err(Unparsed::Fragment) => {
-                        self.admit_fragment(view, (origin, false), frame, output);
+                        self.admit_fragment(now, view, (origin, false), frame, output);
                     }
                     Err(_) => self.core.counters.count_drop(DropReason::Malformed, 1),
                 },
@@ -245,6 +251,13 @@ impl Engine {
         for item in self.core.fragments.handle_timeout(now) {
             self.core.give_up(item, output);
         }
+        let given_up = self.core.reassembly.handle_timeout(now);
+        self.core
+            .counters
+            .count_drop(DropReason::FragmentsIncomplete, given_up.dropped);
+        for frame in given_up.unknown {
+            self.core.pass_up(frame, output);
+        }
         self.core.drain_commands(output);
     }
 
@@ -253,6 +266,7 @@ impl Engine {
         let deadlines = [
             self.core.holding.poll_timeout(),
             self.core.fragments.poll_timeout(),
+            self.core.reassembly.poll_timeout(),
         ];
         deadlines.into_iter().flatten().min()
     }
@@ -274,7 +288,7 @@ impl Engine {
                 return;
             }
             Err(Unparsed::Fragment) => {
-                self.admit_fragment(view, (origin, false), frame, output);
+                self.admit_fragment(now, view, (origin, false), frame, output);
                 return;
             }
             Err(unparsed) => {
@@ -315,6 +329,10 @@ impl Engine {
             return;
         }
         frame.truncate(headers.end);
+        if headers.protocol == protocol::SCTP {
+            // No device can be asked for this one.
+            frame.complete_checksum();
+        }
         let owner = self.owner(view, direction, &headers.source, &headers.destination);
         if owner != self.worker {
             self.hand_over(owner, origin, frame, output);
@@ -340,7 +358,7 @@ impl Engine {
         frame: Frame,
         first_of: Option<Datagram>,
     ) {
-        self.packets.push(PacketInfo {
+        let info = PacketInfo {
             protocol: headers.protocol,
             source: headers.source,
             destination: headers.destination,
@@ -348,21 +366,28 @@ impl Engine {
             tcp_flags: headers.tcp_flags(frame.bytes()),
             length: headers.ip_len() as u32,
             mark,
-        });
-        self.batch.push(Item {
+        };
+        let item = Item {
             frame,
             headers,
             origin,
             direction,
             is_first_fragment: first_of.is_some(),
             ident: None,
-        });
+        };
+        if is_ipsec(headers.protocol) {
+            self.ipsec.push((item, info));
+        } else {
+            self.packets.push(info);
+            self.batch.push(item);
+        }
     }
 
     /// As [`admit`](Self::admit) for parts of datagrams.
     #[cold]
     fn admit_fragment(
         &mut self,
+        now: Instant,
         view: &View,
         (origin, placed): (Origin, bool),
         mut frame: Frame,
@@ -414,6 +439,10 @@ impl Engine {
             return;
         }
         self.core.counters.count(Event::Fragments, 1);
+        if needs_whole(headers.protocol) && !self.core.fragments.is_known(now, &fragment.datagram) {
+            self.put_together(now, view, origin, &fragment, frame, output);
+            return;
+        }
         let owner = self.owner(view, direction, &headers.source, &headers.destination);
         if !placed && fragment.is_first() && owner != self.worker {
             let item = Item {
@@ -438,6 +467,40 @@ impl Engine {
                 ident: None,
             };
             self.later.push((item, fragment.datagram, fragment.offset));
+        }
+    }
+
+    /// Keeps a fragment until all are there.
+    fn put_together(
+        &mut self,
+        now: Instant,
+        view: &View,
+        origin: Origin,
+        fragment: &Fragment,
+        frame: Frame,
+        output: &mut Output,
+    ) {
+        let counters = &self.core.counters;
+        let frame = match self.core.reassembly.add(now, fragment, frame) {
+            Added::Whole(frame) => frame,
+            Added::Waits => return counters.count(Event::FragmentsHeld, 1),
+            Added::Overlaps(count) => {
+                return counters.count_drop(DropReason::FragmentOverlap, count);
+            }
+            Added::Overflow => return counters.count_drop(DropReason::FragmentLost, 1),
+        };
+        counters.count(Event::Reassembled, 1);
+        let Ok(headers) = Headers::parse(frame.bytes()) else {
+            counters.count_drop(DropReason::Malformed, 1);
+            return;
+        };
+        let class = match origin {
+            Origin::Host => Some(OUTBOUND),
+            Origin::Port(_) => classify(view, origin, &headers),
+        };
+        match class {
+            Some(class) => self.enlist(view, origin, class, headers, frame, output),
+            None => self.core.pass_up(frame, output),
         }
     }
 
@@ -605,6 +668,13 @@ impl Engine {
             // What was not given out is dropped here.
             self.batch.clear();
         }
+        for (mut item, info) in self.ipsec.drain(..) {
+            let verdict = balancer.decide_ipsec(now, &info);
+            match item.is_first_fragment {
+                true => self.core.lead(now, view, &mut item, verdict, output),
+                false => self.core.carry_out(now, view, &mut item, &verdict, output),
+            }
+        }
         for fragment in self.unclaimed.drain(..) {
             let fate = Fate {
                 verdict: None,
@@ -614,6 +684,9 @@ impl Engine {
             };
             for item in self.core.fragments.learn(now, fragment.datagram, fate) {
                 self.core.give_up(item, output);
+            }
+            for frame in self.core.reassembly.take(&fragment.datagram) {
+                self.core.pass_up(frame, output);
             }
         }
         for (item, fragment, owner) in self.misplaced.drain(..) {
@@ -693,6 +766,21 @@ impl Payloads for Batch<'_> {
         let item = self.0.get(index);
         item.map_or(&[], |item| item.headers.payload(item.frame.bytes()))
     }
+
+    fn sequence(&self, index: usize) -> Option<u32> {
+        let item = self.0.get(index).filter(|item| !item.is_first_fragment)?;
+        if item.headers.protocol != protocol::TCP {
+            return None;
+        }
+        let segment = &item.frame.bytes()[item.headers.transport..];
+        Some(tcp::Packet::new_checked(segment).ok()?.sequence())
+    }
+}
+
+/// Whether a datagram of this protocol is put together before anything else: options may be put into TCP and its text
+/// changed, and SCTP's checksum covers all of it.
+fn needs_whole(number: u8) -> bool {
+    matches!(number, protocol::TCP | protocol::SCTP)
 }
 
 /// Whether the link layer meant us, and nobody of us sent it.

@@ -11,6 +11,7 @@ use crate::checksum;
 use crate::sys::ring::Slot;
 #[cfg(feature = "af-xdp")]
 use crate::sys::xdp::{Chunk, Memory};
+use crate::wire::sctp;
 #[cfg(feature = "af-xdp")]
 use std::sync::Arc;
 
@@ -186,6 +187,13 @@ impl Frame {
         if field + 2 > bytes.len() {
             return;
         }
+        if usize::from(offset) == sctp::CHECKSUM_OFFSET {
+            // Nobody else has it there. What marks SCTP's checksum as another kind does not reach user space.
+            if let Ok(mut packet) = sctp::Packet::new_checked(&mut bytes[start..]) {
+                packet.fill_checksum();
+            }
+            return;
+        }
         // The field holds the sum of the pseudo-header and is part of what is summed.
         let sum = checksum::finish(checksum::sum(&bytes[start..]));
         // Zero means "none" in UDP and is the same number as 0xffff elsewhere.
@@ -244,6 +252,8 @@ pub struct FrameMeta {
     pub kind: PacketKind,
     /// The outermost VLAN tag, which is not part of the bytes.
     pub vlan: Option<VlanTag>,
+    /// Set if it was put together from fragments: IP length of the longest one. It fits where that one fits.
+    pub longest_part: Option<u16>,
     /// The host has no copy of it: the device took it away. What turns out not to be the balancer's is given back.
     pub exclusive: bool,
 }

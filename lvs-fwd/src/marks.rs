@@ -191,7 +191,7 @@ fn single(prefix: Option<Prefix>) -> Option<IpAddr> {
 }
 
 /// Transport protocols that packets with marks may have.
-pub const BALANCED: [u8; 2] = [protocol::TCP, protocol::UDP];
+pub const BALANCED: [u8; 3] = [protocol::TCP, protocol::UDP, protocol::SCTP];
 
 #[cfg(test)]
 mod tests {

@@ -44,15 +44,17 @@ pub enum DropReason {
     NoHost,
     /// To be sent through a tunnel, and no interface has an address to send it from.
     NoSource,
-    /// A fragment that lies over the first one of its datagram.
+    /// A fragment that lies over another one of its datagram, or is there twice.
     FragmentOverlap,
-    /// A fragment that came before the first one of its datagram, with no room to wait.
+    /// A fragment that came before others of its datagram, with no room to wait.
     FragmentLost,
+    /// A fragment of a datagram of which others did not come in time.
+    FragmentsIncomplete,
 }
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Malformed,
         Self::MartianSource,
         Self::Balancer,
@@ -73,6 +75,7 @@ impl DropReason {
         Self::NoSource,
         Self::FragmentOverlap,
         Self::FragmentLost,
+        Self::FragmentsIncomplete,
     ];
 
     /// A name for logs and listings.
@@ -98,6 +101,7 @@ impl DropReason {
             Self::NoSource => "no-source",
             Self::FragmentOverlap => "fragment-overlap",
             Self::FragmentLost => "fragment-lost",
+            Self::FragmentsIncomplete => "fragments-incomplete",
         }
     }
 }
@@ -118,7 +122,7 @@ pub enum LeftReason {
     Extensions,
     /// Part of a datagram that is not of a service's protocol and address.
     Fragment,
-    /// Neither TCP nor UDP, nor an ICMP error about such a packet of a service.
+    /// A protocol that is not balanced, nor an ICMP error about a packet of a service.
     OtherProtocol,
     /// To no virtual service and from no NAT real server.
     NotClaimed,
@@ -176,8 +180,10 @@ pub enum Event {
     ClientsNotNamed,
     /// Claimed fragments.
     Fragments,
-    /// Claimed fragments that waited for the first one of their datagram.
+    /// Claimed fragments that waited for others of their datagram.
     FragmentsHeld,
+    /// Datagrams put together from their fragments.
+    Reassembled,
     /// Claimed ICMP errors from others.
     IcmpReceived,
     /// ICMP errors about packets of tunnels.
@@ -192,7 +198,7 @@ pub enum Event {
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Received,
         Self::Inbound,
         Self::Outbound,
@@ -211,6 +217,7 @@ impl Event {
         Self::ClientsNotNamed,
         Self::Fragments,
         Self::FragmentsHeld,
+        Self::Reassembled,
         Self::IcmpReceived,
         Self::TunnelErrors,
         Self::IcmpSent,

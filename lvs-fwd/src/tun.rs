@@ -14,7 +14,7 @@ use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::device::{Capabilities, Device, DeviceCounters, virtio};
+use crate::device::{Capabilities, Device, DeviceCounters, is_gone, virtio};
 use crate::frame::Frame;
 use crate::netlink::{KernelRoute, MARK, Netlink, NetlinkError, Rule};
 use crate::route::{NextHop, Prefix};
@@ -154,13 +154,13 @@ impl Device for Tun {
             match self.write(frame) {
                 Ok(()) => self.counters.transmitted += 1,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // Somebody has removed the device: nothing will ever go.
-                Err(error) if error.raw_os_error() == Some(libc::EBADFD) => {
+                // Somebody has removed the device.
+                Err(error) if is_gone(&error) => {
                     self.counters.refused += self.queue.len() as u64;
                     self.queue.clear();
                     return Err(error);
                 }
-                Err(_) => self.counters.refused += 1,
+                Err(error) => self.counters.count_refusal(&error),
             }
             self.queue.pop_front();
         }
@@ -286,11 +286,11 @@ fn rule(server: &Endpoint) -> Rule {
         ipv6: server.addr.is_ipv6(),
         priority: PRIORITY,
         from: Some(Prefix::new(server.addr, u8::MAX)),
-        iif: None,
         ip_protocol: Some(server.protocol),
         source_ports: (server.port != 0).then_some((server.port, server.port)),
         table: TABLE,
         protocol: MARK,
+        ..Rule::default()
     }
 }
 

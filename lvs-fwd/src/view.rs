@@ -31,6 +31,9 @@ pub struct View {
     pub local: Arc<LocalAddresses>,
     /// Whether nothing can be given to the host. What is claimed and of no connection is then refused in its place.
     pub hostless: bool,
+    /// Whether the way to the host has no way back, as with raw sockets: answers of a translated real server there would
+    /// leave as they are, so it gets no packets. One that answers in its own name (direct routing) does.
+    pub one_way: bool,
     /// How tunnels treat large packets.
     pub tunnels: TunnelOptions,
 }

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use parking_lot::Mutex;
-
 use crate::RealServer;
+use crate::atomic::{AtomicU32, Mutex};
 
 /// A server on its way out, made by [`VirtualService::drain`](crate::VirtualService::drain).
 ///

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::pick::Bound;
 use crate::real_server::Class;
 use crate::{Ended, RealServer};
 
@@ -18,9 +19,8 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Takes over a connection that is already bound. `generation` is the server's when it had a
-    /// weight or was locked, so that no forced end is missed.
-    pub(crate) fn new(server: Arc<RealServer>, generation: u32) -> Self {
+    /// Takes over a connection that is already bound.
+    pub(crate) fn new((server, generation): Bound) -> Self {
         Self { server, generation }
     }
 

@@ -112,7 +112,7 @@
 //!
 //! # What is not here
 //!
-//! Bytes: what an FTP helper reads and rewrites, what becomes of ICMP errors, and the protocol of
+//! Bytes: an FTP helper's way through segments ([`ftp`] has the words), what becomes of ICMP errors, and the protocol of
 //! connection synchronisation, for which [`Worker`] has the table's side. The kernel's check for
 //! packets that come from the director itself is left out: it has no clients of its own.
 //!
@@ -126,6 +126,7 @@
 //! again, and a call ends the connections that are due and looks at a few dozen other timers at most.
 //! Who lets [`Worker::poll_timeout`] pass without a call pays for what piled up at the next one.
 
+mod atomic;
 mod attributes;
 mod conn;
 mod defence;
@@ -133,6 +134,7 @@ mod director;
 mod drain;
 mod engine;
 mod expect;
+pub mod ftp;
 mod lease;
 mod local;
 mod packet;

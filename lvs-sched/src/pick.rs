@@ -6,66 +6,79 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::atomic::{ArcSwapOption, AtomicU32, Guard};
+use crate::real_server::Class;
 use crate::scheduler::{Peek, Servers, SharedPick, Superseded};
 use crate::{Lease, RealServer, Request, SchedulerFlags, VirtualService};
 
 /// What a caller knows of a new connection. Made of the client's address alone, if nothing more is
 /// known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
+#[derive(Clone, Copy, Debug)]
 pub struct Flow {
-    /// The client.
-    pub client: SocketAddr,
-    /// Where the client wants to go. Only the schedulers of caches look at it: `dh`, `lblc`,
-    /// `lblcr`. Default: the unspecified address.
-    pub destination: SocketAddr,
-    /// The time. Without it `lblc` and `lblcr` do not forget.
-    pub now: Option<Instant>,
-    /// When `lblc` and `lblcr` forget. Default: a day.
-    pub cache_life: Option<Duration>,
+    /// As the scheduler gets it, but for the service's flags, which the service fills in.
+    request: Request,
 }
 
 impl Flow {
     /// A connection of this client.
+    #[inline]
     pub fn new(client: SocketAddr) -> Self {
         let nowhere: IpAddr = match client {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
         Self {
-            client,
-            destination: SocketAddr::new(nowhere, 0),
-            now: None,
-            cache_life: None,
+            request: Request::new(client, SocketAddr::new(nowhere, 0)),
         }
     }
 
-    /// To this destination.
+    /// To this destination. Only the schedulers of caches look at it: `dh`, `lblc`, `lblcr`. Without
+    /// it all go to the unspecified address.
     #[must_use]
     pub fn to(mut self, destination: SocketAddr) -> Self {
-        self.destination = destination;
+        self.request.destination = destination;
         self
     }
 
-    /// At this time.
+    /// At this time. Without it `lblc` and `lblcr` do not forget.
     #[must_use]
     pub fn at(mut self, now: Instant) -> Self {
-        self.now = Some(now);
+        self.request.now = Some(now);
         self
     }
 
-    pub(crate) fn request(&self, flags: SchedulerFlags) -> Request {
-        let request = Request::new(self.client, self.destination)
-            .with_flags(flags)
-            .at(self.now);
-        match self.cache_life {
-            Some(life) => request.with_cache_life(life),
-            None => request,
-        }
+    /// When `lblc` and `lblcr` forget; without it after a day.
+    #[must_use]
+    pub fn with_cache_life(mut self, life: Duration) -> Self {
+        self.request.cache_life = life;
+        self
+    }
+}
+
+/// What becomes a request to a service. In place: a copy costs more than some picks.
+pub(crate) trait Ask {
+    /// The request to a service that has these flags.
+    fn request(&mut self, flags: SchedulerFlags) -> &Request;
+}
+
+impl Ask for Flow {
+    #[inline]
+    fn request(&mut self, flags: SchedulerFlags) -> &Request {
+        self.request.flags = flags;
+        &self.request
+    }
+}
+
+/// It has flags of its own.
+impl Ask for &Request {
+    #[inline]
+    fn request(&mut self, _: SchedulerFlags) -> &Request {
+        self
     }
 }
 
 impl From<SocketAddr> for Flow {
+    #[inline]
     fn from(client: SocketAddr) -> Self {
         Self::new(client)
     }
@@ -97,7 +110,8 @@ impl std::error::Error for ConnectError {}
 /// Made by [`VirtualService::picker`]; changes of the service are seen at the next pick.
 pub struct Picker<'a> {
     service: &'a VirtualService,
-    version: u32,
+    /// The version of `shared`.
+    number: u32,
     shared: Option<Arc<Shared>>,
     /// The last answer that came by way of the lock.
     held: Option<Arc<RealServer>>,
@@ -107,31 +121,50 @@ impl<'a> Picker<'a> {
     pub(crate) fn new(service: &'a VirtualService) -> Self {
         Self {
             service,
-            version: 0,
+            number: 0,
             shared: None,
             held: None,
         }
     }
 
     /// [`VirtualService::pick`], with a reference for an answer.
+    #[inline]
     pub fn pick(&mut self, flow: impl Into<Flow>) -> Option<&Arc<RealServer>> {
-        let flow = flow.into();
-        let version = self.service.version.load(Ordering::Acquire);
-        if version != self.version {
-            self.shared = self.service.shared.load_full();
-            self.version = version;
-        }
+        self.pick_flow(&mut flow.into())
+    }
+
+    fn pick_flow(&mut self, flow: &mut Flow) -> Option<&Arc<RealServer>> {
+        let version = self.follow();
         let answer = match &self.shared {
-            Some(shared) => shared.pick(&flow.request(shared.flags)),
+            Some(shared) => shared.pick(version, flow.request(shared.flags)),
             None => Err(Superseded),
         };
-        match (answer, &self.shared) {
-            (Ok(index), Some(shared)) => shared.servers.get(index?),
-            _ => {
-                self.held = self.service.pick(flow);
-                self.held.as_ref()
-            }
+        match answer {
+            Ok(index) => self.shared.as_ref()?.servers.get(index?),
+            Err(Superseded) => self.pick_locked(flow),
         }
+    }
+
+    /// Sees to it that what is remembered is of this moment.
+    #[inline]
+    fn follow(&mut self) -> Version<'a> {
+        let version = self.service.published().version();
+        if version.number != self.number {
+            self.load(version);
+        }
+        version
+    }
+
+    #[cold]
+    fn load(&mut self, version: Version<'_>) {
+        self.shared = version.load().as_deref().and_then(Option::clone);
+        self.number = version.number;
+    }
+
+    #[inline(never)]
+    fn pick_locked(&mut self, flow: &mut Flow) -> Option<&Arc<RealServer>> {
+        self.held = self.service.pick_locked(flow);
+        self.held.as_ref()
     }
 
     /// [`VirtualService::connect`].
@@ -139,7 +172,16 @@ impl<'a> Picker<'a> {
     /// # Errors
     /// [`ConnectError`]
     pub fn connect(&mut self, flow: impl Into<Flow>) -> Result<Lease, ConnectError> {
-        self.service.connect(flow)
+        let flow = &mut flow.into();
+        let version = self.follow();
+        let bound = match &self.shared {
+            Some(shared) => shared.bind(version, flow, Class::Active),
+            None => Err(Superseded),
+        };
+        bound
+            .unwrap_or_else(|Superseded| self.service.bind_locked(flow, Class::Active))
+            .map(Lease::new)
+            .ok_or(ConnectError::NoServer)
     }
 }
 
@@ -151,13 +193,79 @@ impl fmt::Debug for Picker<'_> {
     }
 }
 
-/// What picks need that take no lock. A change of the service makes a new one.
+/// A server to which a connection is bound, and its [generation](crate::drain::Watch::generation)
+/// while it still had a weight, so that no forced end is missed.
+pub(crate) type Bound = (Arc<RealServer>, u32);
+
+/// Binds a connection to the server that was picked, unless that has become unusable meanwhile.
+pub(crate) fn try_bind(server: &Arc<RealServer>, class: Class) -> Option<Bound> {
+    let generation = server.watch().generation();
+    server.try_bind(class).then(|| {
+        server.count_connection();
+        (Arc::clone(server), generation)
+    })
+}
+
+/// What picks need that take no lock, where they find it: something between the first pick after a
+/// change and the next change, if the scheduler can pick without the lock.
+#[derive(Debug, Default)]
+pub(crate) struct Published {
+    shared: ArcSwapOption<Shared>,
+    /// Odd while there is something. Raised after something was put there, and before it is taken
+    /// away for a change.
+    number: AtomicU32,
+}
+
+impl Published {
+    /// What is there at this moment.
+    #[inline]
+    pub(crate) fn version(&self) -> Version<'_> {
+        Version {
+            published: self,
+            number: self.number.load(Ordering::SeqCst),
+        }
+    }
+
+    /// Puts something there. The caller holds the service's lock and has found nothing.
+    pub(crate) fn put(&self, shared: Arc<Shared>) {
+        self.shared.store(Some(shared));
+        self.number.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Takes away what is there. The caller holds the service's lock and has put something.
+    pub(crate) fn take(&self) {
+        self.number.fetch_add(1, Ordering::SeqCst);
+        self.shared.store(None);
+    }
+}
+
+/// A moment of [`Published`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Version<'a> {
+    published: &'a Published,
+    number: u32,
+}
+
+impl Version<'_> {
+    /// What was there, unless it was taken away meanwhile.
+    pub(crate) fn load(self) -> Option<Guard<Option<Arc<Shared>>>> {
+        (self.number & 1 == 1).then(|| self.published.shared.load())
+    }
+
+    fn is_current(self) -> bool {
+        self.published.number.load(Ordering::SeqCst) == self.number
+    }
+}
+
+/// A list, and the half of its scheduler that takes no lock. A change of the service makes a new one.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) servers: Arc<Servers>,
     pub(crate) flags: SchedulerFlags,
     /// Some server has a threshold: pick and count must be one step.
     pub(crate) is_limited: bool,
+    /// See [`SharedPick::is_traceless`].
+    pub(crate) is_traceless: bool,
     picker: Arc<dyn SharedPick>,
 }
 
@@ -168,15 +276,51 @@ impl Shared {
         picker: Arc<dyn SharedPick>,
     ) -> Self {
         Self {
-            is_limited: servers.iter().any(|server| server.is_limited()),
+            is_limited: servers.is_limited(),
+            is_traceless: picker.is_traceless(),
             servers,
             flags,
             picker,
         }
     }
 
-    pub(crate) fn pick(&self, request: &Request) -> Result<Option<usize>, Superseded> {
-        self.picker.pick(&self.servers, request)
+    /// The answer of the moment of `version`, or of a later one.
+    #[inline]
+    pub(crate) fn pick(
+        &self,
+        version: Version<'_>,
+        request: &Request,
+    ) -> Result<Option<usize>, Superseded> {
+        let answer = self.picker.pick(&self.servers, request)?;
+        if self.is_traceless && !version.is_current() {
+            return Err(Superseded);
+        }
+        Ok(answer)
+    }
+
+    /// Picks and counts. With thresholds only the holder of the service's lock does both in one
+    /// step.
+    pub(crate) fn bind(
+        &self,
+        version: Version<'_>,
+        flow: &mut impl Ask,
+        class: Class,
+    ) -> Result<Option<Bound>, Superseded> {
+        if self.is_limited {
+            return Err(Superseded);
+        }
+        let answer = self.pick(version, flow.request(self.flags))?;
+        let Some(server) = answer.and_then(|index| self.servers.get(index)) else {
+            return Ok(None);
+        };
+        // It fails when a change has just quiesced the server. The next pick is for after that change.
+        try_bind(server, class).map(Some).ok_or(Superseded)
+    }
+
+    /// For the holder of the service's lock.
+    pub(crate) fn pick_locked(&self, request: &Request) -> Option<usize> {
+        // Only a change takes the memory away, and changes hold the lock.
+        self.picker.pick(&self.servers, request).ok().flatten()
     }
 
     pub(crate) fn peek(&self, request: &Request) -> Peek {

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 
+use crate::atomic::{self, ArcSwapOption};
 use crate::drain::Watch;
 use crate::scheduler::Marks;
 use crate::stats::{Counters, Meter, Rates, Stats};
@@ -113,27 +113,49 @@ pub struct RealServer {
     /// What the operator said.
     weight: AtomicU32,
     /// What schedulers see: the weight, or 0 while the server is unhealthy.
-    effective: AtomicU32,
+    effective: atomic::AtomicU32,
     /// The last weight but 0, or the first one.
     remembered: AtomicU32,
     healthy: AtomicBool,
     /// Upper threshold in the high half, lower in the low half, so that both change in one step.
     thresholds: AtomicU64,
-    /// See [`Load`].
-    load: AtomicU64,
-    persistent: AtomicU32,
-    /// Entries of schedulers' caches.
-    cached: AtomicU32,
     method: AtomicU8,
     available: AtomicBool,
     /// Who wants to hear of changed counts, and as which number.
     marks: ArcSwapOption<Marks>,
     slot: AtomicU32,
     watch: Watch,
+    tally: Tally,
     counters: Counters,
     meter: Meter,
     /// What it had counted when it last left its service.
     departure: Mutex<Stats>,
+}
+
+/// What changes when a connection begins, moves or ends. It stands together, on a cache line of its
+/// own: threads whose connections go to the same server hand one line to and fro, and who only looks at
+/// weights is not disturbed.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Tally {
+    /// See [`Load`].
+    load: atomic::AtomicU64,
+    /// Connections that were ever scheduled.
+    connections: AtomicU64,
+    persistent: atomic::AtomicU32,
+    /// Entries of schedulers' caches.
+    cached: AtomicU32,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            load: atomic::AtomicU64::new(Load::NOTED),
+            connections: AtomicU64::new(0),
+            persistent: atomic::AtomicU32::new(0),
+            cached: AtomicU32::new(0),
+        }
+    }
 }
 
 impl RealServer {
@@ -141,18 +163,16 @@ impl RealServer {
         Self {
             addr,
             weight: AtomicU32::new(config.weight.get()),
-            effective: AtomicU32::new(config.weight.get()),
+            effective: atomic::AtomicU32::new(config.weight.get()),
             remembered: AtomicU32::new(config.weight.get()),
             healthy: AtomicBool::new(true),
             thresholds: AtomicU64::new(pack(config)),
-            load: AtomicU64::new(Load::NOTED),
-            persistent: AtomicU32::new(0),
-            cached: AtomicU32::new(0),
             method: AtomicU8::new(config.method as u8),
             available: AtomicBool::new(true),
             marks: ArcSwapOption::empty(),
             slot: AtomicU32::new(0),
             watch: Watch::default(),
+            tally: Tally::default(),
             counters: Counters::default(),
             meter: Meter::default(),
             departure: Mutex::default(),
@@ -209,7 +229,7 @@ impl RealServer {
 
     /// Persistence templates bound to the server; in neither of the other two counts.
     pub fn persistent(&self) -> u32 {
-        self.persistent.load(Ordering::Relaxed)
+        self.tally.persistent.load(Ordering::Relaxed)
     }
 
     /// Whether the overload flag is set: from the upper threshold until the count falls below the
@@ -240,7 +260,7 @@ impl RealServer {
 
     /// Traffic since creation or the last zeroing.
     pub fn stats(&self) -> Stats {
-        self.meter.read(self.counters.raw())
+        self.meter.read(self.counted())
     }
 
     /// Smoothed traffic rates; a [`Director`](crate::Director) estimates them every two seconds.
@@ -250,7 +270,7 @@ impl RealServer {
 
     /// One period of the rates ends. Returns whether they may change without traffic.
     pub(crate) fn estimate(&self) -> bool {
-        self.meter.estimate(self.counters.raw())
+        self.meter.estimate(self.counted())
     }
 
     /// Family of the server's address.
@@ -263,13 +283,13 @@ impl RealServer {
     }
 
     pub(crate) fn zero(&self) {
-        self.meter.zero(self.counters.raw());
+        self.meter.zero(self.counted());
     }
 
     /// Leaves its service. Returns what it has counted until now.
     pub(crate) fn unlink(&self) -> Stats {
         self.available.store(false, Ordering::Release);
-        let counted = self.counters.raw();
+        let counted = self.counted();
         *self.departure.lock() = counted;
         counted
     }
@@ -281,13 +301,27 @@ impl RealServer {
 
     /// It comes back to another service, with statistics from zero.
     pub(crate) fn start_over(&self) {
-        let counted = self.counters.raw();
+        let counted = self.counted();
         *self.departure.lock() = counted;
         self.meter.start_over(counted);
     }
 
+    /// Counts a connection as scheduled.
+    pub(crate) fn count_connection(&self) {
+        self.tally.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts packets.
     pub(crate) fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// What was counted since creation; zeroing does not change it.
+    pub(crate) fn counted(&self) -> Stats {
+        Stats {
+            connections: self.tally.connections.load(Ordering::Relaxed),
+            ..self.counters.raw()
+        }
     }
 
     /// Applies an edit: parameters, available, overload rule.
@@ -326,22 +360,22 @@ impl RealServer {
 
     /// Whether a connection, a template or a scheduler's cache still refers to it.
     pub(crate) fn is_referenced(&self) -> bool {
-        !self.is_idle() || self.cached.load(Ordering::Relaxed) > 0
+        !self.is_idle() || self.tally.cached.load(Ordering::Relaxed) > 0
     }
 
     /// Whether neither connections nor templates are bound to it.
     pub(crate) fn is_idle(&self) -> bool {
-        self.load().connections() == 0 && self.persistent.load(Ordering::SeqCst) == 0
+        self.load().connections() == 0 && self.tally.persistent.load(Ordering::SeqCst) == 0
     }
 
     /// A scheduler's cache refers to it.
     pub(crate) fn count_cached(&self) {
-        self.cached.fetch_add(1, Ordering::Relaxed);
+        self.tally.cached.fetch_add(1, Ordering::Relaxed);
     }
 
     /// An entry of a scheduler's cache is gone.
     pub(crate) fn uncount_cached(&self) {
-        let before = self.cached.fetch_sub(1, Ordering::Relaxed);
+        let before = self.tally.cached.fetch_sub(1, Ordering::Relaxed);
         debug_assert!(before > 0, "a cache entry was dropped twice");
     }
 
@@ -359,7 +393,7 @@ impl RealServer {
             Class::Active => self.update(|load| Load(load.0 + Load::ACTIVE)),
             Class::Inactive => self.update(|load| Load(load.0 + Load::INACTIVE)),
             Class::Persistent => {
-                self.persistent.fetch_add(1, Ordering::SeqCst);
+                self.tally.persistent.fetch_add(1, Ordering::SeqCst);
                 self.update(|load| load);
             }
         }
@@ -377,6 +411,7 @@ impl RealServer {
         let (upper, lower) = self.thresholds();
         let one = class.one();
         let bound = self
+            .tally
             .load
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |present| {
                 let load = Load(present);
@@ -410,7 +445,7 @@ impl RealServer {
                 Load(load.0 - Load::INACTIVE)
             }),
             Class::Persistent => {
-                let before = self.persistent.fetch_sub(1, Ordering::SeqCst);
+                let before = self.tally.persistent.fetch_sub(1, Ordering::SeqCst);
                 debug_assert!(before > 0, "a template was unbound twice");
                 self.update_if_overloaded(|load| load)
             }
@@ -432,12 +467,12 @@ impl RealServer {
 
     /// The end of the last connection wakes those who watch.
     pub(crate) fn set_draining(&self) {
-        self.load.fetch_or(Load::DRAINING, Ordering::SeqCst);
+        self.tally.load.fetch_or(Load::DRAINING, Ordering::SeqCst);
     }
 
     /// It does not any longer.
     pub(crate) fn clear_draining(&self) {
-        self.load.fetch_and(!Load::DRAINING, Ordering::SeqCst);
+        self.tally.load.fetch_and(!Load::DRAINING, Ordering::SeqCst);
     }
 
     /// Changed counts are told to `marks` as number `slot`, starting from those returned.
@@ -449,7 +484,7 @@ impl RealServer {
 
     /// Changed counts are told to nobody.
     pub(crate) fn report_to_nobody(&self) {
-        self.load.fetch_or(Load::NOTED, Ordering::SeqCst);
+        self.tally.load.fetch_or(Load::NOTED, Ordering::SeqCst);
         self.marks.store(None);
     }
 
@@ -460,11 +495,11 @@ impl RealServer {
 
     /// The counts, and from now on changes are told again.
     pub(crate) fn take_note(&self) -> Load {
-        Load(self.load.fetch_and(!Load::NOTED, Ordering::SeqCst))
+        Load(self.tally.load.fetch_and(!Load::NOTED, Ordering::SeqCst))
     }
 
     pub(crate) fn load(&self) -> Load {
-        Load(self.load.load(Ordering::SeqCst))
+        Load(self.tally.load.load(Ordering::SeqCst))
     }
 
     fn settle_weight(&self) {
@@ -499,10 +534,10 @@ impl RealServer {
     }
 
     fn step(&self, change: impl Fn(Load) -> Load) -> Load {
-        let mut present = self.load.load(Ordering::Relaxed);
+        let mut present = self.tally.load.load(Ordering::Relaxed);
         loop {
             let next = change(Load(present));
-            match self.load.compare_exchange_weak(
+            match self.tally.load.compare_exchange_weak(
                 present,
                 next.0,
                 Ordering::SeqCst,

@@ -3,16 +3,15 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
-use parking_lot::{Mutex, MutexGuard};
+use arc_swap::ArcSwap;
 
+use crate::atomic::{Mutex, MutexGuard};
 use crate::local::Locals;
-use crate::pick::Shared;
+use crate::pick::{Ask, Bound, Published, Shared, try_bind};
 use crate::real_server::Class;
-use crate::scheduler::{Peek, Servers, Superseded};
+use crate::scheduler::{Peek, Servers};
 use crate::stats::{Meter, Rates, Stats};
 use crate::{
     ConnectError, Drain, Family, Flow, Lease, LocalInfo, Picker, RealServer, Request, Scheduler,
@@ -39,11 +38,7 @@ pub struct VirtualService {
     config: ArcSwap<ServiceConfig>,
     seeds: Seeds,
     state: Mutex<State>,
-    /// For picks without the lock; `None` after a change until the next pick, and for schedulers
-    /// that need the lock.
-    pub(crate) shared: ArcSwapOption<Shared>,
-    /// Changes after `shared` did; odd while that is something.
-    pub(crate) version: AtomicU32,
+    published: Published,
     meter: Meter,
     pub(crate) locals: Locals,
 }
@@ -53,7 +48,7 @@ struct State {
     servers: Arc<Servers>,
     scheduler: Box<dyn Scheduler>,
     flags: SchedulerFlags,
-    /// What the service's `shared` is.
+    /// What is published.
     shared: Option<Arc<Shared>>,
     /// Whether the scheduler was asked for it since the last change.
     was_asked: bool,
@@ -113,8 +108,7 @@ impl VirtualService {
             config: ArcSwap::from_pointee(config),
             seeds,
             state,
-            shared: ArcSwapOption::empty(),
-            version: AtomicU32::new(0),
+            published: Published::default(),
             meter: Meter::default(),
             locals: Locals::default(),
         }
@@ -279,16 +273,14 @@ impl VirtualService {
     /// No lock with `rr`, `wrr`, `sh`, `dh`, `mh` and `maglev`; a [`Picker`] also saves the
     /// reference count.
     pub fn pick(&self, flow: impl Into<Flow>) -> Option<Arc<RealServer>> {
-        let flow = flow.into();
-        let shared = self.load_shared();
-        if let Some(shared) = shared.as_deref().and_then(Option::as_ref)
-            && let Ok(answer) = shared.pick(&flow.request(shared.flags))
+        let flow = &mut flow.into();
+        let version = self.published.version();
+        if let Some(shared) = version.load().as_deref().and_then(Option::as_ref)
+            && let Ok(answer) = shared.pick(version, flow.request(shared.flags))
         {
             return answer.and_then(|index| shared.servers.get(index).cloned());
         }
-        let mut state = self.lock_to_pick();
-        let request = flow.request(state.flags);
-        state.pick(&request).cloned()
+        self.pick_locked(flow)
     }
 
     /// One thread's way to the service.
@@ -331,10 +323,8 @@ impl VirtualService {
     /// # Errors
     /// [`ConnectError::NoServer`] when no server is usable.
     pub fn connect(&self, flow: impl Into<Flow>) -> Result<Lease, ConnectError> {
-        let flow = flow.into();
-        self.bind(|flags| flow.request(flags), Class::Active)
-            .map(|(server, generation)| Lease::new(server, generation))
-            .ok_or(ConnectError::NoServer)
+        let bound = self.bind(&mut flow.into(), Class::Active);
+        bound.map(Lease::new).ok_or(ConnectError::NoServer)
     }
 
     /// What proves that two services send the same clients to the same servers; `None` if the
@@ -383,44 +373,32 @@ impl VirtualService {
         request: &Request,
         class: Class,
     ) -> Option<Arc<RealServer>> {
-        self.bind(|_| *request, class).map(|(server, _)| server)
+        self.bind(&mut &*request, class).map(|(server, _)| server)
     }
 
-    /// Also the server's generation, as it was while the server had a weight.
-    fn bind(
-        &self,
-        request: impl Fn(SchedulerFlags) -> Request,
-        class: Class,
-    ) -> Option<(Arc<RealServer>, u32)> {
-        let shared = self.load_shared();
-        if let Some(shared) = shared.as_deref().and_then(Option::as_ref)
-            && !shared.is_limited
+    fn bind(&self, flow: &mut impl Ask, class: Class) -> Option<Bound> {
+        let version = self.published.version();
+        if let Some(shared) = version.load().as_deref().and_then(Option::as_ref)
+            && let Ok(bound) = shared.bind(version, flow, class)
         {
-            let request = request(shared.flags);
-            while let Ok(answer) = shared.pick(&request) {
-                let server = shared.servers.get(answer?)?;
-                let generation = server.watch().generation();
-                if server.try_bind(class) {
-                    server.counters().count_connection();
-                    return Some((Arc::clone(server), generation));
-                }
-            }
+            return bound;
         }
+        self.bind_locked(flow, class)
+    }
+
+    pub(crate) fn bind_locked(&self, flow: &mut impl Ask, class: Class) -> Option<Bound> {
         let mut state = self.lock_to_pick();
-        let request = request(state.flags);
+        let request = flow.request(state.flags);
         if state.shared.is_none() {
-            let server = state.pick(&request)?;
+            let server = state.pick(request)?;
             server.bind_picked(class);
-            server.counters().count_connection();
+            server.count_connection();
             return Some((Arc::clone(server), server.watch().generation()));
         }
         // Others may be binding without the lock.
         loop {
-            let server = state.pick(&request)?;
-            let generation = server.watch().generation();
-            if server.try_bind(class) {
-                server.counters().count_connection();
-                return Some((Arc::clone(server), generation));
+            if let Some(bound) = try_bind(state.pick(request)?, class) {
+                return Some(bound);
             }
         }
     }
@@ -490,8 +468,7 @@ impl VirtualService {
         let mut state = self.state.lock();
         state.was_asked = false;
         if state.shared.take().is_some() {
-            self.shared.store(None);
-            self.version.fetch_add(1, Ordering::Release);
+            self.published.take();
         }
         f(&mut state)
     }
@@ -509,8 +486,14 @@ impl VirtualService {
         })
     }
 
-    fn load_shared(&self) -> Option<arc_swap::Guard<Option<Arc<Shared>>>> {
-        (self.version.load(Ordering::Acquire) & 1 == 1).then(|| self.shared.load())
+    pub(crate) fn published(&self) -> &Published {
+        &self.published
+    }
+
+    pub(crate) fn pick_locked(&self, flow: &mut Flow) -> Option<Arc<RealServer>> {
+        let mut state = self.lock_to_pick();
+        let request = flow.request(state.flags);
+        state.pick(request).cloned()
     }
 
     /// The lock, with the lock-free half published if the scheduler has one.
@@ -528,27 +511,23 @@ impl VirtualService {
         if let Some(picker) = state.scheduler.share(&state.servers) {
             let shared = Arc::new(Shared::new(Arc::clone(&state.servers), state.flags, picker));
             state.shared = Some(Arc::clone(&shared));
-            self.shared.store(Some(shared));
-            self.version.fetch_add(1, Ordering::Release);
+            self.published.put(shared);
         }
     }
 
     fn raw_stats(&self) -> Stats {
         let state = self.state.lock();
-        state.servers.iter().fold(state.carried, |sum, server| {
-            sum.plus(server.counters().raw())
-        })
+        state
+            .servers
+            .iter()
+            .fold(state.carried, |sum, server| sum.plus(server.counted()))
     }
 }
 
 impl State {
     fn pick(&mut self, request: &Request) -> Option<&Arc<RealServer>> {
         let index = match &self.shared {
-            Some(shared) => match shared.pick(request) {
-                Ok(answer) => answer?,
-                // Only a change takes the memory away, and changes hold the lock.
-                Err(Superseded) => return None,
-            },
+            Some(shared) => shared.pick_locked(request)?,
             None => self.scheduler.pick(&self.servers, request)?,
         };
         let server = self.servers.get(index);

@@ -41,12 +41,11 @@ impl Stats {
     }
 }
 
-/// Running counters. They stand on a cache line of their own: each packet writes here, while the
+/// Running counters of packets. They stand on a cache line of their own: each packet writes here, while the
 /// server's weight and flags beside them are only read.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub(crate) struct Counters {
-    connections: AtomicU64,
     in_packets: AtomicU64,
     out_packets: AtomicU64,
     in_bytes: AtomicU64,
@@ -54,10 +53,6 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn count_connection(&self) {
-        self.connections.fetch_add(1, Relaxed);
-    }
-
     pub(crate) fn count_in(&self, length: u32) {
         self.in_packets.fetch_add(1, Relaxed);
         self.in_bytes.fetch_add(u64::from(length), Relaxed);
@@ -68,10 +63,10 @@ impl Counters {
         self.out_bytes.fetch_add(u64::from(length), Relaxed);
     }
 
-    /// The sums since creation; zeroing does not change them.
+    /// The sums since creation, without connections.
     pub(crate) fn raw(&self) -> Stats {
         Stats {
-            connections: self.connections.load(Relaxed),
+            connections: 0,
             in_packets: self.in_packets.load(Relaxed),
             out_packets: self.out_packets.load(Relaxed),
             in_bytes: self.in_bytes.load(Relaxed),
@@ -183,13 +178,14 @@ impl Meter {
 /// One worker's totals. Only that worker writes, so each count is a load and a store.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerCounters {
+    connections: AtomicU64,
     traffic: Counters,
     dropped: [AtomicU64; DropReason::ALL.len()],
 }
 
 impl WorkerCounters {
     pub(crate) fn count_connection(&self) {
-        bump(&self.traffic.connections, 1);
+        bump(&self.connections, 1);
     }
 
     pub(crate) fn count_in(&self, length: u32) {
@@ -207,7 +203,10 @@ impl WorkerCounters {
     }
 
     pub(crate) fn raw(&self) -> Stats {
-        self.traffic.raw()
+        Stats {
+            connections: self.connections.load(Relaxed),
+            ..self.traffic.raw()
+        }
     }
 
     pub(crate) fn dropped(&self, reason: DropReason) -> u64 {

@@ -3,15 +3,20 @@
 //! Each carries the project's mark in the kernel. An address that is there already and carries the mark was left by a
 //! director that was killed: it is taken over. One without the mark is somebody else's: it is used, and stays at the end.
 
-use lvs_fwd::netlink::{Address, MARK, Netlink, NetlinkError, Scope};
-use tracing::{info, warn};
+use std::io;
+
+use lvs_fwd::netlink::{Address, Link, MARK, Netlink, NetlinkError, Scope};
+use lvs_vrrp::wire::MacAddress;
+use tracing::{debug, info, warn};
 
 use crate::plan::PlannedAddress;
+use crate::vrrp::Announcer;
 
 /// The addresses held.
 #[derive(Debug)]
 pub struct Addresses {
     netlink: Netlink,
+    announcer: Announcer,
     held: Vec<Held>,
 }
 
@@ -28,10 +33,11 @@ impl Addresses {
     ///
     /// # Errors
     ///
-    /// What the system reports about the netlink socket.
-    pub fn new() -> Result<Self, NetlinkError> {
+    /// What the system reports about the sockets.
+    pub fn new() -> io::Result<Self> {
         Ok(Self {
-            netlink: Netlink::open()?,
+            netlink: Netlink::open().map_err(io::Error::other)?,
+            announcer: Announcer::open()?,
             held: Vec::new(),
         })
     }
@@ -113,6 +119,7 @@ impl Addresses {
         match self.netlink.add_address(&address) {
             Ok(()) => {
                 info!("address {planned} added");
+                self.announce(&link, &address);
                 Ok(held(Some(address)))
             }
             Err(error) if error.is_exists() => {
@@ -126,6 +133,7 @@ impl Addresses {
                         info!(
                             "address {planned} was left by a director that ended early: taken over"
                         );
+                        self.announce(&link, &address);
                         Ok(held(Some(other)))
                     }
                     _ => {
@@ -135,6 +143,25 @@ impl Addresses {
                 }
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Neighbours that knew the address elsewhere, most often at another director, must not wait for their memory to end.
+    fn announce(&self, link: &Link, address: &Address) {
+        let Some(mac) = link.mac.filter(|_| link.up) else {
+            return;
+        };
+        let is_router = crate::settings::read("net/ipv6/conf/all/forwarding") == Some(1);
+        // Neither ARP nor ND repeats what was lost.
+        for _ in 0..ANNOUNCEMENTS {
+            let mac = MacAddress(mac);
+            let sent = (self.announcer).announce(address.addr, link.index, mac, is_router);
+            if let Err(error) = sent {
+                return debug!(
+                    "{} was not announced at {}: {error}",
+                    address.addr, link.name
+                );
+            }
         }
     }
 
@@ -164,3 +191,6 @@ pub(crate) fn scope(name: &str) -> Scope {
         }),
     }
 }
+
+/// How often a new address is announced, as keepalived does (`garp_master_repeat`).
+const ANNOUNCEMENTS: usize = 5;

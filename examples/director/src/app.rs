@@ -26,7 +26,7 @@ use crate::cli::RunOptions;
 use crate::config::ConfigFile;
 use crate::control::protocol::SocketAddress;
 use crate::control::server::{ControlSocket, Question};
-use crate::data_path::{DataPath, StartError};
+use crate::data_path::DataPath;
 use crate::edits::Edits;
 use crate::logging::chain;
 use crate::marks::Marks;
@@ -36,6 +36,7 @@ use crate::probes::{Probes, Report};
 use crate::sys::watch;
 use crate::tunables;
 use crate::tunnels::Tunnels;
+use crate::unreachable::Unreachable;
 use crate::vrrp::dump::Dump;
 use crate::vrrp::{News, Vrrp, VrrpError};
 
@@ -91,6 +92,7 @@ struct App {
     /// Virtual addresses that are here, or will be in a moment.
     held: BTreeSet<IpAddr>,
     data_path: DataPath,
+    unreachable: Unreachable,
     failures: UnboundedReceiver<usize>,
     system_changes: AsyncFd<OwnedFd>,
     resolve_requests: AsyncFd<OwnedFd>,
@@ -162,7 +164,7 @@ impl App {
             edits: Edits::new(Arc::clone(&scheduler), Arc::clone(&tunnels)),
             scheduler,
             reports,
-            addresses: Addresses::new().map_err(StartError::Netlink)?,
+            addresses: Addresses::new().map_err(RunError::Addresses)?,
             vrrp: None,
             vrrp_teller,
             vrrp_news,
@@ -170,6 +172,7 @@ impl App {
             system_changes: watch(data_path.system_changes()).map_err(RunError::Watch)?,
             resolve_requests: watch(data_path.resolve_requests()).map_err(RunError::Watch)?,
             data_path,
+            unreachable: Unreachable::default(),
             failures,
             _socket: socket,
             _only: only,
@@ -261,6 +264,11 @@ impl App {
         if self.data_path.handle_system_change() {
             self.addresses.follow_interfaces(&self.plan.addresses);
         }
+        let services = self.scheduler.services();
+        let servers = services.iter().flat_map(|service| service.servers());
+        let view = self.data_path.view();
+        let addrs = servers.map(|server| server.addr().ip());
+        self.unreachable.follow(&view, addrs);
     }
 
     async fn next_event(&mut self, deadline: Instant) -> Happening {

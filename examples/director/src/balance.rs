@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use lvs_fwd::balancer::{self, Balancer, Encapsulation, PacketInfo, Packets};
-use lvs_sched::{self as sched, ForwardMethod, LocalEnd, Protocol, State, TcpFlags, TcpState};
+use lvs_sched::{
+    self as sched, ForwardMethod, LocalEnd, Protocol, SctpEvent, State, TcpFlags, TcpState,
+};
 
+use crate::ftp::{FtpHelper, Segment};
 use crate::tunnels::{self, Tunnels};
 
 /// One worker's half of the scheduler, asked by that worker's engine.
@@ -14,6 +17,7 @@ use crate::tunnels::{self, Tunnels};
 pub struct SchedBalancer {
     worker: sched::Worker,
     tunnels: Arc<Tunnels>,
+    ftp: FtpHelper,
     packets: Vec<sched::Packet>,
     verdicts: Vec<sched::Verdict>,
 }
@@ -24,6 +28,7 @@ impl SchedBalancer {
         Self {
             worker,
             tunnels,
+            ftp: FtpHelper::default(),
             packets: Vec::new(),
             verdicts: Vec::new(),
         }
@@ -46,6 +51,25 @@ impl SchedBalancer {
             None => self.worker.explain(now, packet),
         }
     }
+
+    /// Lets the FTP helper read the control connections in the batch.
+    fn help_ftp(&mut self, now: Instant, packets: &Packets<'_>) {
+        let answered = self.packets.iter().zip(&self.verdicts);
+        for (index, (packet, verdict)) in answered.enumerate() {
+            if FtpHelper::concerns(packet, verdict)
+                && let Some(sequence) = packets.sequence(index)
+            {
+                let segment = Segment {
+                    index,
+                    packet,
+                    verdict,
+                    sequence,
+                    payload: packets.payload(index),
+                };
+                self.ftp.handle(now, &mut self.worker, &segment);
+            }
+        }
+    }
 }
 
 impl Balancer for SchedBalancer {
@@ -56,10 +80,15 @@ impl Balancer for SchedBalancer {
         verdicts: &mut Vec<balancer::Verdict>,
     ) {
         self.packets.clear();
-        self.packets.extend(packets.iter().map(packet));
+        self.packets
+            .extend(packets.iter().enumerate().map(|(at, info)| sched::Packet {
+                sctp: sctp_event(info, packets.payload(at)),
+                ..packet(info)
+            }));
         self.verdicts.clear();
         self.worker
             .handle_batch_with(now, &self.packets, &Payloads(packets), &mut self.verdicts);
+        self.help_ftp(now, packets);
         let present = self.tunnels.present();
         verdicts.extend(
             self.verdicts
@@ -73,10 +102,34 @@ impl Balancer for SchedBalancer {
         );
     }
 
+    fn poll_edit(&mut self) -> Option<(usize, balancer::Edit)> {
+        self.ftp.poll_edit()
+    }
+
     fn decide_error(&mut self, now: Instant, quoted: &PacketInfo) -> balancer::Verdict {
         let found = self.worker.handle_icmp(now, &packet(quoted));
         verdict(&found, |server| {
             tunnels::encapsulation(&self.tunnels.present(), quoted, true, server)
+        })
+    }
+
+    fn decide_ipsec(&mut self, now: Instant, packet: &PacketInfo) -> balancer::Verdict {
+        let found = self.worker.handle_ipsec(
+            now,
+            direction(packet.direction),
+            packet.source.ip(),
+            packet.destination.ip(),
+            packet.length,
+        );
+        // The tunnel is the key exchange's.
+        let exchange = PacketInfo {
+            protocol: Protocol::Udp.number(),
+            source: SocketAddr::new(packet.source.ip(), ISAKMP),
+            destination: SocketAddr::new(packet.destination.ip(), ISAKMP),
+            ..*packet
+        };
+        verdict(&found, |server| {
+            tunnels::encapsulation(&self.tunnels.present(), &exchange, false, server)
         })
     }
 
@@ -109,10 +162,12 @@ impl Balancer for SchedBalancer {
 
     fn handle_timeout(&mut self, now: Instant) {
         self.worker.handle_timeout(now);
+        self.ftp.handle_timeout(now, &self.worker);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.worker.poll_timeout()
+        let deadlines = [self.worker.poll_timeout(), self.ftp.poll_timeout()];
+        deadlines.into_iter().flatten().min()
     }
 }
 
@@ -125,16 +180,28 @@ impl sched::Payloads for Payloads<'_> {
     }
 }
 
+/// What an SCTP packet means, by its chunks.
+pub fn sctp_event(info: &PacketInfo, chunks: &[u8]) -> Option<SctpEvent> {
+    match info.protocol == Protocol::Sctp.number() {
+        true => SctpEvent::parse(chunks),
+        false => None,
+    }
+}
+
+fn direction(direction: balancer::Direction) -> sched::Direction {
+    match direction {
+        balancer::Direction::Inbound => sched::Direction::Inbound,
+        balancer::Direction::Outbound => sched::Direction::Outbound,
+    }
+}
+
 fn packet(info: &PacketInfo) -> sched::Packet {
     sched::Packet {
         // The data path claims the protocols of services only.
         protocol: Protocol::from_number(info.protocol).unwrap_or(Protocol::Tcp),
         source: info.source,
         destination: info.destination,
-        direction: match info.direction {
-            balancer::Direction::Inbound => sched::Direction::Inbound,
-            balancer::Direction::Outbound => sched::Direction::Outbound,
-        },
+        direction: direction(info.direction),
         tcp_flags: TcpFlags::from_bits(info.tcp_flags),
         sctp: None,
         length: info.length,
@@ -196,5 +263,7 @@ pub fn method(
     }
 }
 
+/// UDP port of key exchanges.
+const ISAKMP: u16 = 500;
 /// A drop reason of the director's own, after those of the scheduler.
 const METHOD_NOT_BUILT: u8 = u8::MAX;

@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 
 use lvs_fwd::marks::{MarkRule, MarkTable};
 use lvs_fwd::view::{ClaimSet, Endpoint};
+use lvs_fwd::wire::protocol;
 use lvs_sched::{Director, Family, ForwardMethod, Protocol, ServiceKey};
 
 use crate::plan::Plan;
@@ -109,6 +110,12 @@ pub fn add_service(claims: &mut ClaimSet, key: &ServiceKey, terms: &Terms) {
             port,
         };
         claims.insert_service(endpoint(*vport));
+        for protocol in companions(key) {
+            claims.insert_service(Endpoint {
+                protocol,
+                ..endpoint(0)
+            });
+        }
         if is_ftp(key) {
             // Data connections come to any port. What turns out to be none is given back to the host.
             claims.insert_service(endpoint(0));
@@ -163,6 +170,7 @@ pub fn add_server(
                 port => port,
             };
             claim(protocol.number(), port);
+            companions(&reach.key).for_each(|protocol| claim(protocol, 0));
         }
         ServiceKey::Mark { family, mark } => {
             let port = if reach.is_persistent { 0 } else { addr.port() };
@@ -198,6 +206,21 @@ pub fn remark_without_rule(key: &ServiceKey) -> String {
     )
 }
 
+/// Protocols without ports whose packets follow those of this service: ESP and AH those of a key exchange.
+fn companions(key: &ServiceKey) -> impl Iterator<Item = u8> {
+    let is_exchange = matches!(
+        key,
+        ServiceKey::Address {
+            protocol: Protocol::Udp,
+            vport: ISAKMP | 0,
+            ..
+        }
+    );
+    [protocol::ESP, protocol::AH]
+        .into_iter()
+        .filter(move |_| is_exchange)
+}
+
 /// Whether clients open more connections to the address of this service.
 fn is_ftp(key: &ServiceKey) -> bool {
     matches!(
@@ -224,12 +247,7 @@ pub fn why_unserved(key: &ServiceKey) -> Option<&'static str> {
             family: Family::Inet6,
             ..
         } => Some("IPv6 is not forwarded by marks yet"),
-        ServiceKey::Mark { .. } => None,
-        ServiceKey::Address {
-            protocol: Protocol::Sctp,
-            ..
-        } => Some("SCTP is not forwarded yet"),
-        ServiceKey::Address { .. } => None,
+        ServiceKey::Mark { .. } | ServiceKey::Address { .. } => None,
     }
 }
 
@@ -261,3 +279,4 @@ fn add_pools(
 }
 
 const FTP: u16 = 21;
+const ISAKMP: u16 = 500;

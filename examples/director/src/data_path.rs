@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use lvs_fwd::claim::ClaimError;
 use lvs_fwd::device::Device;
+use lvs_fwd::device::raw::Raw;
 use lvs_fwd::device::xdp::XdpError;
 use lvs_fwd::handoff::Origin;
 use lvs_fwd::mirror::Mirror;
@@ -43,6 +44,8 @@ pub struct DataPath {
     tunnels: TunnelOptions,
     /// Index of the TUN device, and the rules that lead to it; `None` without one.
     host: Option<(u32, LocalReplies)>,
+    /// Whether raw sockets are the way to the host.
+    is_raw: bool,
 }
 
 /// A port, by the name of its interface.
@@ -134,9 +137,14 @@ impl DataPath {
             claims: Arc::default(),
             tunnels: TunnelOptions::default(),
             host,
+            is_raw: false,
         };
         // The first worker has the way to the host; the others' packets go through it.
-        let mut host = tun.map(|tun| Box::new(tun) as Box<dyn Device>);
+        let mut host = match tun {
+            Some(tun) => Some(Box::new(tun) as Box<dyn Device>),
+            None => open_raw(),
+        };
+        path.is_raw = path.host.is_none() && host.is_some();
         let (ended, failures) = unbounded_channel();
         for seat in seats {
             // The data path finds the worker of an answer by the port that this one chose.
@@ -151,6 +159,7 @@ impl DataPath {
         if path.ports.is_empty() {
             warn!("there is no Ethernet interface in this network namespace yet");
         }
+        path.warn_of_policy();
         path.tell_local();
         path.publish();
         Ok((path, failures))
@@ -345,6 +354,16 @@ impl DataPath {
         let _ = closed.recv_timeout(QUIET_PATIENCE);
     }
 
+    /// Rules that choose a route by more than the destination have no effect on what the director forwards.
+    fn warn_of_policy(&mut self) {
+        match self.mirror.netlink().rules() {
+            Ok(rules) => rules.iter().filter(|rule| rule.is_policy()).for_each(|rule| {
+                warn!("packets of services do not follow this routing rule, but the main table: {rule}");
+            }),
+            Err(error) => debug!("{}", chain(&error)),
+        }
+    }
+
     /// The claim must know the host's addresses.
     fn tell_local(&mut self) {
         if let Err(error) = self.devices.set_local(&self.mirror.snapshot().local) {
@@ -360,7 +379,7 @@ impl DataPath {
         if self.mirror.links().any(|link| link.index == *ifindex) {
             return;
         }
-        error!("the TUN device has been removed: {WITHOUT_TUN}; start the director anew");
+        error!("the TUN device has been removed: {WITHOUT_HOST}; start the director anew");
         self.host = None;
         for worker in &self.threads {
             let _ = worker.questions.send(Box::new(Worker::remove_host));
@@ -552,7 +571,8 @@ impl DataPath {
             neighbours: snapshot.neighbours,
             ports: snapshot.ports,
             local: snapshot.local,
-            hostless: self.host.is_none(),
+            hostless: self.host.is_none() && !self.is_raw,
+            one_way: self.is_raw,
             tunnels: self.tunnels,
         })
     }
@@ -651,10 +671,26 @@ fn open_tun() -> Result<Option<Tun>, TunError> {
             Ok(Some(tun))
         }
         Err(error @ TunError::Open(_)) => {
-            warn!("{}: {WITHOUT_TUN}", chain(&error));
+            info!("{}", chain(&error));
             Ok(None)
         }
         Err(error) => Err(error),
+    }
+}
+
+/// The way to the host where there is no TUN device: the host gets its packets, but its answers go their own way.
+fn open_raw() -> Option<Box<dyn Device>> {
+    match Raw::open(None) {
+        Ok(raw) => {
+            warn!(
+                "without a TUN device raw sockets lead to the host; a real server on this host can be used by DR, not by NAT"
+            );
+            Some(Box::new(raw))
+        }
+        Err(error) => {
+            warn!("no way back to the host (raw sockets: {error}): {WITHOUT_HOST}");
+            None
+        }
     }
 }
 
@@ -704,7 +740,7 @@ fn start_thread(
     Ok(WorkerThread { thread, questions })
 }
 
-const WITHOUT_TUN: &str = "what a service's address gets beyond its connections is refused instead of given to the \
+const WITHOUT_HOST: &str = "what a service's address gets beyond its connections is refused instead of given to the \
                            host, and a real server on this host can't be used";
 
 /// How long a worker waits when nothing happens at all.

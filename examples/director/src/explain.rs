@@ -13,8 +13,8 @@ use lvs_fwd::steer;
 use lvs_fwd::view::View;
 use lvs_fwd::why::{self, Claimed, Subject, Way};
 use lvs_sched::{
-    Director, Explanation, ForwardMethod, PassedOver, Protocol, RealServer, Reason, ServiceKey,
-    TcpFlags, Verdict,
+    Director, Explanation, ForwardMethod, PassedOver, Protocol, RealServer, Reason, SctpEvent,
+    ServiceKey, TcpFlags, Verdict,
 };
 
 use crate::balance;
@@ -100,7 +100,11 @@ impl Inquiry {
                 _ => lvs_sched::Direction::Inbound,
             },
             tcp_flags: TcpFlags::from_bits(self.subject.tcp_flags),
-            sctp: None,
+            // A flow that nothing more is said of begins, as a TCP flow does.
+            sctp: (self.subject.protocol == Protocol::Sctp.number()).then(|| {
+                let chunks = self.payload.as_deref();
+                chunks.and_then(SctpEvent::parse).unwrap_or(SctpEvent::Init)
+            }),
             length: self.subject.length,
             mark: self.claimed.map_or(0, |claimed| claimed.mark),
         }
@@ -484,9 +488,7 @@ impl Inquiry {
         if inbound && self.view.hostless {
             self.say(
                 "outcome",
-                format!(
-                    "REFUSED in the host's place, {why}: there is no TUN device to give it back by"
-                ),
+                format!("REFUSED in the host's place, {why}: there is no way to give it back"),
             );
             return Outcome::Refused;
         }
@@ -531,15 +533,29 @@ impl Inquiry {
                 self.say("next hop", format!("{target} is on this host"));
                 self.say(
                     "outcome",
-                    "DROPPED: there is no TUN device to give it to the host by".into(),
+                    "DROPPED: there is no way to give it to the host".into(),
                 );
                 (None, Some((Outcome::Dropped, "no-host")))
             }
             Way::Host => {
+                let is_translated =
+                    matches!(method, Some(ForwardMethod::Nat | ForwardMethod::FullNat));
+                let way = if view.one_way {
+                    "raw sockets"
+                } else {
+                    "the TUN device"
+                };
                 self.say(
                     "next hop",
-                    format!("{target} is on this host: through the TUN device"),
+                    format!("{target} is on this host: through {way}"),
                 );
+                if view.one_way && is_translated {
+                    self.say(
+                        "outcome",
+                        "DROPPED: there is no TUN device for its answers to come back by".into(),
+                    );
+                    return (None, Some((Outcome::Dropped, "no-host")));
+                }
                 (None, None)
             }
             Way::Nowhere { route, reason } => {

@@ -1,8 +1,8 @@
 //! The director as a library: a keepalived.conf, run in user space.
 //!
 //! The libraries meet here and nowhere else. [`plan`] turns a configuration's model into what should be there; [`pools`]
-//! lets health decide who stands in the scheduler's table, and [`edits`] lets operators; [`balance`] lets the data path ask the scheduler, and [`tunnels`] how to wrap;
-//! [`beside`] reads the files beside it, rules of [`marks`] and [`tunables`]; [`data_path`] runs workers, claim and view; [`explain`] tells why a packet goes where; [`app`] is the control loop around them. The binary adds the command line,
+//! lets health decide who stands in the scheduler's table, and [`edits`] lets operators; [`balance`] lets the data path ask the scheduler, [`ftp`] helps it with FTP, and [`tunnels`] say how to wrap;
+//! [`beside`] reads the files beside it, rules of [`marks`] and [`tunables`]; [`data_path`] runs workers, claim and view, and [`unreachable`] tells which servers it has no way to; [`explain`] tells why a packet goes where; [`app`] is the control loop around them. The binary adds the command line,
 //! [`commands`] about files, hosts and the running director, [`realserver`] for the other side, and [`demo`].
 
 pub mod acted_on;
@@ -22,6 +22,7 @@ mod disk;
 pub mod edits;
 pub mod explain;
 pub mod findings;
+pub mod ftp;
 pub mod logging;
 pub mod marks;
 pub mod notify;
@@ -33,4 +34,5 @@ mod settings;
 mod sys;
 pub mod tunables;
 pub mod tunnels;
+pub mod unreachable;
 pub mod vrrp;

@@ -82,6 +82,7 @@ pub fn parse_rule(text: &str) -> Result<MarkRule, Fault> {
             "daddr" => rule.destination.replace(words.prefix(word)?).is_some(),
             "tcp" => rule.protocol.replace(TCP).is_some(),
             "udp" => rule.protocol.replace(UDP).is_some(),
+            "sctp" => rule.protocol.replace(SCTP).is_some(),
             "sport" => {
                 let ports = words.ports(word)?;
                 !std::mem::replace(&mut rule.source_ports, ports).is_empty()
@@ -138,10 +139,14 @@ pub fn format_rule(rule: &MarkRule) -> String {
         rule.destination
             .map(|prefix| format!("daddr {}", text_of(prefix))),
     );
-    words.extend(
-        rule.protocol
-            .map(|protocol| if protocol == TCP { "tcp" } else { "udp" }.to_owned()),
-    );
+    words.extend(rule.protocol.map(|protocol| {
+        match protocol {
+            TCP => "tcp",
+            SCTP => "sctp",
+            _ => "udp",
+        }
+        .to_owned()
+    }));
     for (word, ports) in [
         ("sport", &rule.source_ports),
         ("dport", &rule.destination_ports),
@@ -345,15 +350,15 @@ fn nearest(word: &str) -> Option<String> {
         "inet6" | "ipv6" => "ip6",
         "--dport" | "dports" | "port" => "dport",
         "--sport" | "sports" => "sport",
-        "sctp" | "icmp" | "proto" | "protocol" | "-p" => {
-            return Some("protocols are `tcp` and `udp`".into());
+        "icmp" | "proto" | "protocol" | "-p" => {
+            return Some("protocols are `tcp`, `udp` and `sctp`".into());
         }
         "meta" | "set" | "fwmark" | "--set-mark" => {
             return Some("write `mark NUMBER`".into());
         }
         _ => {
             return Some(
-                "known are iif, ip, ip6, saddr, daddr, tcp, udp, sport, dport, mark".into(),
+                "known are iif, ip, ip6, saddr, daddr, tcp, udp, sctp, sport, dport, mark".into(),
             );
         }
     };
@@ -362,6 +367,7 @@ fn nearest(word: &str) -> Option<String> {
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+const SCTP: u8 = 132;
 
 #[cfg(test)]
 mod tests {

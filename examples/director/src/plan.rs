@@ -419,7 +419,7 @@ fn service_key(server: &VirtualServer) -> Result<ServiceKey, &'static str> {
     let protocol = match server.protocol {
         ConfProtocol::Tcp => Protocol::Tcp,
         ConfProtocol::Udp => Protocol::Udp,
-        ConfProtocol::Sctp => return Err("SCTP is not forwarded yet"),
+        ConfProtocol::Sctp => Protocol::Sctp,
     };
     match &server.service {
         ServiceAddress::Address { address, port } => Ok(ServiceKey::Address {

@@ -611,6 +611,17 @@ pub struct StatusInfo {
     pub counters: Vec<WorkerCounters>,
     /// Packets that were taken from the host since the start, where the kernel tells.
     pub claimed: Vec<Counter>,
+    /// Real servers that no packet can be sent to.
+    pub unreachable: Vec<UnreachableInfo>,
+}
+
+/// A real server that no packet can be sent to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreachableInfo {
+    /// The server.
+    pub address: IpAddr,
+    /// What is in the way.
+    pub reason: String,
 }
 
 /// What a data-path thread has counted. Each list has all that can be counted, the largest first.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 
+use lvs_fwd::decap::{Carrier, inside};
 use lvs_fwd::device::Device as _;
 use lvs_fwd::frame::Frame;
 use lvs_fwd::tun::Tun;
@@ -129,16 +130,8 @@ impl Kind {
     ];
 }
 
-/// What arrives at a socket begins with this.
-#[derive(Debug, Clone, Copy)]
-enum Shape {
-    Ipip,
-    Gre,
-    Gue,
-}
-
 /// A socket, what arrives there, and whether the outer IPv4 header comes along.
-type Source = (OwnedFd, Shape, bool);
+type Source = (OwnedFd, Carrier, bool);
 
 impl Shared {
     fn run(&self, mut tun: Tun, sockets: &[Source]) {
@@ -149,8 +142,8 @@ impl Shared {
                 .map(|(socket, ..)| PollFd::new(socket, PollFlags::IN))
                 .collect();
             let _ = poll(&mut readable, Some(&PATIENCE));
-            for (socket, shape, has_header) in sockets {
-                self.drain(socket.as_fd(), *shape, *has_header, &mut buffer, &mut tun);
+            for (socket, carrier, has_header) in sockets {
+                self.drain(socket.as_fd(), *carrier, *has_header, &mut buffer, &mut tun);
             }
         }
     }
@@ -158,7 +151,7 @@ impl Shared {
     fn drain(
         &self,
         socket: BorrowedFd<'_>,
-        shape: Shape,
+        carrier: Carrier,
         has_header: bool,
         buffer: &mut [u8],
         tun: &mut Tun,
@@ -169,83 +162,40 @@ impl Shared {
                 true => buffer.first().map_or(0, |byte| usize::from(byte & 15) * 4),
                 false => 0,
             };
-            let inside = buffer[..length]
-                .get(header..)
-                .and_then(|packet| unpack(packet, shape));
-            let Some((kind, inside)) = inside else {
+            let payload = buffer[..length].get_mut(header..).unwrap_or_default();
+            let kind = match (carrier, payload.first()) {
+                (Carrier::Ip(_), _) => Kind::Ipip,
+                (Carrier::Gre, Some(0)) => Kind::Gre,
+                (Carrier::Gre, _) => Kind::GreChecksum,
+                (Carrier::Gue, _) => Kind::Gue,
+            };
+            let Ok(packet) = inside(carrier, payload) else {
                 self.counts[Kind::Malformed as usize].fetch_add(1, Ordering::Relaxed);
                 continue;
             };
             self.counts[kind as usize].fetch_add(1, Ordering::Relaxed);
-            tun.transmit(Frame::from_bytes(inside));
+            tun.transmit(Frame::from_bytes(packet));
             let _ = tun.flush();
         }
     }
-}
-
-/// The IP packet inside, if the headers in front of it are right.
-fn unpack(packet: &[u8], shape: Shape) -> Option<(Kind, &[u8])> {
-    let (kind, version, inside) = match shape {
-        Shape::Ipip => (Kind::Ipip, None, packet),
-        Shape::Gre => {
-            let (header, rest) = packet.split_at_checked(4)?;
-            let version = match [header[2], header[3]] {
-                [0x08, 0x00] => 4,
-                [0x86, 0xdd] => 6,
-                _ => return None,
-            };
-            match [header[0], header[1]] {
-                [0, 0] => (Kind::Gre, Some(version), rest),
-                [0x80, 0] if sum(packet) == 0xffff => {
-                    (Kind::GreChecksum, Some(version), rest.get(4..)?)
-                }
-                _ => return None,
-            }
-        }
-        Shape::Gue => {
-            let (header, rest) = packet.split_at_checked(4)?;
-            let version = match header {
-                [0, 4, 0, 0] => 4,
-                [0, 41, 0, 0] => 6,
-                _ => return None,
-            };
-            (Kind::Gue, Some(version), rest)
-        }
-    };
-    let is_right = version.is_none_or(|version| inside.first().is_some_and(|b| b >> 4 == version));
-    is_right.then_some((kind, inside))
-}
-
-/// The Internet checksum's sum.
-fn sum(bytes: &[u8]) -> u64 {
-    let words = bytes.chunks(2).map(|word| match *word {
-        [high, low] => u64::from(u16::from_be_bytes([high, low])),
-        [high] => u64::from(high) << 8,
-        _ => 0,
-    });
-    let mut sum: u64 = words.sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum
 }
 
 fn open() -> io::Result<(Tun, Vec<Source>)> {
     let tun = Tun::open().map_err(io::Error::other)?;
     let mut sockets = Vec::new();
     for (family, has_header) in [(AddressFamily::INET, true), (AddressFamily::INET6, false)] {
-        for (protocol, shape) in [
-            (ipproto::IPIP, Shape::Ipip),
-            (ipproto::IPV6, Shape::Ipip),
-            (ipproto::GRE, Shape::Gre),
+        for (protocol, carrier) in [
+            (ipproto::IPIP, Carrier::Ip(4)),
+            (ipproto::IPV6, Carrier::Ip(41)),
+            (ipproto::GRE, Carrier::Gre),
         ] {
-            sockets.push((raw(family, protocol)?, shape, has_header));
+            sockets.push((raw(family, protocol)?, carrier, has_header));
         }
     }
     let gue = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, GUE_PORT))?;
     gue.set_nonblocking(true)?;
     sys::accept_zero_checksums(&gue)?;
-    sockets.push((OwnedFd::from(gue), Shape::Gue, false));
+    sockets.push((OwnedFd::from(gue), Carrier::Gue, false));
     for (socket, ..) in &sockets {
         // What the system's limit leaves of it does too, only slower.
         let _ = sockopt::set_socket_recv_buffer_size_force(socket, RECEIVE_BUFFER)

@@ -254,6 +254,8 @@ fn rules_come_back_as_written() -> io::Result<()> {
         ipv6: false,
         priority: 77,
         from: Some(lvs_fwd::route::Prefix::new(ip("10.9.0.0"), 16)),
+        to: Some(lvs_fwd::route::Prefix::new(ip("10.8.0.0"), 15)),
+        mark: Some((0x12, 0xff)),
         iif: Some("eth0".to_owned()),
         ip_protocol: Some(17),
         source_ports: Some((53, 54)),
@@ -262,6 +264,10 @@ fn rules_come_back_as_written() -> io::Result<()> {
     };
     netlink.add_rule(&rule).map_err(io::Error::other)?;
     assert!(netlink.rules().map_err(io::Error::other)?.contains(&rule));
+    assert_eq!(
+        rule.to_string(),
+        "77: from 10.9.0.0/16 to 10.8.0.0/15 fwmark 0x12/0xff iif eth0 ipproto 17 sport 53-54 lookup 70000"
+    );
     netlink.delete_rule(&rule).map_err(io::Error::other)?;
     assert!(!netlink.rules().map_err(io::Error::other)?.contains(&rule));
     Ok(())

@@ -1,13 +1,13 @@
 //! What a device without offload metadata does itself: it finishes checksums and cuts super-packets before they leave, and
 //! finds out which checksums of received frames are unfinished.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use super::DeviceCounters;
 use crate::checksum;
 use crate::frame::{ChecksumState, Frame, GsoKind};
 use crate::rewrite::{fragment, segment};
-use crate::wire::{Headers, ethernet, ipv4, protocol, tcp, udp};
+use crate::wire::{Headers, ethernet, ipv4, ipv6, protocol, sctp, tcp, udp};
 
 /// Passes on what can leave as it is, no longer than `longest` bytes, and counts what can't. With a link header.
 fn finish(
@@ -69,7 +69,7 @@ pub(super) fn finish_into(
 }
 
 /// The state of a received frame's checksum, as far as the frame itself tells: it is unfinished if it is the bare sum of
-/// the pseudo-header.
+/// the pseudo-header, of SCTP if it is zero.
 ///
 /// A finished checksum can be that number too, once in 65,536 packets. Finishing it then gives the very same number, so
 /// nothing is lost; only a packet that was damaged on its way besides would go unnoticed.
@@ -107,21 +107,31 @@ fn unfinished(bytes: &[u8], link: usize) -> Option<ChecksumState> {
             )
         }
         6 if is_ip(ethernet::IPV6) => {
-            let header: &[u8; 40] = network.first_chunk()?;
-            let addr = |at: usize| -> [u8; 16] {
-                let mut octets = [0; 16];
-                octets.copy_from_slice(&header[at..at + 16]);
-                octets
-            };
-            let length = usize::from(u16::from_be_bytes([header[4], header[5]]));
-            let (from, to) = (Ipv6Addr::from(addr(8)), Ipv6Addr::from(addr(24)));
-            (from.into(), to.into(), header[6], 40, length)
+            let packet = ipv6::Packet::new_checked(network).ok()?;
+            let (from, to) = (packet.source(), packet.destination());
+            let length = packet.payload().len();
+            (
+                from.into(),
+                to.into(),
+                packet.next_header(),
+                ipv6::HEADER_LEN,
+                length,
+            )
         }
         _ => return None,
     };
     let offset = match kind {
         protocol::TCP => tcp::CHECKSUM_OFFSET,
         protocol::UDP => udp::CHECKSUM_OFFSET,
+        protocol::SCTP => {
+            let field = network
+                .get(header_len + sctp::CHECKSUM_OFFSET..)?
+                .get(..4)?;
+            return (field == [0; 4]).then_some(ChecksumState::Partial {
+                start: (link + header_len) as u16,
+                offset: sctp::CHECKSUM_OFFSET as u16,
+            });
+        }
         _ => return None,
     };
     let field = network.get(header_len + offset..header_len + offset + 2)?;

@@ -155,3 +155,24 @@ pub struct DeviceCounters {
     /// Frames refused for any other reason.
     pub refused: u64,
 }
+
+impl DeviceCounters {
+    /// Counts a frame that the system did not take; the next may be taken.
+    pub(crate) fn count_refusal(&mut self, error: &io::Error) {
+        match error.raw_os_error() {
+            Some(libc::EMSGSIZE) => self.too_long += 1,
+            // The queueing discipline or the device had no room for it.
+            Some(libc::ENOBUFS) => self.no_buffers += 1,
+            // No route, for one.
+            _ => self.refused += 1,
+        }
+    }
+}
+
+/// Whether no frame will be taken, as far as can be told now: the interface is down or was removed.
+pub(crate) fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENETDOWN | libc::ENXIO | libc::ENODEV | libc::EBADFD)
+    )
+}

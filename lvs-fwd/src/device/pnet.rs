@@ -16,7 +16,7 @@ use pnet_datalink::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::finish::{checksum_state, finish_into};
-use super::{Capabilities, Device, DeviceCounters};
+use super::{Capabilities, Device, DeviceCounters, is_gone};
 use crate::frame::{Frame, Gso, GsoKind, PacketKind};
 use crate::wire::{Headers, ethernet, protocol, tcp};
 
@@ -158,18 +158,13 @@ impl Device for Pnet {
             match self.sender.send_to(frame.bytes(), None) {
                 Some(Ok(())) => self.counters.transmitted += 1,
                 Some(Err(error)) if is_for_later(&error) => break,
-                Some(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                    self.counters.no_buffers += 1;
-                }
-                Some(Err(error)) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
-                    self.counters.too_long += 1;
-                }
-                Some(Err(error)) => {
+                Some(Err(error)) if is_gone(&error) => {
                     self.counters.refused += (self.waiting.len() - done) as u64;
                     done = self.waiting.len();
                     outcome = Err(error);
                     break;
                 }
+                Some(Err(error)) => self.counters.count_refusal(&error),
                 None => self.counters.refused += 1,
             }
             done += 1;

@@ -144,12 +144,7 @@ impl Device for Raw {
             match self.send(frame) {
                 Ok(()) => self.counters.transmitted += 1,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::EMSGSIZE) => self.counters.too_long += 1,
-                    Some(libc::ENOBUFS) => self.counters.no_buffers += 1,
-                    // No route, for one: the next may have one.
-                    _ => self.counters.refused += 1,
-                },
+                Err(error) => self.counters.count_refusal(&error),
             }
             done += 1;
         }

@@ -18,7 +18,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::{Capabilities, Device, DeviceCounters, virtio};
+use super::{Capabilities, Device, DeviceCounters, is_gone, virtio};
 use crate::frame::{ChecksumState, Frame, FrameMeta, HEADROOM, VlanTag};
 use crate::steer;
 use crate::sys::ring::{BLOCK_SIZE, Ring as Socket, RingOptions, SLOT_HEADERS, SlotHeader};
@@ -235,16 +235,13 @@ impl Device for Ring {
                 // The socket's buffer is full: the frames stay until it drains.
                 Some(libc::EAGAIN) => break,
                 Some(libc::EINTR) => continue,
-                Some(libc::EMSGSIZE) => self.counters.too_long += 1,
-                // The queueing discipline or the device dropped this frame; the next may fit.
-                Some(libc::ENOBUFS) => self.counters.no_buffers += 1,
-                Some(libc::ENETDOWN | libc::ENXIO | libc::ENODEV) => {
+                _ if is_gone(&error) => {
                     self.counters.refused += (self.queue.len() - done) as u64;
                     done = self.queue.len();
                     outcome = Err(error);
                     break;
                 }
-                _ => self.counters.refused += 1,
+                _ => self.counters.count_refusal(&error),
             }
             done += 1;
         }
@@ -302,6 +299,7 @@ fn meta(header: &SlotHeader, virtio: &[u8; virtio::LEN]) -> Option<FrameMeta> {
         gso,
         kind: header.kind,
         vlan,
+        longest_part: None,
         exclusive: false,
     })
 }

@@ -9,6 +9,7 @@ use ahash::RandomState;
 use super::fragments::{Fate, Fragments, Later};
 use super::hops::{HopCache, Path};
 use super::path_mtu::PathMtus;
+use super::reassembly::Reassembly;
 use super::streams::{Sides, Streams};
 use super::{EngineConfig, Item, Output, write_link};
 use crate::balancer::{Direction, Edit, Encapsulation, Ended, Method, Verdict};
@@ -33,6 +34,7 @@ pub(super) struct Core {
     hops: HopCache,
     pub(super) holding: Holding,
     pub(super) fragments: Fragments,
+    pub(super) reassembly: Reassembly,
     streams: Streams,
     path_mtus: PathMtus,
     limiter: icmp::Limiter,
@@ -50,6 +52,7 @@ impl Core {
             hops: HopCache::new(),
             holding: Holding::new(config.holding),
             fragments: Fragments::new(),
+            reassembly: Reassembly::new(),
             streams: Streams::new(),
             path_mtus: PathMtus::new(),
             limiter: icmp::Limiter::new(),
@@ -125,6 +128,8 @@ impl Core {
                 let is_local = view.local.contains(&rip);
                 if !is_acceptable(&rip, rewrite, item, is_local) {
                     self.counters.count_drop(DropReason::BadVerdict, 1);
+                } else if is_local && view.one_way && matches!(rewrite, Rewrite::Destination(_)) {
+                    self.counters.count_drop(DropReason::NoHost, 1);
                 } else if is_local {
                     apply(item, rewrite);
                     self.pass_up(item.frame.take(), output);
@@ -432,7 +437,10 @@ impl Core {
             self.adapt(now, item, (source, destination), mtu);
         }
         apply(item, rewrite);
-        if too_big && !shrink(item, mtu) {
+        // What came in parts goes in parts of the same size.
+        let longest_part = item.frame.meta.longest_part.map(usize::from);
+        if longest_part.is_some() || too_big && !shrink(item, mtu) {
+            let mtu = longest_part.map_or(mtu, |longest| longest.min(mtu));
             self.cut(now, &exit, &mut item.frame, mtu, output);
             return;
         }
@@ -620,7 +628,7 @@ impl Core {
         }
     }
 
-    fn pass_up(&self, mut frame: Frame, output: &mut Output) {
+    pub(super) fn pass_up(&self, mut frame: Frame, output: &mut Output) {
         frame.trim_front(ethernet::HEADER_LEN);
         self.counters.count(Event::ToHost, 1);
         output.host.push(frame);
@@ -854,9 +862,13 @@ fn hops_and_df(item: &Item) -> (u8, bool) {
         .map_or((0, true), |packet| (packet.ttl(), packet.dont_fragment()))
 }
 
-/// The longest IP packet that will be on the link: of a super-packet the longest segment.
+/// The longest IP packet that will be on the link: of a super-packet the longest segment, of what came in fragments the
+/// longest one.
 #[inline]
 fn largest_packet(item: &Item) -> usize {
+    if let Some(longest) = item.frame.meta.longest_part {
+        return longest.into();
+    }
     let whole = item.headers.ip_len();
     match item.frame.meta.gso {
         None => whole,

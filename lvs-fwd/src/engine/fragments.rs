@@ -90,6 +90,15 @@ impl Fragments {
         }
     }
 
+    /// Whether the fate of a datagram is known, without its being put together.
+    pub(super) fn is_known(&self, now: Instant, datagram: &Datagram) -> bool {
+        let entry = self.datagrams.get(datagram);
+        entry.is_some_and(|entry| match entry.state {
+            State::Known { until, .. } => now < until,
+            State::Waiting(_) => false,
+        })
+    }
+
     /// A later fragment came, whose payload has this place in the datagram.
     pub(super) fn follow(
         &mut self,

@@ -6,6 +6,8 @@ mod fragments;
 mod fullnat;
 mod ipv6;
 mod payload;
+mod protocols;
+mod reassembly;
 mod tunnel;
 mod tunnel_errors;
 mod why;
@@ -118,6 +120,7 @@ fn view() -> View {
         ]),
         local: Arc::new(local),
         hostless: false,
+        one_way: false,
         tunnels: TunnelOptions::default(),
     }
 }
@@ -144,6 +147,10 @@ impl<F: FnMut(&PacketInfo) -> Verdict> Balancer for Script<F> {
 
     fn decide_tunnel_error(&mut self, _: Instant, inner: &PacketInfo) -> Verdict {
         (self.0)(inner)
+    }
+
+    fn decide_ipsec(&mut self, _: Instant, packet: &PacketInfo) -> Verdict {
+        (self.0)(packet)
     }
 }
 
@@ -635,6 +642,23 @@ fn without_a_host_what_is_of_no_connection_is_refused() {
     );
     assert_eq!(reset.bytes()[47] & 4, 4, "RST");
     assert_eq!(bench.drops(DropReason::NoHost), 1);
+}
+
+#[test]
+fn a_host_without_a_way_back_gets_what_it_answers_in_its_own_name() {
+    let mut bench = Bench::new();
+    bench.view.one_way = true;
+    let own = SocketAddr::from(([10, 0, 0, 1], 8080));
+    for (method, given) in [
+        (Method::Nat { rip: own }, 0),
+        (Method::DirectRoute { rip: own.ip() }, 1),
+    ] {
+        let output = bench.run(OUTSIDE, request(64, b"hello"), Verdict::Forward(method));
+        assert_eq!(output.host.len(), given, "{method:?}");
+    }
+    assert_eq!(bench.drops(DropReason::NoHost), 1);
+    let output = bench.run(OUTSIDE, request(64, b"hello"), Verdict::NotOurs);
+    assert_eq!(output.host.len(), 1);
 }
 
 #[test]

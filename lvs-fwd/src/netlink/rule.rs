@@ -6,11 +6,11 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage, RulePortRange};
 use netlink_packet_route::{AddressFamily, IpProtocol, RouteNetlinkMessage, route::RouteProtocol};
 
-use super::{Netlink, NetlinkError};
+use super::{MARK, Netlink, NetlinkError, TABLE_DEFAULT, TABLE_LOCAL, TABLE_MAIN};
 use crate::route::Prefix;
 
 /// A rule: packets that match everything it names are looked up in its table.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rule {
     /// Whether it is about IPv6.
     pub ipv6: bool,
@@ -18,6 +18,10 @@ pub struct Rule {
     pub priority: u32,
     /// Source addresses.
     pub from: Option<Prefix>,
+    /// Destination addresses.
+    pub to: Option<Prefix>,
+    /// Firewall mark, and which of its bits count.
+    pub mark: Option<(u32, u32)>,
     /// Name of the interface that the packet came in by.
     pub iif: Option<String>,
     /// IP protocol number.
@@ -28,6 +32,16 @@ pub struct Rule {
     pub table: u32,
     /// Who put it there.
     pub protocol: u8,
+}
+
+impl Rule {
+    /// Whether the way that a packet takes through a director may hang on this rule, which
+    /// [`Mirror`](crate::mirror::Mirror) does not follow: it knows the tables that every packet is looked up in. Rules
+    /// of a director's own are none of these.
+    pub fn is_policy(&self) -> bool {
+        let common = [TABLE_LOCAL, TABLE_MAIN, TABLE_DEFAULT];
+        !common.contains(&self.table) && self.protocol != MARK
+    }
 }
 
 impl Netlink {
@@ -91,6 +105,15 @@ impl std::fmt::Display for Rule {
         if let Some(from) = &self.from {
             write!(f, " from {from}")?;
         }
+        if let Some(to) = &self.to {
+            write!(f, " to {to}")?;
+        }
+        if let Some((mark, mask)) = self.mark {
+            write!(f, " fwmark {mark:#x}")?;
+            if mask != u32::MAX {
+                write!(f, "/{mask:#x}")?;
+            }
+        }
         if let Some(iif) = &self.iif {
             write!(f, " iif {iif}")?;
         }
@@ -122,6 +145,14 @@ impl Rule {
             message.header.src_len = from.length();
             attributes.push(RuleAttribute::Source(from.addr()));
         }
+        if let Some(to) = &self.to {
+            message.header.dst_len = to.length();
+            attributes.push(RuleAttribute::Destination(to.addr()));
+        }
+        if let Some((mark, mask)) = self.mark {
+            attributes.push(RuleAttribute::FwMark(mark));
+            attributes.push(RuleAttribute::FwMask(mask));
+        }
         attributes.extend(self.iif.clone().map(RuleAttribute::Iifname));
         attributes.extend(
             self.ip_protocol
@@ -145,25 +176,28 @@ impl Rule {
         };
         let mut rule = Self {
             ipv6,
-            priority: 0,
-            from: None,
-            iif: None,
-            ip_protocol: None,
-            source_ports: None,
             table: message.header.table.into(),
-            protocol: 0,
+            ..Self::default()
         };
-        let mut from = if ipv6 {
+        let unspecified = if ipv6 {
             IpAddr::V6(Ipv6Addr::UNSPECIFIED)
         } else {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED)
         };
+        let (mut from, mut to) = (unspecified, unspecified);
         for attribute in &message.attributes {
             match attribute {
                 RuleAttribute::Table(table) => rule.table = *table,
                 RuleAttribute::Priority(priority) => rule.priority = *priority,
                 RuleAttribute::Protocol(protocol) => rule.protocol = (*protocol).into(),
                 RuleAttribute::Source(addr) => from = *addr,
+                RuleAttribute::Destination(addr) => to = *addr,
+                RuleAttribute::FwMark(mark) => {
+                    rule.mark.get_or_insert((0, u32::MAX)).0 = *mark;
+                }
+                RuleAttribute::FwMask(mask) => {
+                    rule.mark.get_or_insert((0, u32::MAX)).1 = *mask;
+                }
                 RuleAttribute::Iifname(name) => rule.iif = Some(name.clone()),
                 RuleAttribute::IpProtocol(number) => rule.ip_protocol = Some((*number).into()),
                 RuleAttribute::SourcePortRange(range) => {
@@ -174,6 +208,9 @@ impl Rule {
         }
         if message.header.src_len > 0 {
             rule.from = Some(Prefix::new(from, message.header.src_len));
+        }
+        if message.header.dst_len > 0 {
+            rule.to = Some(Prefix::new(to, message.header.dst_len));
         }
         Some(rule)
     }

@@ -100,7 +100,7 @@ fn set_address(packet: &mut [u8], new: IpAddr, side: Side) {
     }
 }
 
-/// Sets a port, and updates the checksum if that much is quoted.
+/// Sets a port, and updates the checksum of TCP and UDP if that much is quoted.
 fn set_port(segment: &mut [u8], kind: u8, old: SocketAddr, new: SocketAddr, side: Side) {
     let at = match side {
         Side::Source => 0,
@@ -112,7 +112,9 @@ fn set_port(segment: &mut [u8], kind: u8, old: SocketAddr, new: SocketAddr, side
         .word(old.port(), new.port());
     let at = match kind {
         protocol::TCP => tcp::CHECKSUM_OFFSET,
-        _ => udp::CHECKSUM_OFFSET,
+        protocol::UDP => udp::CHECKSUM_OFFSET,
+        // SCTP's covers all of the packet, which is not quoted.
+        _ => return,
     };
     let Some(field) = segment.get_mut(at..at + 2) else {
         return;

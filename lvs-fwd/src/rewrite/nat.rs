@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::checksum::Change;
 use crate::frame::{ChecksumState, Frame};
-use crate::wire::{Headers, ipv4, ipv6, protocol, tcp, udp};
+use crate::wire::{Headers, ipv4, ipv6, protocol, sctp, tcp, udp};
 
 /// Replaces the receiver: virtual service → real server. Nothing happens if that is of the other family.
 #[inline]
@@ -94,7 +94,19 @@ fn replace(frame: &mut Frame, headers: &Headers, replaced: Replaced, side: Side)
             };
             packet.set_checksum(sum);
         }
-    } else if let Ok(mut packet) = udp::Packet::new_checked(segment) {
+    } else if headers.protocol == protocol::SCTP {
+        // No address is under its checksum.
+        if replaced.old.port() != replaced.new.port()
+            && let Ok(mut packet) = sctp::Packet::new_checked(segment)
+        {
+            match side {
+                Side::Source => packet.set_source_port(replaced.new.port()),
+                Side::Destination => packet.set_destination_port(replaced.new.port()),
+            }
+        }
+    } else if headers.protocol == protocol::UDP
+        && let Ok(mut packet) = udp::Packet::new_checked(segment)
+    {
         match side {
             Side::Source => packet.set_source_port(replaced.new.port()),
             Side::Destination => packet.set_destination_port(replaced.new.port()),

@@ -36,6 +36,8 @@ pub(crate) struct Map {
     descriptor: OwnedFd,
     key: usize,
     value: usize,
+    /// Values at each place.
+    processors: usize,
 }
 
 impl Map {
@@ -61,6 +63,10 @@ impl Map {
             descriptor: new_descriptor(call(MAP_CREATE, &attributes)?),
             key,
             value,
+            processors: match kind {
+                MapKind::PerProcessor => possible_processors()?,
+                _ => 1,
+            },
         })
     }
 
@@ -84,7 +90,7 @@ impl Map {
     /// The sum over all processors of the number that a [`MapKind::PerProcessor`] map has at this place.
     pub(crate) fn total(&self, place: u32) -> io::Result<u64> {
         assert!(self.key == 4 && self.value == 8);
-        let mut values = vec![0u64; possible_processors()?];
+        let mut values = vec![0u64; self.processors];
         let key = place.to_ne_bytes();
         let attributes = Element {
             value: values.as_mut_ptr() as u64,

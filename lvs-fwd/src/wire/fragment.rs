@@ -2,9 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Headers, Unparsed, be16, ethernet, ipv4, ipv6, protocol, tcp, udp};
+use super::{
+    Headers, Unparsed, be16, ethernet, has_ports, ipv4, ipv6, is_ipsec, protocol, sctp, tcp, udp,
+};
 
-/// A part of a TCP or UDP datagram.
+/// A part of a TCP, UDP, SCTP, ESP or AH datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fragment {
     /// The headers. A later fragment has no transport header: its place is where the packet ends, and the ports are 0.
@@ -13,6 +15,8 @@ pub struct Fragment {
     pub datagram: Datagram,
     /// Place of its payload in the datagram's, in bytes.
     pub offset: usize,
+    /// Bytes of its payload.
+    pub length: usize,
     /// Whether more of the datagram follows.
     pub more: bool,
 }
@@ -104,7 +108,7 @@ impl Fragment {
     }
 
     fn new(frame: &[u8], place: Place, datagram: Datagram) -> Result<Self, Unparsed> {
-        if !matches!(datagram.protocol, protocol::TCP | protocol::UDP) {
+        if !has_ports(datagram.protocol) && !is_ipsec(datagram.protocol) {
             return Err(Unparsed::OtherProtocol);
         }
         let length = place.end - place.part;
@@ -116,6 +120,7 @@ impl Fragment {
         }
         let (transport, ports) = match frame.get(place.part..place.end) {
             _ if place.offset != 0 => (place.end, (0, 0)),
+            Some(_) if is_ipsec(datagram.protocol) => (place.part, (0, 0)),
             Some(payload) if payload.len() >= 4 => {
                 (place.part, (be16(payload, 0), be16(payload, 2)))
             }
@@ -132,6 +137,7 @@ impl Fragment {
             },
             datagram,
             offset: place.offset,
+            length,
             more: place.more,
         })
     }
@@ -151,8 +157,11 @@ impl Fragment {
         match (self.is_first(), self.headers.protocol) {
             (false, _) => true,
             (true, protocol::TCP) => tcp::Packet::new_checked(segment).is_ok(),
-            (true, _) => udp::Packet::new_checked(segment)
+            (true, protocol::UDP) => udp::Packet::new_checked(segment)
                 .is_ok_and(|packet| packet.length() >= udp::HEADER_LEN),
+            (true, protocol::SCTP) => sctp::Packet::new_checked(segment).is_ok(),
+            // Fragments are longer than what an association is found by.
+            (true, _) => true,
         }
     }
 }
@@ -180,7 +189,7 @@ mod tests {
                 bytes[12..14].copy_from_slice(&[8, 0]);
                 bytes[14] = 0x40 | bytes[14] & 7;
                 bytes[16] = 0;
-                bytes[23] = if bytes[23] & 1 == 0 { 6 } else { 17 };
+                bytes[23] = [6, 17, 132, 50][usize::from(bytes[23] & 3)];
             }
             if !real && bytes.len() > 60 {
                 bytes[12..14].copy_from_slice(&[0x86, 0xdd]);

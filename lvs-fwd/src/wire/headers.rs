@@ -3,9 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::ipv6::{self, Obscured};
-use super::{be16, ethernet, ipv4, protocol, tcp, udp};
+use super::{be16, ethernet, has_ports, ipv4, is_ipsec, protocol, sctp, tcp, udp};
 
-/// Where the headers of a TCP or UDP frame lie, and who talks to whom.
+/// Where the headers of a frame lie whose protocol is balanced, and who talks to whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Headers {
     /// The IP header, from the frame's first byte.
@@ -14,7 +14,7 @@ pub struct Headers {
     pub transport: usize,
     /// Where the packet ends; what follows is padding.
     pub end: usize,
-    /// IP protocol number: TCP or UDP.
+    /// IP protocol number: TCP, UDP, SCTP, or ESP or AH, which have no ports: theirs are 0.
     pub protocol: u8,
     /// Sender.
     pub source: SocketAddr,
@@ -58,20 +58,15 @@ impl Headers {
             return Err(Unparsed::Fragment);
         }
         let protocol = packet.protocol();
-        if protocol != protocol::TCP && protocol != protocol::UDP {
-            return Err(Unparsed::OtherProtocol);
-        }
         let segment = packet.payload();
-        if segment.len() < 4 {
-            return Err(Unparsed::Malformed);
-        }
+        let ports = ports(protocol, segment)?;
         Ok(Self {
             network,
             transport: network + packet.header_len(),
             end: network + packet.total_len(),
             protocol,
-            source: SocketAddr::new(IpAddr::V4(packet.source()), be16(segment, 0)),
-            destination: SocketAddr::new(IpAddr::V4(packet.destination()), be16(segment, 2)),
+            source: SocketAddr::new(IpAddr::V4(packet.source()), ports.0),
+            destination: SocketAddr::new(IpAddr::V4(packet.destination()), ports.1),
         })
     }
 
@@ -84,21 +79,15 @@ impl Headers {
         if upper.fragment.is_some_and(|part| !part.is_atomic()) {
             return Err(Unparsed::Fragment);
         }
-        if !matches!(upper.protocol, protocol::TCP | protocol::UDP) {
-            return Err(Unparsed::OtherProtocol);
-        }
         let (transport, end) = (network + upper.offset, network + packet.total_len());
-        let segment = &frame[transport..end];
-        if segment.len() < 4 {
-            return Err(Unparsed::Malformed);
-        }
+        let ports = ports(upper.protocol, &frame[transport..end])?;
         Ok(Self {
             network,
             transport,
             end,
             protocol: upper.protocol,
-            source: SocketAddr::new(IpAddr::V6(packet.source()), be16(segment, 0)),
-            destination: SocketAddr::new(IpAddr::V6(packet.destination()), be16(segment, 2)),
+            source: SocketAddr::new(IpAddr::V6(packet.source()), ports.0),
+            destination: SocketAddr::new(IpAddr::V6(packet.destination()), ports.1),
         })
     }
 
@@ -111,8 +100,10 @@ impl Headers {
         };
         let transport = match self.protocol {
             protocol::TCP => tcp::Packet::new_checked(segment).is_ok(),
-            _ => udp::Packet::new_checked(segment)
+            protocol::UDP => udp::Packet::new_checked(segment)
                 .is_ok_and(|packet| (udp::HEADER_LEN..=segment.len()).contains(&packet.length())),
+            protocol::SCTP => sctp::Packet::new_checked(segment).is_ok(),
+            _ => segment.len() >= IPSEC_LEAST,
         };
         transport
             && (self.is_ipv6()
@@ -126,7 +117,7 @@ impl Headers {
         self.destination.is_ipv6()
     }
 
-    /// The TCP flags, as in [`tcp::Packet::flags`]; 0 for UDP.
+    /// The TCP flags, as in [`tcp::Packet::flags`]; 0 for other protocols.
     #[inline]
     pub fn tcp_flags(&self, frame: &[u8]) -> u8 {
         match self.protocol {
@@ -143,7 +134,9 @@ impl Headers {
             protocol::TCP => segment
                 .get(12)
                 .map_or(usize::MAX, |byte| usize::from(byte >> 4) * 4),
-            _ => udp::HEADER_LEN,
+            protocol::UDP => udp::HEADER_LEN,
+            protocol::SCTP => sctp::HEADER_LEN,
+            _ => 0,
         };
         segment.get(header..).unwrap_or_default()
     }
@@ -154,6 +147,24 @@ impl Headers {
         self.end - self.network
     }
 }
+
+/// The ports in front of a segment, if its protocol is balanced.
+#[inline]
+fn ports(number: u8, segment: &[u8]) -> Result<(u16, u16), Unparsed> {
+    if has_ports(number) {
+        if segment.len() < 4 {
+            return Err(Unparsed::Malformed);
+        }
+        return Ok((be16(segment, 0), be16(segment, 2)));
+    }
+    match is_ipsec(number) {
+        true => Ok((0, 0)),
+        false => Err(Unparsed::OtherProtocol),
+    }
+}
+
+/// Bytes of ESP and AH that name their association and place in it.
+const IPSEC_LEAST: usize = 8;
 
 impl From<Obscured> for Unparsed {
     fn from(obscured: Obscured) -> Self {
@@ -179,14 +190,14 @@ mod tests {
                 bytes[16] = 0;
                 bytes[20] &= 0x40;
                 bytes[21] = 0;
-                bytes[23] = if bytes[23] & 1 == 0 { 6 } else { 17 };
+                bytes[23] = [6, 17, 132, 50][usize::from(bytes[23] & 3)];
             }
             if !real && bytes.len() > 60 {
                 bytes[12..14].copy_from_slice(&[0x86, 0xdd]);
                 bytes[14] = 0x60 | bytes[14] & 15;
                 bytes[18] = 0;
                 bytes[19] &= 31;
-                bytes[20] = [6, 17, 0, 43, 44, 51, 60, 58][usize::from(bytes[20] & 7)];
+                bytes[20] = [6, 17, 0, 43, 44, 51, 132, 50][usize::from(bytes[20] & 7)];
             }
             if let Ok(headers) = Headers::parse(&bytes) {
                 let _ = headers.is_sound(&bytes);

@@ -167,6 +167,22 @@ impl<T: AsRef<[u8]> + AsMut<[u8]>> Packet<T> {
     }
 }
 
+/// Where it stands what follows the headers that take `length` bytes in front of the packet; `None` if they do not end
+/// there.
+pub(crate) fn last_next_header(packet: &[u8], length: usize) -> Option<usize> {
+    let (mut at, mut next, mut end) = (6, *packet.get(6)?, HEADER_LEN);
+    while end < length {
+        let units = usize::from(*packet.get(end + 1)?);
+        let size = match next {
+            AUTHENTICATION => (units + 2) * 4,
+            _ => (units + 1) * 8,
+        };
+        (at, next) = (end, *packet.get(end)?);
+        end += size;
+    }
+    (end == length).then_some(at)
+}
+
 /// What the extension headers lead to in a packet that may be cut short; `None` if that is cut off or obscured.
 pub(crate) fn quoted_upper(packet: &[u8]) -> Option<Upper> {
     match Packet::new_checked(packet) {

@@ -13,6 +13,7 @@ pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
 mod quoted;
+pub mod sctp;
 pub mod tcp;
 mod tunnelled;
 pub mod udp;
@@ -37,8 +38,14 @@ pub mod protocol {
     pub const IPV6: u8 = 41;
     /// Generic Routing Encapsulation.
     pub const GRE: u8 = 47;
+    /// Encapsulating Security Payload.
+    pub const ESP: u8 = 50;
+    /// Authentication Header.
+    pub const AH: u8 = 51;
     /// ICMP for IPv6.
     pub const ICMPV6: u8 = 58;
+    /// Stream Control Transmission Protocol.
+    pub const SCTP: u8 = 132;
 }
 
 /// The bytes are too few for the header, or lengths inside it contradict each other.
@@ -49,7 +56,14 @@ pub struct Malformed(pub &'static str);
 /// Whether packets of this protocol that are balanced begin with ports.
 #[inline]
 pub(crate) fn has_ports(number: u8) -> bool {
-    matches!(number, protocol::TCP | protocol::UDP)
+    matches!(number, protocol::TCP | protocol::UDP | protocol::SCTP)
+}
+
+/// Whether packets of this protocol follow those of a key exchange between the same addresses (AH and ESP). They have no
+/// ports.
+#[inline]
+pub(crate) fn is_ipsec(number: u8) -> bool {
+    matches!(number, protocol::ESP | protocol::AH)
 }
 
 #[inline]

@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Headers, be16, ethernet, icmp, ipv4, ipv6, protocol};
+use super::{Headers, be16, ethernet, has_ports, icmp, ipv4, ipv6, protocol};
 
-/// An ICMP error about a TCP or UDP packet.
+/// An ICMP error about a TCP, UDP or SCTP packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quoted {
     /// The error's own headers; it has no ports, so they are 0.
@@ -13,7 +13,7 @@ pub struct Quoted {
     pub network: usize,
     /// The quoted transport header, of which there are 8 bytes at least.
     pub transport: usize,
-    /// IP protocol number of the quoted packet: TCP or UDP.
+    /// IP protocol number of the quoted packet: TCP, UDP or SCTP.
     pub protocol: u8,
     /// Sender of the quoted packet.
     pub source: SocketAddr,
@@ -57,9 +57,7 @@ impl Quoted {
             return None;
         }
         let protocol = quoted[9];
-        if !matches!(protocol, protocol::TCP | protocol::UDP)
-            || be16(quoted, 6) & ipv4::OFFSET_MASK != 0
-        {
+        if !has_ports(protocol) || be16(quoted, 6) & ipv4::OFFSET_MASK != 0 {
             return None;
         }
         let transport = network + ipv4::MIN_HEADER_LEN;
@@ -106,7 +104,7 @@ impl Quoted {
             }
             protocol => (protocol, ipv6::HEADER_LEN),
         };
-        if !matches!(protocol, protocol::TCP | protocol::UDP) {
+        if !has_ports(protocol) {
             return None;
         }
         let transport = network + ipv6::HEADER_LEN;

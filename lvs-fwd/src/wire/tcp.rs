@@ -40,6 +40,13 @@ impl<T: AsRef<[u8]>> Packet<T> {
         be16(self.0.as_ref(), 2)
     }
 
+    /// The sequence number.
+    #[inline]
+    pub fn sequence(&self) -> u32 {
+        let bytes = self.0.as_ref();
+        u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]])
+    }
+
     /// Length of the header with options in bytes.
     #[inline]
     pub fn header_len(&self) -> usize {

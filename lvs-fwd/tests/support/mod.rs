@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use lvs_fwd::netlink::Netlink;
 use rustix::thread::UnshareFlags;
@@ -39,7 +40,15 @@ pub(crate) fn veth(near: &str, far: &str) -> Result<(End, End), Box<dyn Error>> 
             mac: link.mac.ok_or("no hardware address")?,
         })
     };
-    Ok((end(near)?, end(far)?))
+    let ends = (end(near)?, end(far)?);
+    // Until the kernel has noticed that both ends are up, which may take a second, it drops what is sent.
+    let patience = Instant::now() + Duration::from_secs(5);
+    for name in [near, far] {
+        while !netlink.link_by_name(name)?.running && Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    Ok(ends)
 }
 
 pub(crate) fn say(line: &str) {

@@ -213,6 +213,16 @@ impl<A: Address> Entry<A> {
         }
     }
 
+    /// Something of each of the cache lines that it lies in.
+    fn lines(&self) -> u64 {
+        let server = self
+            .server
+            .as_ref()
+            .map_or(0, |server| Arc::as_ptr(server) as usize as u64);
+        let small = u64::from(self.packets) + u64::from(self.side) + u64::from(self.flags);
+        small ^ u64::from(self.flow.client_port) ^ self.deadline ^ server
+    }
+
     /// What it counts as at its server.
     pub(crate) fn class(&self) -> Class {
         if self.is_active() {
@@ -268,6 +278,16 @@ enum Way {
     Reverse = 1,
 }
 
+impl Way {
+    /// By which packets of this direction are looked up.
+    fn of(direction: crate::Direction) -> Self {
+        match direction {
+            crate::Direction::Inbound => Self::Forward,
+            crate::Direction::Outbound => Self::Reverse,
+        }
+    }
+}
+
 impl<A: Address> Table<A> {
     pub(crate) fn new(hasher: RandomState) -> Self {
         Self {
@@ -320,14 +340,16 @@ impl<A: Address> Table<A> {
         self.hasher.hash_one(key) as u32
     }
 
-    /// Brings what lookups of this hash will read closer. The first round finds ids, a second one
-    /// with those reads the entries.
-    pub(crate) fn touch(&self, direction: crate::Direction, hash: u32) -> u32 {
-        let way = match direction {
-            crate::Direction::Inbound => Way::Forward,
-            crate::Direction::Outbound => Way::Reverse,
-        };
-        self.indexes[way as usize].touch(hash).unwrap_or(NONE)
+    /// Reads where the lookup of a packet of this hash begins. The caller adds up what comes of many, and nothing else.
+    pub(crate) fn peek(&self, direction: crate::Direction, hash: u32) -> u64 {
+        self.indexes[Way::of(direction) as usize].peek(hash)
+    }
+
+    /// Reads the entry that the lookup will most probably find; the index is near by then.
+    pub(crate) fn peek_entry(&self, direction: crate::Direction, hash: u32) -> u64 {
+        let id = self.indexes[Way::of(direction) as usize].guess(hash);
+        let entry = id.and_then(|id| self.entries.get(id));
+        entry.map_or(0, Entry::lines)
     }
 
     /// The newest connection of a client's packet. A client that uses port 0 never finds its own.

@@ -208,7 +208,7 @@ impl PacketPath<'_> {
         let server = Arc::clone(grant.template.server());
         if !grant.bound {
             server.bind(Class::Inactive);
-            server.counters().count_connection();
+            server.count_connection();
         }
         Ok(Choice {
             port: persistent_port_of(&server, service, opening),
@@ -361,7 +361,7 @@ impl PacketPath<'_> {
         let vip_addr = SocketAddr::new(vip, vport);
         let bind = || {
             server.bind(Class::Inactive);
-            server.counters().count_connection();
+            server.count_connection();
         };
         let template = match &config.persistence {
             Some(persistence) => {

@@ -1,8 +1,9 @@
 //! A position that several threads advance without a lock.
 
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 
 use super::Superseded;
+use crate::atomic::AtomicU64;
 
 /// The state of a cyclic scheduler, as one word: the position in the low half, more in the high.
 ///

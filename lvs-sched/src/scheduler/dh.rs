@@ -36,6 +36,10 @@ impl SharedPick for Shared {
     fn peek(&self, servers: &Servers, request: &Request) -> Peek {
         Peek::Known(pick(servers, request))
     }
+
+    fn is_traceless(&self) -> bool {
+        true
+    }
 }
 
 /// The table is `bucket mod n`, so it needs no memory.

@@ -1,6 +1,8 @@
 //! Which servers of a list changed since somebody looked.
 
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
+
+use crate::atomic::AtomicU64;
 
 /// A set of small numbers that any thread adds to and the holder of the service's lock empties.
 ///

@@ -108,6 +108,10 @@ impl SharedPick for Table {
     fn peek(&self, servers: &Servers, request: &Request) -> Peek {
         Peek::Known(Self::pick(self, servers, request))
     }
+
+    fn is_traceless(&self) -> bool {
+        true
+    }
 }
 
 impl Table {

@@ -23,12 +23,15 @@ mod rr;
 mod running_sum;
 mod sed;
 mod sh;
+mod turns;
 mod twos;
 mod wlc;
 mod wrr;
 
 #[cfg(test)]
 mod ranked_tests;
+#[cfg(test)]
+mod turns_tests;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -136,6 +139,12 @@ pub trait SharedPick: Send + Sync + fmt::Debug {
         let _ = (servers, request);
         Peek::Unknown
     }
+
+    /// Whether a pick leaves no trace, so that it may be asked again. Then answers that a change of
+    /// the service ran into are thrown away: part of what they saw may have been from before it.
+    fn is_traceless(&self) -> bool {
+        false
+    }
 }
 
 /// What a scheduler says of its next pick.
@@ -164,6 +173,11 @@ impl Servers {
 
     pub(crate) fn remove(&mut self, index: usize) -> Arc<RealServer> {
         self.list.remove(index)
+    }
+
+    /// Whether some server has a threshold. Without one no overload flag is ever set.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.list.iter().any(|server| server.is_limited())
     }
 
     pub(crate) fn position(&self, addr: SocketAddr) -> Option<usize> {
@@ -308,6 +322,8 @@ pub(crate) mod tests {
                 ..server.config()
             });
             assert_eq!(server.is_overloaded(), on);
+            // Picks without a lock learn that there is a threshold; the scheduler learns nothing.
+            self.service.edit(self.service.config()).unwrap();
         }
 
         pub(crate) fn load(&self, name: char, active: u32, inactive: u32) {

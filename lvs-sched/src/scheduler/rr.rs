@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use super::cursor::{Cursor, Place};
+use super::turns::Turns;
 use super::{Peek, Request, Scheduler, Servers, SharedPick, Superseded};
 
 /// `rr`, round robin.
@@ -18,7 +19,13 @@ pub struct RoundRobin {
 }
 
 #[derive(Debug)]
-struct Shared(Cursor);
+#[expect(clippy::large_enum_variant, reason = "a list has one of them")]
+enum Shared {
+    /// Without thresholds it stands when a list is shared who is usable.
+    Turns(Turns),
+    /// Overload flags are looked at with each pick.
+    Walk(Cursor),
+}
 
 impl Scheduler for RoundRobin {
     fn pick(&mut self, servers: &Servers, _: &Request) -> Option<usize> {
@@ -29,11 +36,14 @@ impl Scheduler for RoundRobin {
     }
 
     fn peek(&mut self, servers: &Servers, _: &Request) -> Peek {
-        let position = match &self.shared {
-            Some(shared) => shared.position(),
-            None => self.position,
-        };
-        Peek::Known(next(servers, position))
+        Peek::Known(match &self.shared {
+            Some(shared) => shared.peek(servers),
+            None => next(servers, self.position),
+        })
+    }
+
+    fn list_changed(&mut self) {
+        self.settle();
     }
 
     fn server_added(&mut self, _: &Servers, index: usize) {
@@ -54,12 +64,9 @@ impl Scheduler for RoundRobin {
         }
     }
 
-    fn share(&mut self, _: &Servers) -> Option<Arc<dyn SharedPick>> {
+    fn share(&mut self, servers: &Servers) -> Option<Arc<dyn SharedPick>> {
         self.settle();
-        let shared = Arc::new(Shared(Cursor::new(Place {
-            position: self.position.map(|position| position as u32),
-            level: 0,
-        })));
+        let shared = Arc::new(Shared::new(servers, self.position));
         self.shared = Some(Arc::clone(&shared));
         Some(shared)
     }
@@ -67,33 +74,66 @@ impl Scheduler for RoundRobin {
 
 impl RoundRobin {
     fn settle(&mut self) {
-        if let Some(shared) = self.shared.take() {
-            self.position = shared.0.freeze().position.map(|position| position as usize);
+        if let Some(shared) = self.shared.take()
+            && let Some(position) = shared.freeze()
+        {
+            self.position = Some(position);
         }
     }
 }
 
 impl Shared {
-    fn position(&self) -> Option<usize> {
-        self.0.place().position.map(|position| position as usize)
+    fn new(servers: &Servers, position: Option<usize>) -> Self {
+        if servers.is_limited() {
+            return Self::Walk(Cursor::new(Place {
+                position: position.map(|position| position as u32),
+                level: 0,
+            }));
+        }
+        let usable = (0..servers.len()).filter(|&index| servers[index].is_usable());
+        let order: Vec<_> = usable.map(|index| index as u32).collect();
+        let passed = |index: &u32| position.is_some_and(|position| *index as usize <= position);
+        let first = order.partition_point(passed);
+        Self::Turns(Turns::new(order, first))
+    }
+
+    /// The server chosen last, if one was.
+    fn freeze(&self) -> Option<usize> {
+        match self {
+            Self::Turns(turns) => turns.freeze().map(|place| turns.at(place)),
+            Self::Walk(cursor) => cursor.freeze().position.map(|position| position as usize),
+        }
+    }
+
+    fn peek(&self, servers: &Servers) -> Option<usize> {
+        match self {
+            Self::Turns(turns) => turns.peek(),
+            Self::Walk(cursor) => {
+                let position = cursor.place().position;
+                next(servers, position.map(|position| position as usize))
+            }
+        }
     }
 }
 
 impl SharedPick for Shared {
     fn pick(&self, servers: &Servers, _: &Request) -> Result<Option<usize>, Superseded> {
-        self.0.advance(|place| {
-            match next(servers, place.position.map(|position| position as usize)) {
-                Some(picked) => {
-                    let position = Some(picked as u32);
-                    (Place { position, ..place }, Some(picked))
+        match self {
+            Self::Turns(turns) => turns.take(),
+            Self::Walk(cursor) => cursor.advance(|place| {
+                match next(servers, place.position.map(|position| position as usize)) {
+                    Some(picked) => {
+                        let position = Some(picked as u32);
+                        (Place { position, ..place }, Some(picked))
+                    }
+                    None => (place, None),
                 }
-                None => (place, None),
-            }
-        })
+            }),
+        }
     }
 
     fn peek(&self, servers: &Servers, _: &Request) -> Peek {
-        Peek::Known(next(servers, self.position()))
+        Peek::Known(self.peek(servers))
     }
 }
 

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use super::cursor::{Cursor, Place};
+use super::turns::Turns;
 use super::{Peek, Request, Scheduler, Servers, SharedPick, Superseded};
 
 /// `wrr`, weighted round robin.
@@ -29,9 +30,20 @@ struct Cycle {
 }
 
 #[derive(Debug)]
-struct Shared {
+#[expect(clippy::large_enum_variant, reason = "a list has one of them")]
+enum Shared {
+    /// Without thresholds it stands when a list is shared who is taken in a cycle, and when.
+    Turns { turns: Turns, levels: Levels },
+    /// Overload flags are looked at with each pick, or the cycle is too long to write down.
+    Walk { cycle: Cycle, cursor: Cursor },
+}
+
+/// Which part of the order of a cycle belongs to which level.
+#[derive(Debug)]
+struct Levels {
     cycle: Cycle,
-    cursor: Cursor,
+    /// Where each level begins, from the top down.
+    begins: Vec<usize>,
 }
 
 impl Default for WeightedRoundRobin {
@@ -56,11 +68,10 @@ impl Scheduler for WeightedRoundRobin {
     }
 
     fn peek(&mut self, servers: &Servers, _: &Request) -> Peek {
-        let place = self
-            .shared
-            .as_ref()
-            .map_or(self.place, |shared| shared.cursor.place());
-        Peek::Known(self.cycle.walk(servers, place).1)
+        Peek::Known(match &self.shared {
+            Some(shared) => shared.peek(servers),
+            None => self.cycle.walk(servers, self.place).1,
+        })
     }
 
     fn attached(&mut self, servers: &Servers) {
@@ -84,12 +95,9 @@ impl Scheduler for WeightedRoundRobin {
         self.restart(servers);
     }
 
-    fn share(&mut self, _: &Servers) -> Option<Arc<dyn SharedPick>> {
+    fn share(&mut self, servers: &Servers) -> Option<Arc<dyn SharedPick>> {
         self.settle();
-        let shared = Arc::new(Shared {
-            cycle: self.cycle,
-            cursor: Cursor::new(self.place),
-        });
+        let shared = Arc::new(Shared::new(servers, self.cycle, self.place));
         self.shared = Some(Arc::clone(&shared));
         Some(shared)
     }
@@ -97,8 +105,10 @@ impl Scheduler for WeightedRoundRobin {
 
 impl WeightedRoundRobin {
     fn settle(&mut self) {
-        if let Some(shared) = self.shared.take() {
-            self.place = shared.cursor.freeze();
+        if let Some(shared) = self.shared.take()
+            && let Some(place) = shared.freeze()
+        {
+            self.place = place;
         }
     }
 
@@ -118,13 +128,71 @@ impl WeightedRoundRobin {
     }
 }
 
+impl Shared {
+    fn new(servers: &Servers, cycle: Cycle, place: Place) -> Self {
+        if !servers.is_limited()
+            && let Some((order, levels)) = cycle.write_down(servers)
+        {
+            let first = levels.turn_after(&order, place);
+            let turns = Turns::new(order, first);
+            return Self::Turns { turns, levels };
+        }
+        let cursor = Cursor::new(place);
+        Self::Walk { cycle, cursor }
+    }
+
+    /// The last place, if there was a turn.
+    fn freeze(&self) -> Option<Place> {
+        match self {
+            Self::Turns { turns, levels } => turns.freeze().map(|turn| Place {
+                position: Some(turns.at(turn) as u32),
+                level: levels.level_of(turn),
+            }),
+            Self::Walk { cursor, .. } => Some(cursor.freeze()),
+        }
+    }
+
+    fn peek(&self, servers: &Servers) -> Option<usize> {
+        match self {
+            Self::Turns { turns, .. } => turns.peek(),
+            Self::Walk { cycle, cursor } => cycle.walk(servers, cursor.place()).1,
+        }
+    }
+}
+
 impl SharedPick for Shared {
     fn pick(&self, servers: &Servers, _: &Request) -> Result<Option<usize>, Superseded> {
-        self.cursor.advance(|place| self.cycle.walk(servers, place))
+        match self {
+            Self::Turns { turns, .. } => turns.take(),
+            Self::Walk { cycle, cursor } => cursor.advance(|place| cycle.walk(servers, place)),
+        }
     }
 
     fn peek(&self, servers: &Servers, _: &Request) -> Peek {
-        Peek::Known(self.cycle.walk(servers, self.cursor.place()).1)
+        Peek::Known(self.peek(servers))
+    }
+}
+
+impl Levels {
+    /// The turn that follows a place.
+    fn turn_after(&self, order: &[u32], place: Place) -> usize {
+        let Some(from) = self.number_of(place.level) else {
+            return 0;
+        };
+        let begin = self.begins[from];
+        let end = self.begins.get(from + 1).map_or(order.len(), |end| *end);
+        let passed = |index: &u32| place.position.is_some_and(|position| *index <= position);
+        begin + order[begin..end].partition_point(passed)
+    }
+
+    fn level_of(&self, turn: usize) -> u32 {
+        let number = self.begins.partition_point(|begin| *begin <= turn) - 1;
+        self.cycle.top - number as u32 * self.cycle.step
+    }
+
+    fn number_of(&self, level: u32) -> Option<usize> {
+        let number = self.cycle.top.checked_sub(level)? / self.cycle.step;
+        ((number as usize) < self.begins.len()).then_some(number as usize)
     }
 }
 
@@ -134,6 +202,29 @@ impl Cycle {
         let step = weights().fold(0, gcd).max(1);
         let top = weights().max().unwrap_or(0).saturating_sub(step - 1);
         Self { step, top }
+    }
+
+    /// A whole cycle from the top, unless it is long.
+    fn write_down(self, servers: &Servers) -> Option<(Vec<u32>, Levels)> {
+        let count = u64::from(self.top.div_ceil(self.step.max(1)));
+        if count.saturating_mul(servers.len() as u64) > LOOKS {
+            return None;
+        }
+        let weights = servers.iter().map(|server| server.effective_weight().get());
+        let weights: Vec<_> = (0_u32..).zip(weights).collect();
+        let (mut order, mut begins) = (Vec::new(), Vec::new());
+        for level in (0..count as u32).map(|number| self.top - number * self.step) {
+            begins.push(order.len());
+            let able = weights.iter().filter(|(_, weight)| *weight >= level);
+            order.extend(able.map(|(index, _)| *index));
+        }
+        Some((
+            order,
+            Levels {
+                cycle: self,
+                begins,
+            },
+        ))
     }
 
     /// The next place and server.
@@ -193,6 +284,10 @@ fn gcd(mut a: u32, mut b: u32) -> u32 {
     }
     a
 }
+
+/// A cycle is written down at a change if that takes so many looks at weights at most: some hundred
+/// microseconds.
+const LOOKS: u64 = 1 << 17;
 
 #[cfg(test)]
 mod tests {

@@ -242,6 +242,7 @@ impl App {
             connections: 0,
             counters: self.data_path.counters(),
             claimed: self.data_path.claimed(),
+            unreachable: self.unreachable.list(),
         };
         let lengths: Vec<_> = (0..status.workers)
             .map(|number| {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use lvs_fwd::mirror::Mirror;
-use lvs_fwd::netlink::{Link, NetlinkError};
+use lvs_fwd::netlink::{Link, NetlinkError, Rule};
 use lvs_fwd::route::NextHop;
 use lvs_fwd::view::View;
 use lvs_fwd::why::{self, Way};
@@ -81,6 +81,7 @@ fn look(plan: &Plan, device: Choice) -> Result<Findings, NetlinkError> {
         local: snapshot.local,
         ..View::default()
     };
+    let rules = mirror.netlink().rules()?;
     let host = Host { plan, view, links };
     let mut findings = Findings::default();
     check_rights(&mut findings);
@@ -91,6 +92,7 @@ fn look(plan: &Plan, device: Choice) -> Result<Findings, NetlinkError> {
     check_way_back(&mut findings);
     host.check_kernel_balancer(&mut findings);
     host.check_rules(&mut findings);
+    check_policy(&rules, &mut findings);
     check_other_director(&mut findings);
     Ok(findings)
 }
@@ -243,7 +245,8 @@ impl Host<'_> {
     fn check_servers(&self, findings: &mut Findings) {
         for (server, method) in self.servers() {
             match why::way(&self.view, server.ip()) {
-                Way::Host if Path::new(TUN).exists() => {}
+                // What answers in its own name needs no way back.
+                Way::Host if Path::new(TUN).exists() || method == ForwardMethod::DirectRoute => {}
                 Way::Host => findings.add(
                     (Severity::Error, "local-server"),
                     server.to_string(),
@@ -422,7 +425,7 @@ fn check_rights(findings: &mut Findings) {
             (Severity::Warning, "no-tun"),
             TUN,
             "there is no TUN device",
-            "what belongs to no connection is refused instead of given to this host, and no real server can be on it",
+            "what belongs to no connection is given to this host by raw sockets, and no NAT server can be on it",
             "modprobe tun, or give the container /dev/net/tun",
         );
     }
@@ -437,6 +440,19 @@ fn check_way_back(findings: &mut Findings) {
             "strict reverse path filtering is on for all interfaces",
             "the host drops what the director gives back to it, answers to ping apart",
             "sysctl -w net.ipv4.conf.all.rp_filter=2",
+        );
+    }
+}
+
+/// The data path asks the tables that every packet is looked up in, and no other.
+fn check_policy(rules: &[Rule], findings: &mut Findings) {
+    for rule in rules.iter().filter(|rule| rule.is_policy()) {
+        findings.add(
+            (Severity::Warning, "policy-routing"),
+            format!("rule {rule}"),
+            "this host chooses routes by more than the destination",
+            "packets of services go by the main table: replies may leave by another provider than the request came in by",
+            "routes in the main table that serve these destinations too, or another router in front",
         );
     }
 }

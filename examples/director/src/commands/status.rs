@@ -58,6 +58,13 @@ fn prose(status: &StatusInfo, all: bool) -> String {
         status.connections,
         status.workers
     );
+    for server in &status.unreachable {
+        let _ = writeln!(
+            text,
+            "Real server {} can't be sent to: {}",
+            server.address, server.reason
+        );
+    }
     let sum = total(&status.counters);
     list(&mut text, "Dropped:", &sum.dropped, all);
     list(&mut text, "Taken from the host:", &status.claimed, all);

@@ -177,15 +177,18 @@ fn drop_text(reason: DropReason) -> String {
         DropReason::TimeExceeded => "hops used up; the sender is told",
         DropReason::TooBig => "too big for the way and not to be fragmented; the sender is told",
         DropReason::HoldOverflow => "waited for a neighbour's hardware address, too many did",
-        DropReason::NeighbourFailed => "waited for a neighbour that does not answer ARP",
+        DropReason::NeighbourFailed => {
+            "waited for a neighbour that does not answer; the sender is told"
+        }
         DropReason::HandoffOverflow => "the queue of the worker that has the client was full",
-        DropReason::NoHost => "for the host, and there is no TUN device",
+        DropReason::NoHost => "for the host, and there is no way there, or none for its answers",
         DropReason::NoSource => {
             "to be sent through a tunnel, and no interface has an address to send from"
         }
-        DropReason::FragmentOverlap => "a fragment that lies over the first one of its datagram",
-        DropReason::FragmentLost => {
-            "a fragment before the first one of its datagram, too many waited"
+        DropReason::FragmentOverlap => "a fragment that lies over another one of its datagram",
+        DropReason::FragmentLost => "a fragment before others of its datagram, too many waited",
+        DropReason::FragmentsIncomplete => {
+            "a fragment of a datagram of which others did not come in time"
         }
         other => return other.name().replace('-', " "),
     }
@@ -217,7 +220,7 @@ fn left_text(reason: LeftReason) -> Option<&'static str> {
         LeftReason::NotIp => "neither IPv4 nor IPv6",
         LeftReason::Extensions => "IPv6 with extension headers that are not followed",
         LeftReason::Fragment => "a fragment of no service",
-        LeftReason::OtherProtocol => "neither TCP nor UDP, nor an error about such",
+        LeftReason::OtherProtocol => "of no protocol that is balanced, nor an error about such",
         LeftReason::NotClaimed => "to no service and from no NAT real server",
         _ => return None,
     })

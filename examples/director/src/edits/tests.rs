@@ -263,7 +263,10 @@ fn a_claim_covers_what_stands_in_the_table() {
         [
             endpoint(6, "192.0.2.1:80"),
             endpoint(6, "[2001:db8::1]:80"),
-            endpoint(17, "192.0.2.1:0")
+            endpoint(17, "192.0.2.1:0"),
+            endpoint(50, "192.0.2.1:0"),
+            endpoint(51, "192.0.2.1:0"),
+            endpoint(132, "192.0.2.1:80")
         ]
     );
     let servers = [

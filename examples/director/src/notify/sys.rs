@@ -1,4 +1,4 @@
-//! What a child does between fork and exec.
+//! What a child does between fork and exec, and the local time.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -66,6 +66,42 @@ fn become_child(child: &Child, parent: u32) -> io::Result<()> {
         );
     }
     Ok(())
+}
+
+/// A time in the host's zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LocalTime {
+    pub(super) year: i64,
+    /// From 0.
+    pub(super) month: usize,
+    pub(super) day: u8,
+    pub(super) hour: u8,
+    pub(super) minute: u8,
+    pub(super) second: u8,
+    /// From Sunday, 0.
+    pub(super) weekday: usize,
+    /// Seconds ahead of UTC.
+    pub(super) offset: i64,
+}
+
+/// Of seconds since 1970; those of 1970 where the C library can't tell.
+pub(super) fn local_time(seconds: u64) -> LocalTime {
+    let time = libc::time_t::try_from(seconds).unwrap_or_default();
+    // SAFETY: all members are numbers or a pointer that may be null.
+    let mut parts: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: both live until after the call, which writes the second. The zone's name in it is not used.
+    unsafe { libc::localtime_r(&raw const time, &raw mut parts) };
+    let small = |number: c_int| u8::try_from(number).unwrap_or_default();
+    LocalTime {
+        year: i64::from(parts.tm_year) + 1900,
+        month: usize::from(small(parts.tm_mon)),
+        day: small(parts.tm_mday),
+        hour: small(parts.tm_hour),
+        minute: small(parts.tm_min),
+        second: small(parts.tm_sec),
+        weekday: usize::from(small(parts.tm_wday)),
+        offset: parts.tm_gmtoff,
+    }
 }
 
 fn check(result: c_int) -> io::Result<()> {

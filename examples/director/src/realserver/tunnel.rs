@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use lvs_fwd::decap::{Carrier, inside};
-use lvs_fwd::device::Device as _;
+use lvs_fwd::device::Device;
+use lvs_fwd::device::raw::Raw;
 use lvs_fwd::frame::Frame;
 use lvs_fwd::tun::{Tun, TunError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -40,7 +41,7 @@ impl Decapsulator {
         by_kernel: &[&str],
         without_tun: bool,
     ) -> io::Result<Self> {
-        let outlet = Outlet::open(without_tun)?;
+        let (outlet, into) = open_outlet(without_tun)?;
         let mut inlets = Vec::new();
         let mut kinds = Vec::new();
         for (kind, open) in INLETS {
@@ -60,7 +61,7 @@ impl Decapsulator {
             return Err(io::Error::other("no raw sockets (CAP_NET_RAW is needed)"));
         }
         let shared = Arc::new(Shared::default());
-        let (own, into) = (Arc::clone(&shared), outlet.to_string());
+        let own = Arc::clone(&shared);
         let vips = vips.iter().copied().collect();
         let thread = std::thread::Builder::new()
             .name("unpack".into())
@@ -110,7 +111,7 @@ struct Shared {
 }
 
 impl Shared {
-    fn run(&self, mut outlet: Outlet, inlets: &[Inlet], vips: &HashSet<IpAddr>) {
+    fn run(&self, mut outlet: Box<dyn Device>, inlets: &[Inlet], vips: &HashSet<IpAddr>) {
         let mut buffer = vec![0; 0x1_0000];
         while !self.stopped.load(Ordering::Relaxed) {
             let mut readable: Vec<PollFd<'_>> = inlets
@@ -125,14 +126,21 @@ impl Shared {
                     let Ok(length) = rustix::io::read(&inlet.socket, &mut buffer[..]) else {
                         break;
                     };
-                    self.unpack(inlet, &mut buffer[..length], vips, &mut outlet);
+                    self.unpack(inlet, &mut buffer[..length], vips, &mut *outlet);
                 }
-                outlet.flush();
+                // Full queues lose packets, as an interface does.
+                let _ = outlet.flush();
             }
         }
     }
 
-    fn unpack(&self, inlet: &Inlet, bytes: &mut [u8], vips: &HashSet<IpAddr>, outlet: &mut Outlet) {
+    fn unpack(
+        &self,
+        inlet: &Inlet,
+        bytes: &mut [u8],
+        vips: &HashSet<IpAddr>,
+        outlet: &mut dyn Device,
+    ) {
         // Only raw IPv4 sockets show the outer header. The kernel has put fragments together.
         let header = match bytes.first() {
             Some(first) if inlet.has_header => usize::from(first & 15) * 4,
@@ -147,9 +155,9 @@ impl Shared {
         };
         // Nothing else may come into this host from wherever tunnels may come from.
         match destination(packet).filter(|addr| vips.contains(addr)) {
-            Some(addr) => {
+            Some(_) => {
                 count(&self.unpacked);
-                outlet.give(addr, packet);
+                outlet.transmit(Frame::from_bytes(packet));
             }
             None => count(&self.strange),
         }
@@ -169,64 +177,21 @@ impl fmt::Display for Shared {
     }
 }
 
-/// The way to the host.
-#[derive(Debug)]
-enum Outlet {
-    /// As if they came by an interface.
-    Tun(Tun),
-    /// As if this host had sent them to itself: where there is no TUN device, as in many containers.
-    Raw { v4: Socket, v6: Option<Socket> },
-}
-
-impl Outlet {
-    fn open(without_tun: bool) -> io::Result<Self> {
-        if !without_tun {
-            match Tun::open() {
-                Ok(tun) => return Ok(Self::Tun(tun)),
-                Err(error @ TunError::Open(_)) => debug!("{}", chain(&error)),
-                Err(error) => return Err(io::Error::other(error)),
+/// The way to the host, and its name: as if packets came by an interface; or, where there is no TUN device, as in many
+/// containers, as if this host had sent them to itself.
+fn open_outlet(without_tun: bool) -> io::Result<(Box<dyn Device>, String)> {
+    if !without_tun {
+        match Tun::open() {
+            Ok(tun) => {
+                let name = tun.name().to_owned();
+                return Ok((Box::new(tun), name));
             }
-        }
-        // Sockets of this protocol send whole packets, headers and foreign senders included.
-        let raw = |domain| {
-            let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))?;
-            socket.set_nonblocking(true)?;
-            io::Result::Ok(socket)
-        };
-        Ok(Self::Raw {
-            v4: raw(Domain::IPV4)?,
-            v6: raw(Domain::IPV6).ok(),
-        })
-    }
-
-    fn give(&mut self, to: IpAddr, packet: &[u8]) {
-        let socket = match self {
-            Self::Tun(tun) => return tun.transmit(Frame::from_bytes(packet)),
-            Self::Raw { v4, v6 } => match to {
-                IpAddr::V4(_) => Some(&*v4),
-                IpAddr::V6(_) => v6.as_ref(),
-            },
-        };
-        if let Some(socket) = socket {
-            // Full queues lose packets, as an interface does.
-            let _ = socket.send_to(packet, &SocketAddr::new(to, 0).into());
+            Err(error @ TunError::Open(_)) => debug!("{}", chain(&error)),
+            Err(error) => return Err(io::Error::other(error)),
         }
     }
-
-    fn flush(&mut self) {
-        if let Self::Tun(tun) = self {
-            let _ = tun.flush();
-        }
-    }
-}
-
-impl fmt::Display for Outlet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tun(tun) => f.write_str(tun.name()),
-            Self::Raw { .. } => f.write_str("raw sockets, without a TUN device"),
-        }
-    }
+    let name = "raw sockets, without a TUN device".to_owned();
+    Ok((Box::new(Raw::open(None)?), name))
 }
 
 #[derive(Debug)]

@@ -10,6 +10,7 @@
 //! `no_accept`, notify scripts and mail. [`convert()`] says so for each instance that asks for them.
 
 mod actions;
+mod announce;
 pub mod convert;
 pub mod dump;
 mod host;
@@ -20,6 +21,7 @@ mod sockets;
 mod sys;
 mod thread;
 
+pub(crate) use announce::Announcer;
 pub use convert::{Converted, convert};
 pub use log::log;
 pub use run::{VrrpOptions, run};

@@ -12,6 +12,7 @@ use lvs_vrrp::{
 };
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 
+use super::announce::Announcer;
 use super::sys;
 
 /// What a pair of sockets is for.
@@ -48,7 +49,7 @@ impl Key {
 #[derive(Debug)]
 pub(super) struct Sockets {
     pairs: BTreeMap<Key, Pair>,
-    frames: Socket,
+    announcer: Announcer,
     buffer: Vec<u8>,
 }
 
@@ -63,11 +64,9 @@ struct Pair {
 
 impl Sockets {
     pub(super) fn new() -> io::Result<Self> {
-        // Protocol zero receives nothing.
-        let frames = Socket::new(Domain::PACKET, Type::RAW, None)?;
         Ok(Self {
             pairs: BTreeMap::new(),
-            frames,
+            announcer: Announcer::open()?,
             buffer: vec![0; LARGEST],
         })
     }
@@ -153,20 +152,7 @@ impl Sockets {
         mac: MacAddress,
         router: bool,
     ) -> io::Result<()> {
-        match address {
-            IpAddr::V4(address) => {
-                let frame = wire::GratuitousArp { mac, address }.frame();
-                sys::send_frame(self.frames.as_fd(), ifindex, &frame)
-            }
-            IpAddr::V6(address) => {
-                let na = wire::UnsolicitedNa {
-                    mac,
-                    address,
-                    router,
-                };
-                sys::send_frame(self.frames.as_fd(), ifindex, &na.frame())
-            }
-        }
+        self.announcer.announce(address, ifindex, mac, router)
     }
 }
 

@@ -28,6 +28,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         without_a_free_port_a_connection_is_refused,
     ));
     trials.push(once(
+        "local_addresses_are_announced",
+        local_addresses_are_announced,
+    ));
+    trials.push(once(
         "local_addresses_are_edited_by_hand",
         local_addresses_are_edited_by_hand,
     ));
@@ -51,7 +55,7 @@ fn locals() -> [IpAddr; 2] {
 }
 
 /// Where the frames of a namespace can be seen.
-fn tap(namespace: &Namespace) -> OwnedFd {
+pub(crate) fn tap(namespace: &Namespace) -> OwnedFd {
     const ALL: u32 = 3;
     let tap = namespace
         .run(|| {
@@ -64,21 +68,30 @@ fn tap(namespace: &Namespace) -> OwnedFd {
     tap
 }
 
-/// A segment from a local address to port 80: who sent it, and the client that it names.
-fn named(frame: &[u8]) -> Option<(SocketAddr, Option<SocketAddr>)> {
+/// A segment to port 80: who sent it, and the client that its option names.
+pub(crate) fn named(frame: &[u8]) -> Option<(SocketAddr, Option<SocketAddr>)> {
     let ip = frame.get(14..)?;
-    let tcp = ip.get(20..)?;
-    if frame[12..14] != [8, 0] || ip[9] != 6 || tcp.get(2..4)? != [0, 80] {
+    // An address is long as its family's are, and the option's length says which it names.
+    let (source, tcp) = match frame[12..14] {
+        [0x08, 0] if ip.get(9)? == &6 => (ip.get(12..16)?, ip.get(20..)?),
+        [0x86, 0xdd] if ip.get(6)? == &6 => (ip.get(8..24)?, ip.get(40..)?),
+        _ => return None,
+    };
+    if tcp.get(2..4)? != [0, 80] {
         return None;
     }
-    let addr = |bytes: &[u8]| IpAddr::from([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    let addr = |bytes: &[u8]| match bytes.len() {
+        4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+        _ => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+    };
     let port = |bytes: &[u8]| u16::from_be_bytes([bytes[0], bytes[1]]);
-    let source = SocketAddr::new(addr(&ip[12..]), port(tcp));
-    let option = tcp.get(20..28).filter(|_| tcp[12] >> 4 >= 7);
-    let client = option
-        .filter(|option| option[..2] == [254, 8])
-        .map(|option| SocketAddr::new(addr(&option[4..]), port(&option[2..])));
-    locals().contains(&source.ip()).then_some((source, client))
+    let options = tcp.get(20..usize::from(tcp.get(12)? >> 4) * 4)?;
+    let client = match options {
+        [254, len @ (8 | 20), ..] => options.get(2..usize::from(*len)),
+        _ => None,
+    };
+    let client = client.and_then(|it| Some(SocketAddr::new(addr(&it[2..])?, port(it))));
+    Some((SocketAddr::new(addr(source)?, port(tcp)), client))
 }
 
 /// Client and server would answer each other without the director, which breaks NAT.
@@ -101,7 +114,8 @@ fn clients_are_named_to_servers_in_their_own_network(workers: u32) {
     let mut buffer = vec![0; 0x1_0000];
     let (mut seen, mut sources) = (Vec::new(), Vec::new());
     while let Ok((length, _)) = recv(&tap, &mut buffer[..], RecvFlags::DONTWAIT) {
-        if let Some((source, client)) = named(&buffer[..length]) {
+        let named = named(&buffer[..length]);
+        if let Some((source, client)) = named.filter(|it| locals().contains(&it.0.ip())) {
             sources.push(source.ip());
             seen.extend(client);
         }
@@ -121,6 +135,25 @@ fn clients_are_named_to_servers_in_their_own_network(workers: u32) {
         listing.contains("198.51.100.11:80             FullNat"),
         "{listing}"
     );
+}
+
+/// Whoever knew the address elsewhere learns of it at once.
+fn local_addresses_are_announced() {
+    let stage = Stage::one_lan(1);
+    let tap = tap(&stage.client);
+    let _director = Director::start(&stage, &conf(1).text(), 1);
+    let mut buffer = vec![0; 0x1_0000];
+    let mut announced = Vec::new();
+    while let Ok((length, _)) = recv(&tap, &mut buffer[..], RecvFlags::DONTWAIT) {
+        let frame = &buffer[..length];
+        // ARP to all, with one address as sender's and target's.
+        if frame[..6] == [0xff; 6] && frame[12..14] == [8, 6] && frame[28..32] == frame[38..42] {
+            announced.push(IpAddr::from([frame[28], frame[29], frame[30], frame[31]]));
+        }
+    }
+    for local in locals() {
+        assert!(announced.contains(&local), "{announced:?}");
+    }
 }
 
 fn an_idle_connection_is_reset_at_both_ends(workers: u32) {

@@ -290,9 +290,19 @@ fn host_check_names_each_fault() {
         .director
         .sysctl("net.ipv4.conf.all.rp_filter", "1")
         .unwrap();
+    // Where a packet goes shall hang on where it comes from.
+    let rule = lvs_fwd::netlink::Rule {
+        priority: 100,
+        from: Some(lvs_fwd::route::Prefix::new(VIP.parse().unwrap(), 32)),
+        table: 100,
+        ..lvs_fwd::netlink::Rule::default()
+    };
+    netlink.add_rule(&rule).unwrap();
     let (status, output) = look(&conf.text());
     assert_eq!(status, 1);
+    netlink.delete_rule(&rule).unwrap();
     for text in [
+        "warning: rule 100: from 198.51.100.100/32 lookup 100: this host chooses routes by more",
         "192.0.2.99:80: there is no way to this real server: no-route",
         "warning: net.ipv4.ip_forward: this host does not forward",
         "warning: ext0: NAT servers and clients share this interface",

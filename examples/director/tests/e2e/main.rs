@@ -10,6 +10,7 @@ mod command_line;
 mod devices;
 mod editing;
 mod forwarding;
+mod ftp;
 mod fullnat;
 #[path = "../../../ipvsadm/tests/generated/mod.rs"]
 mod generated;
@@ -39,6 +40,7 @@ fn main() {
             trials.extend(tunnels::trials());
             trials.extend(methods::trials());
             trials.extend(fullnat::trials());
+            trials.extend(ftp::trials());
             trials.extend(devices::trials());
             trials.extend(life::trials());
             trials.extend(reloads::trials());

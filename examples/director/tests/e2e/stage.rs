@@ -404,6 +404,25 @@ impl Director {
         Self::launch_by(command, namespace, conf, workers, &[]).ready(conf)
     }
 
+    /// Starts a director that can't make a TUN device and waits until it runs; `None` where that can't be arranged.
+    pub(crate) fn start_without_tun(stage: &Stage, conf: &str) -> Option<Self> {
+        let unshare = || {
+            let mut command = stage.director.command("/usr/bin/unshare").unwrap();
+            command.args(["--mount", "sh", "-c"]);
+            command.arg("mount -t tmpfs none /dev/net && exec \"$0\" \"$@\"");
+            command
+        };
+        let can = unshare().arg("true").stderr(Stdio::null()).status();
+        if !can.is_ok_and(|status| status.success()) {
+            return None;
+        }
+        let mut command = unshare();
+        command.arg(env!("CARGO_BIN_EXE_director"));
+        let director = Self::launch_by(command, &stage.director, conf, 1, &[]);
+        director.wait_for_log("running ");
+        Some(director)
+    }
+
     /// The same for a director that may not use BPF.
     pub(crate) fn launch_without_bpf(namespace: &Namespace, conf: &str) -> Self {
         let mut command = namespace.command("/usr/bin/setpriv").unwrap();
@@ -609,8 +628,8 @@ impl Drop for Director {
     }
 }
 
-/// Where real servers write down what they change. Those that are killed leave it there.
-fn state() -> PathBuf {
+/// Where real servers write down what they change, and FTP servers have their files. Those that are killed leave it there.
+pub(crate) fn state() -> PathBuf {
     std::env::temp_dir().join(format!("director-e2e-{}", std::process::id()))
 }
 

@@ -1,7 +1,7 @@
 //! What changes around a running director: interfaces, addresses, the way to the host.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
@@ -20,6 +20,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         once(
             "without_its_tun_device_it_balances_and_ends",
             without_its_tun_device_it_balances_and_ends,
+        ),
+        once(
+            "a_server_that_answers_no_arp_is_named",
+            a_server_that_answers_no_arp_is_named,
+        ),
+        once(
+            "without_a_tun_device_raw_sockets_lead_to_the_host",
+            without_a_tun_device_raw_sockets_lead_to_the_host,
         ),
         once(
             "claim_is_about_frames_to_the_interface",
@@ -47,6 +55,88 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.extend(with_workers(name, test));
     }
     trials
+}
+
+/// Without checks nothing else would say so.
+fn a_server_that_answers_no_arp_is_named() {
+    let stage = Stage::nat(1);
+    let mut conf = Conf::nat(0);
+    conf.protocol = "UDP";
+    conf.servers = vec![("10.1.0.99 80".into(), 1)];
+    let director = Director::start(&stage, &conf.text(), 1);
+    assert_eq!(director.status().unreachable, []);
+    let socket = stage.client.run(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
+    // More than may wait.
+    for _ in 0..200 {
+        socket.send_to(b"anybody?", vip()).unwrap();
+    }
+    let reason = "10.1.0.99 does not answer at int0";
+    director.wait_for_log(&format!("real server 10.1.0.99 can't be sent to: {reason}"));
+    let status = director.status();
+    assert_eq!(status.unreachable[0].reason, reason);
+    let dropped = &status.counters[0].dropped;
+    let count = |name: &str| dropped.iter().find(|it| it.name == name).unwrap().count;
+    assert!(count("hold-overflow") > 100, "{dropped:?}");
+    let (_, output, _) = director.beside(&["status"]);
+    assert!(output.contains(&format!("Real server 10.1.0.99 can't be sent to: {reason}")));
+    // It appears.
+    stage.servers[0]
+        .0
+        .add_address("eth0", "10.1.0.99/24")
+        .unwrap();
+    director.wait_until("the server's neighbour", || {
+        socket.send_to(b"anybody?", vip()).unwrap();
+        director.status().unreachable.is_empty()
+    });
+}
+
+/// As in a container that has not got `/dev/net/tun`.
+fn without_a_tun_device_raw_sockets_lead_to_the_host() {
+    let stage = Stage::direct(1);
+    let any = SocketAddr::from(([0, 0, 0, 0], 80));
+    let _own = HttpServer::start(&stage.director, any, "own").unwrap();
+    let mut conf = Conf::direct(1);
+    conf.servers.push(("198.51.100.1 80".into(), 1));
+    let mut nat = conf.text();
+    nat.push_str(&format!(
+        "virtual_server {VIP} 81 {{\n    lb_algo rr\n    lb_kind NAT\n    protocol TCP\n    real_server 198.51.100.1 80 {{\n    }}\n}}\n"
+    ));
+    let Some(director) = Director::start_without_tun(&stage, &nat) else {
+        return println!("skipped: no mount namespaces here");
+    };
+    let log = director.log();
+    assert!(log.contains("raw sockets lead to the host"), "{log}");
+    let mut names: Vec<String> = (0..10).map(|_| stage.ask().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, [["own"; 5], ["rs1"; 5]].concat());
+    // Its answers would have another sender.
+    let target = SocketAddr::new(VIP.parse().unwrap(), 81);
+    let connect = || TcpStream::connect_timeout(&target, Duration::from_millis(300));
+    assert_eq!(
+        stage.client.run(connect).unwrap_err().kind(),
+        ErrorKind::TimedOut
+    );
+    let (_, why, _) = director.beside(&["why", "tcp", "198.51.100.10:40000", &target.to_string()]);
+    assert!(why.contains("no TUN device for its answers"), "{why}");
+    // What belongs to no connection is the host's: it knows one of these, and resets the other.
+    let connect = || TcpStream::connect(vip()).unwrap();
+    let mut open: Vec<TcpStream> = (0..2).map(|_| stage.client.run(connect)).collect();
+    director.kill();
+    let _director = Director::start_without_tun(&stage, &nat).unwrap();
+    let mut outcomes: Vec<Option<ErrorKind>> = open
+        .iter_mut()
+        .map(|stream| {
+            stream
+                .set_read_timeout(Some(Duration::from_secs(5)))
+                .unwrap();
+            let outcome = stream
+                .write_all(b"GET / HTTP/1.0\r\n\r\n")
+                .and_then(|()| stream.read(&mut [0; 16]));
+            outcome.err().map(|error| error.kind())
+        })
+        .collect();
+    outcomes.sort();
+    assert_eq!(outcomes, [None, Some(ErrorKind::ConnectionReset)]);
 }
 
 /// A cable between client and director, as the NAT stage has it.

@@ -539,8 +539,13 @@ fn what_is_not_the_balancers_is_left_alone() {
             LeftReason::NotClaimed,
         ),
         (
-            "ESP",
+            "ESP without a key exchange's service",
             extended(&[], 50, &request6(64, b"")),
+            LeftReason::NotClaimed,
+        ),
+        (
+            "OSPF",
+            extended(&[], 89, &request6(64, b"")),
             LeftReason::OtherProtocol,
         ),
         (
