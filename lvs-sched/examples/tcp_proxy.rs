@@ -8,7 +8,7 @@
 
 use std::error::Error;
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 
@@ -26,17 +26,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     for server in addresses {
         service.add_server(server.parse()?, ServerConfig::default())?;
     }
-    for client in TcpListener::bind(listen)?.incoming() {
+    let listener = TcpListener::bind(listen)?;
+    println!("listening on {}", listener.local_addr()?);
+    for client in listener.incoming() {
         let client = client?;
         let Ok(lease) = service.connect(client.peer_addr()?) else {
             continue;
         };
         thread::spawn(move || {
-            let (peer, server) = (client.peer_addr(), lease.addr());
-            println!(
-                "{peer:?} -> {server}, now {} active",
-                lease.server().active()
-            );
+            let (server, active) = (lease.addr(), lease.server().active());
+            println!("a connection goes to {server}, which has {active}");
             if let Err(error) = relay(client, lease) {
                 println!("{server}: {error}");
             }
@@ -47,8 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Copies both ways until both sides are done; the connection counts until then.
 fn relay(client: TcpStream, lease: Lease) -> io::Result<()> {
-    let server: SocketAddr = lease.addr();
-    let server = TcpStream::connect(server)?;
+    let server = TcpStream::connect(lease.addr())?;
     let (from_client, to_server) = (client.try_clone()?, server.try_clone()?);
     let upstream = thread::spawn(move || copy(from_client, to_server));
     copy(server, client)?;

@@ -32,6 +32,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         service.add_server(server.parse()?, ServerConfig::default())?;
     }
     let listener = TcpListener::bind(listen).await?;
+    println!("listening on {}", listener.local_addr()?);
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -60,11 +61,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn serve(client: TcpStream, peer: SocketAddr, lease: Lease) {
-    println!(
-        "{peer} -> {}, now {} active",
-        lease.addr(),
-        lease.server().active()
-    );
+    let (server, active) = (lease.addr(), lease.server().active());
+    println!("a connection goes to {server}, which has {active}");
     tokio::select! {
         result = relay(client, lease.addr()) => {
             if let Err(error) = result {

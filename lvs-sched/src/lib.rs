@@ -71,7 +71,7 @@
 //! |---|---|---|---|
 //! | connections differ in length (the default) | `wlc`; `lc` ignores weights | open connections per weight | O(log n), lock |
 //! | … and few, long ones: look at active ones only | `sed`; `nq` fills idle servers first | active + 1 per weight | O(log n), lock |
-//! | connections are short and alike | `rr`, `wrr` | turn | O(1) and what it passes over, no lock |
+//! | connections are short and alike | `rr`, `wrr` | turn | O(1), no lock; with thresholds also what it passes over |
 //! | a client shall keep its server, and directors shall agree | `maglev` | client's address | O(1), no lock |
 //! | … as the kernel does it | `mh`; `sh` moves nearly all clients when servers change | client's address | O(1), no lock |
 //! | caches: a destination shall keep its server | `lblc`; `lblcr` spreads hot ones; `dh` without memory | destination | O(log n), lock |
@@ -86,11 +86,25 @@
 //!
 //! [`lblc`]: LocalityLeastConnection
 //!
+//! How the hashes fare, with servers of equal weight: the fullest server's clients over the mean, the share of
+//! all clients that move when one server leaves, and when it comes back. The least that must move is a share of
+//! one server: 10 %, 1 % and 0.1 %.
+//!
+//! | scheduler | 10 servers | 100 servers | 1000 servers |
+//! |---|---|---|---|
+//! | `maglev` | 1.01, 10 %, 10 % | 1.05, 1.5 %, 1.5 % | 1.22, 0.6 %, 0.6 % |
+//! | `mh` | 1.01, 11 %, 11 % | 1.05, 4 %, 4 % | 1.41, 0.6 %, 0.8 % |
+//! | `sh`, `dh` | 1.02, 91 %, 93 % | 1.19, 81 %, all | 3.99 (256 buckets: most idle), none or all |
+//!
 //! # Decisions
 //!
 //! They are those of the kernel's IPVS, ties and oddities included: servers are scanned newest
 //! first, a cost is `active × 256 + inactive`, the overload flag is latched, templates ignore
 //! weight and overload. What differs is documented where it does.
+//!
+//! Calls of several threads are answered as some order of them would be, and a call that has returned comes before
+//! those that begin later. A lease whose server is quiesced between choice and count is chosen again: the order of
+//! turns then has one more pick.
 //!
 //! [`Worker::explain`] tells what a packet would meet and why, without doing it; no scheduler's turn
 //! passes by asking.

@@ -5,7 +5,7 @@
 //! times in the same way, and an insert counts as slow as it was at its fastest. A million
 //! connections come in a second, so that the first timers of most are looked at meanwhile.
 //!
-//! `cargo test --release -p lvs-sched --test table_size -- --nocapture --include-ignored` prints the
+//! `cargo test --release -p lvs-sched --test table_size -- --nocapture --include-ignored --test-threads 1` prints the
 //! figures for one and ten million connections.
 
 #![allow(clippy::unwrap_used, reason = "a test outside of a test function")]

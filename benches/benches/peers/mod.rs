@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use anchorhash::AnchorHash;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use maglev::ConsistentHasher;
+use pingora_ketama::{Bucket, Continuum};
 use pingora_load_balancing::selection::{
     BackendIter, BackendSelection, Consistent, Random, RoundRobin,
 };
@@ -34,6 +35,16 @@ pub(crate) fn bench(c: &mut Criterion) {
         ring.batch_add(addrs.clone());
         group.bench_function(BenchmarkId::new("hashring", size), |b| {
             b.iter(|| black_box(ring.get(&clients.next())));
+        });
+        let buckets: Vec<_> = addrs.iter().map(|addr| Bucket::new(*addr, 1)).collect();
+        let continuum = Continuum::new(&buckets);
+        group.bench_function(BenchmarkId::new("pingora-ketama", size), |b| {
+            b.iter(|| {
+                let SocketAddr::V4(client) = clients.next() else {
+                    return None;
+                };
+                black_box(continuum.node(&client.ip().octets()))
+            });
         });
         let anchor: AnchorHash<SocketAddr, SocketAddr, _> = anchorhash::Builder::default()
             .with_resources(addrs.clone())

@@ -79,17 +79,31 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "global_defs",
             "vrrp_instance",
             "vrrp_sync_group",
+            "vrrp_script",
+            "track_file",
+            "vrrp_track_process",
+            "bfd_instance",
             "interface_up_down_delays",
             "garp_group",
             "virtual_server",
             "local_address_group",
+            "SSL",
+            "track_file",
         ],
     ),
+    (&[Place::Ssl], &["ca", "certificate", "key"]),
+    (&[Place::TrackFile], &["file", "weight", "init_file"]),
     (
         &[Place::GlobalDefs],
         &[
+            "script_user",
+            "enable_script_security",
+            "use_symlink_paths",
+            "set_supplementary_groups",
             "lvs_timeouts",
             "checker_log_all_failures",
+            "script_user",
+            "enable_script_security",
             "dynamic_interfaces",
             "include_check",
             // The table is empty at the start and gone at the end in any case.
@@ -120,6 +134,7 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "vrrp_skip_check_adv_addr",
             "vrrp_strict",
             "vrrp_startup_delay",
+            "vmac_prefix",
         ],
     ),
     (
@@ -146,6 +161,12 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "preempt",
             "preempt_delay",
             "accept",
+            "no_accept",
+            "use_vmac",
+            "vmac_xmit_base",
+            "track_src_ip",
+            "virtual_routes",
+            "virtual_rules",
             "skip_check_adv_addr",
             "strict_mode",
             "garp_master_delay",
@@ -163,6 +184,10 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "no_virtual_ipaddress",
             "authentication",
             "track_interface",
+            "track_script",
+            "track_file",
+            "track_process",
+            "track_bfd",
             "virtual_ipaddress",
             "virtual_ipaddress_excluded",
         ],
@@ -173,8 +198,56 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
         &[
             "group",
             "track_interface",
+            "track_script",
+            "track_file",
+            "track_process",
+            "track_bfd",
             "global_tracking",
             "sync_group_tracking_weight",
+        ],
+    ),
+    (
+        &[Place::VrrpScript],
+        &[
+            "script",
+            "interval",
+            "timeout",
+            "weight",
+            "rise",
+            "fall",
+            "user",
+            "init_fail",
+        ],
+    ),
+    (&[Place::TrackFile], &["file", "weight", "init_file"]),
+    (
+        &[Place::TrackProcess],
+        &[
+            "process",
+            "param_match",
+            "weight",
+            "quorum",
+            "quorum_max",
+            "delay",
+            "terminate_delay",
+            "fork_delay",
+            "full_command",
+        ],
+    ),
+    (
+        &[Place::BfdInstance],
+        &[
+            "neighbor_ip",
+            "source_ip",
+            "min_rx",
+            "min_tx",
+            "idle_tx",
+            "multiplier",
+            "passive",
+            "vrrp",
+            "ttl",
+            "max_hops",
+            "multihop",
         ],
     ),
     (
@@ -213,6 +286,7 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "quorum",
             "hysteresis",
             "virtualhost",
+            "ha_suspend",
             "sorry_server",
             "sorry_server_inhibit",
             "sorry_server_lvs_method",
@@ -236,10 +310,25 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "lthreshold",
             "TCP_CHECK",
             "HTTP_GET",
+            "SSL_GET",
+            "SMTP_CHECK",
+            "DNS_CHECK",
+            "UDP_CHECK",
+            "PING_CHECK",
+            "MISC_CHECK",
+            "FILE_CHECK",
         ],
     ),
     (
-        &[Place::TcpCheck, Place::HttpGet],
+        &[
+            Place::TcpCheck,
+            Place::HttpGet,
+            Place::SslGet,
+            Place::SmtpCheck,
+            Place::DnsCheck,
+            Place::UdpCheck,
+            Place::PingCheck,
+        ],
         &[
             "connect_ip",
             "connect_port",
@@ -257,7 +346,38 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
         ],
     ),
     (
-        &[Place::HttpGet],
+        &[Place::MiscCheck],
+        &[
+            "misc_path",
+            "misc_timeout",
+            "misc_dynamic",
+            "user",
+            "retry",
+            "delay_before_retry",
+            "warmup",
+            "delay_loop",
+            "alpha",
+            "log_all_failures",
+        ],
+    ),
+    (&[Place::FileCheck], &["track_file", "weight"]),
+    (&[Place::SmtpCheck], &["helo_name"]),
+    (&[Place::DnsCheck], &["type", "name"]),
+    (
+        &[Place::UdpCheck],
+        &[
+            "payload",
+            "require_reply",
+            "min_reply_length",
+            "max_reply_length",
+        ],
+    ),
+    (
+        &[Place::SslGet],
+        &["enable_sni", "sni_name", "tls_compliant"],
+    ),
+    (
+        &[Place::HttpGet, Place::SslGet],
         &[
             "nb_get_retry",
             "virtualhost",
@@ -267,9 +387,22 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
         ],
     ),
     (
-        &[Place::HttpUrl],
-        &["path", "virtualhost", "digest", "status_code"],
+        &[Place::HttpUrl, Place::SslUrl],
+        &[
+            "path",
+            "virtualhost",
+            "digest",
+            "status_code",
+            "regex",
+            "regex_no_match",
+            "regex_options",
+            "regex_min_offset",
+            "regex_max_offset",
+            // It tunes a library that is not used here, and nobody expects more.
+            "regex_stack",
+        ],
     ),
+    (&[Place::SslUrl], &["tls_compliant"]),
 ];
 
 #[cfg(test)]
@@ -357,9 +490,9 @@ virtual_server 192.0.2.10 80 {
 ";
         assert_eq!(
             no_effect(text),
-            "global_defs: router_id, smtp_server; top level: vrrp_script; \
+            "global_defs: router_id, smtp_server; \
              virtual_server: omega; \
-             url: regex; real_server: notify_up, SSL_GET"
+             real_server: notify_up"
         );
     }
 

@@ -322,6 +322,10 @@ const SECOND: u64 = 2;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
     use super::*;
     use crate::scheduler::tests::{Pool, addr, weighing};
     use crate::{SchedulerKind, ServiceConfig, VirtualService};
@@ -366,6 +370,38 @@ mod tests {
         assert_eq!(print, other.service.fingerprint());
         for client in ["10.0.0.1", "192.0.2.77", "2001:db8::5"] {
             assert_eq!(one.addr_for(client), other.addr_for(client), "{client}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+
+        #[test]
+        fn the_table_depends_on_who_is_there_and_on_nothing_before(
+            steps in prop::collection::vec((0_u8..12, 0_u32..9), 1..40),
+        ) {
+            let pool = Pool::adding(SchedulerKind::Maglev, &[]);
+            let mut there = BTreeMap::new();
+            for (server, weight) in steps {
+                let name = char::from(b'A' + server);
+                if weight == 8 {
+                    if there.remove(&name).is_some() {
+                        pool.remove(name);
+                    }
+                } else if there.insert(name, weight).is_some() {
+                    pool.edit(name, weight);
+                } else {
+                    pool.service.add_server(addr(name), weighing(weight)).unwrap();
+                }
+                pool.pick();
+            }
+            let fresh: Vec<_> = there.into_iter().collect();
+            let fresh = Pool::adding(SchedulerKind::Maglev, &fresh);
+            prop_assert_eq!(pool.service.fingerprint(), fresh.service.fingerprint());
+            for client in 0..200 {
+                let client = format!("10.0.{client}.{client}");
+                prop_assert_eq!(pool.addr_for(&client), fresh.addr_for(&client));
+            }
         }
     }
 

@@ -29,6 +29,8 @@ mod wlc;
 mod wrr;
 
 #[cfg(test)]
+mod plain_tests;
+#[cfg(test)]
 mod ranked_tests;
 #[cfg(test)]
 mod turns_tests;

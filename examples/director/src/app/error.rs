@@ -48,9 +48,15 @@ pub enum RunError {
     /// Signals can't be received.
     #[error("can't receive signals")]
     Signals(#[source] io::Error),
+    /// Servers can't be checked.
+    #[error("can't start the checks")]
+    Checks(#[source] io::Error),
     /// The kernel's news can't be waited for.
     #[error("can't watch the kernel's tables")]
     Watch(#[source] io::Error),
+    /// The thread that runs scripts could not be made.
+    #[error("can't make the thread that runs scripts")]
+    Scripts(#[source] io::Error),
     /// The sockets for setting and announcing addresses were refused.
     #[error("can't set addresses")]
     Addresses(#[source] io::Error),

@@ -57,8 +57,12 @@ impl App {
     pub(super) fn start_vrrp(&mut self, plan: &Plan) -> Result<bool, VrrpError> {
         let starts = self.vrrp.is_none() && !plan.vrrp.setup.virtual_routers.is_empty();
         if starts {
-            let teller = self.vrrp_teller.clone();
-            self.vrrp = Some(Vrrp::start(plan.vrrp.clone(), Claims::Awaited, teller)?);
+            self.vrrp = Some(Vrrp::start(
+                plan.vrrp.clone(),
+                Claims::Awaited,
+                self.scripts.clone(),
+                self.vrrp_teller.clone(),
+            )?);
         }
         Ok(starts)
     }

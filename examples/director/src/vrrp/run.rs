@@ -7,10 +7,11 @@ use tokio::sync::mpsc::unbounded_channel;
 use tracing::{error, info, warn};
 
 use super::dump::{self, Dump};
-use super::{Claims, Converted, Vrrp, convert, log};
+use super::{Claims, Converted, Vrrp, VrrpError, convert, log};
 use crate::app::RunError;
 use crate::config::ConfigFile;
 use crate::logging::chain;
+use crate::notify::scripts::{Limits, Runner};
 
 /// Options of `--vrrp`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +58,8 @@ async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
     let converted = convert(file.config());
     let mut remarks = Vec::new();
     remark(&mut remarks, &converted);
-    let vrrp = Vrrp::start(converted, Claims::None, sender)?;
+    let scripts = Runner::start(Limits::default()).map_err(VrrpError::Thread)?;
+    let vrrp = Vrrp::start(converted, Claims::None, scripts, sender)?;
     info!("running VRRP of {}", options.file.display());
     loop {
         tokio::select! {
