@@ -81,10 +81,8 @@ pub fn planned(plan: &Plan, terms: &Terms) -> ClaimSet {
     }
     add_pools(&mut claims, plan, &terms.marks, |_| true);
     let serves = |ipv6, mark| {
-        mark_key(ipv6, mark).is_some_and(|key| {
-            let mut services = plan.services.iter();
-            services.any(|service| service.key == key) && why_unserved(&key).is_none()
-        })
+        mark_key(ipv6, mark)
+            .is_some_and(|key| plan.services.iter().any(|service| service.key == key))
     };
     claims.set_marks(MarkTable::new(terms.marks_here(), serves));
     claims

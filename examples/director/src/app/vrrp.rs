@@ -68,7 +68,7 @@ impl App {
     }
 
     /// Has VRRP do what a plan says.
-    pub(super) fn follow_vrrp(&mut self, plan: &Plan) {
+    pub(super) fn follow_vrrp(&self, plan: &Plan) {
         if let Some(vrrp) = &self.vrrp
             && plan.vrrp != self.plan.vrrp
         {
