@@ -155,7 +155,7 @@ impl PacketPath<'_> {
             return Verdict::NotOurs;
         }
         let mut replaced = None;
-        if let Some(id) = table.find(key, &sought) {
+        if let Some(id) = table.find(key, sought) {
             let reschedule = self.begins()
                 && (tunables.expire_nodest_conn && has_quiesced_server(table.entry(id))
                     || is_reusable(table, id, tunables.conn_reuse_mode));
@@ -202,7 +202,7 @@ impl PacketPath<'_> {
         key: &FlowKey<A>,
         sought: &Sought,
     ) -> Verdict {
-        let Some(id) = table.find_reverse(key, &sought) else {
+        let Some(id) = table.find_reverse(key, sought) else {
             return self.unknown_reply(table, key);
         };
         let (verdict, changed) = self.pass(table, id, Direction::Outbound);

@@ -170,7 +170,7 @@ impl App {
         let (vrrp_teller, vrrp_news) = unbounded_channel();
         let driver = Driver::new(DriverOptions::new(seed(4))).map_err(RunError::Checks)?;
         let actions = Actions::new(file.config(), &policy);
-        let notifier = Notifier::start(scripts.clone(), actions, events);
+        let notifier = Notifier::start(scripts.clone(), Actions::default(), events);
         let mut app = Self {
             options,
             started,
@@ -204,7 +204,7 @@ impl App {
             signals,
         };
         app.addresses.remove_leftovers(&plan.addresses);
-        app.apply(plan, beside).await?;
+        app.apply(plan, beside, actions).await?;
         app._pid_file = app.options.pid_file.as_deref().and_then(PidFile::write);
         info!(
             "running {}, control socket {address}",

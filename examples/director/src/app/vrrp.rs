@@ -60,23 +60,28 @@ impl App {
         Terms::new(self.marks.rules(), plan, &self.held)
     }
 
-    /// Has VRRP do what a plan says.
-    pub(super) fn follow_vrrp(&mut self, plan: &Plan) -> Result<(), VrrpError> {
-        match &self.vrrp {
-            Some(vrrp) if plan.vrrp != self.plan.vrrp => vrrp.reload(plan.vrrp.clone()),
-            None if !plan.vrrp.setup.virtual_routers.is_empty() => {
-                let teller = self.vrrp_teller.clone();
-                let vrrp = Vrrp::start(
-                    plan.vrrp.clone(),
-                    Claims::Awaited,
-                    self.scripts.clone(),
-                    teller,
-                )?;
-                self.vrrp = Some(vrrp);
-            }
-            _ => {}
+    /// Starts VRRP if the plan is the first that has a virtual router; whether it is. No address comes before it was asked
+    /// for here.
+    pub(super) fn start_vrrp(&mut self, plan: &Plan) -> Result<bool, VrrpError> {
+        let starts = self.vrrp.is_none() && !plan.vrrp.setup.virtual_routers.is_empty();
+        if starts {
+            self.vrrp = Some(Vrrp::start(
+                plan.vrrp.clone(),
+                Claims::Awaited,
+                self.scripts.clone(),
+                self.vrrp_teller.clone(),
+            )?);
         }
-        Ok(())
+        Ok(starts)
+    }
+
+    /// Has VRRP do what a plan says.
+    pub(super) fn follow_vrrp(&self, plan: &Plan) {
+        if let Some(vrrp) = &self.vrrp
+            && plan.vrrp != self.plan.vrrp
+        {
+            vrrp.reload(plan.vrrp.clone());
+        }
     }
 
     pub(super) fn answer_vrrp(&self, answer: oneshot::Sender<Vec<Reply>>) {

@@ -21,6 +21,7 @@ mod marks;
 mod methods;
 mod notify;
 mod pair;
+mod reloads;
 mod selftest;
 mod setups;
 mod stage;
@@ -44,6 +45,7 @@ fn main() {
             trials.extend(ftp::trials());
             trials.extend(devices::trials());
             trials.extend(life::trials());
+            trials.extend(reloads::trials());
             trials.extend(marks::trials());
             trials.extend(surroundings::trials());
             trials.extend(editing::trials());

@@ -572,6 +572,10 @@ impl Director {
         director_in(&self.namespace, arguments)
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(
             Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap(),
