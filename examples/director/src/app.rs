@@ -261,6 +261,7 @@ impl App {
                     let drains = self.pools.drains();
                     if drains.poll_timeout().is_some_and(|due| due <= now) {
                         drains.handle_timeout(now);
+                        self.tell_drains();
                     }
                     if self.scheduler.poll_timeout().is_some_and(|due| due <= now) {
                         self.tell_memory(now);
