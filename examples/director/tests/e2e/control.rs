@@ -63,7 +63,10 @@ fn refuses_other_users() {
     fs::remove_file(&copy).unwrap();
     assert_eq!(director.service().destinations[0].weight, 1);
     // Whoever knocks all the time does not fill the log.
-    let said = director.log().matches("refused a connection").count();
+    let said = director
+        .log()
+        .matches("WARN control socket: refused")
+        .count();
     assert_eq!(said, 1, "{}", director.log());
     assert!(director.log().contains("of user 65534"));
 }

@@ -119,7 +119,7 @@ fn files_that_cannot_be_used() {
         assert_eq!(stage.ask().unwrap(), "rs1");
     };
     let reload = || director.signal(rustix::process::Signal::HUP);
-    // Gone, a directory, no text, broken, too deep.
+    // Gone, a directory, written by half, with a mistake, with one mistake beside it.
     fs::remove_file(&director.file).unwrap();
     reload();
     log(1);
@@ -166,9 +166,11 @@ fn an_address_that_comes_late_or_is_there_already() {
     };
     let state = || director.beside(&["vrrp"]).1;
     assert!(state().contains("late0"), "{}", state());
-    ip(&["link", "add", "late0", "type", "dummy"]);
-    ip(&["address", "add", "203.0.113.1/24", "dev", "late0"]);
-    ip(&["link", "set", "late0", "up"]);
+    netlab::veth(
+        (&stage.director, "late0", "203.0.113.1/24"),
+        (&stage.client, "late1", "203.0.113.2/24"),
+    )
+    .unwrap();
     director.wait_until("the late router's address", || {
         ip(&["address", "show", "dev", "late0"]).contains("203.0.113.7/24")
     });

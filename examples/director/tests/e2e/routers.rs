@@ -347,14 +347,10 @@ fn one_runner_runs_all_as_their_users() {
     let text = "echo \"$1 $(id -u) $(id -g) $(id -G) $(ulimit -n)\" >>\"${0%/*}/out\"\n";
     fs::write(place.0.join("run"), text).unwrap();
     fs::set_permissions(place.0.join("run"), fs::Permissions::from_mode(0o755)).unwrap();
-    let mut conf = Conf::nat(1);
-    conf.extra = place.fill(
-        "global_defs {\n script_user nobody nogroup\n enable_script_security\n}\n\
-         vrrp_script look {\n script \"DIR/run tracked\"\n interval 100\n}\n",
-    );
+    let global = "global_defs {\n script_user nobody nogroup\n enable_script_security\n}\n\
+                  vrrp_script look {\n script \"DIR/run tracked\"\n interval 100\n}\n";
     let text = place.fill(
-        &conf
-            .text()
+        &(global.to_owned() + &Conf::nat(1).text())
             .replace(
                 "priority 255\n",
                 "priority 255\n track_script {\n  look\n }\n notify_master \"DIR/run notified\"\n",
