@@ -19,6 +19,7 @@ mod hosts;
 mod life;
 mod marks;
 mod methods;
+mod notify;
 mod pair;
 mod reloads;
 mod selftest;
@@ -55,6 +56,7 @@ fn main() {
             trials.extend(selftest::trials());
             trials.extend(setups::trials());
             trials.extend(pair::trials());
+            trials.extend(notify::trials());
         }
         Err(error) => println!("skipped: end-to-end tests need network namespaces: {error}"),
     }
