@@ -61,12 +61,12 @@ fn missing_scripts_are_said_and_stop_nothing() {
     conf.extra = "global_defs {\n script_user root\n startup_script /nowhere/startup\n shutdown_script /nowhere/shutdown\n \
                   notify_fifo /nowhere/fifo\n}\n"
         .to_owned();
+    place.script("look", "exit 0");
+    let tracked = "vrrp_script look {\n script DIR/look\n interval 0.1\n weight 10\n}\n";
     let with = |notify: &str| {
-        place.fill(
-            &conf
-                .text()
-                .replace("priority 255\n", &format!("priority 255\n {notify}\n")),
-        )
+        let instance = format!("priority 255\n track_script {{\n  look\n }}\n {notify}\n");
+        let text = conf.text().replace("priority 255\n", &instance);
+        place.fill(&(tracked.to_owned() + &text))
     };
     let gone = "notify_stop /nowhere/gone\n notify_master \"DIR/run master\"";
     let director = Director::start(&stage, &with(gone), 1);
@@ -90,13 +90,20 @@ fn missing_scripts_are_said_and_stop_nothing() {
     director.wait_for_log("notify_backup is left out: /nowhere/other can't be used: ");
     director.wait_for_log("reload done");
     assert_eq!(stage.ask().unwrap(), "rs1");
-    // One that was there when the file was read, and is not now, is said when it is wanted.
+    // One that was there when the file was read, and is not now, is said when it is wanted, and once.
+    fs::remove_file(place.0.join("look")).unwrap();
+    director.wait_for_log("vrrp_script look could not be run: No such file or directory (os error 2): it counts as failed");
     fs::remove_file(place.0.join("run")).unwrap();
     director.signal(rustix::process::Signal::TERM);
     let mut director = director;
     assert!(director.wait().success());
     let log = director.log();
     assert!(log.contains("/run stop could not be run: "), "{log}");
+    assert_eq!(
+        log.matches("vrrp_script look could not").count(),
+        1,
+        "{log}"
+    );
     assert!(
         log.contains("shutdown_script is left out: /nowhere/shutdown can't be used: "),
         "{log}"
