@@ -15,6 +15,7 @@ mod ftp;
 mod fullnat;
 #[path = "../../../ipvsadm/tests/generated/mod.rs"]
 mod generated;
+mod groups;
 mod health;
 mod hosts;
 mod life;
@@ -46,6 +47,7 @@ fn main() {
             trials.extend(tunnels::trials());
             trials.extend(methods::trials());
             trials.extend(fullnat::trials());
+            trials.extend(groups::trials());
             trials.extend(ftp::trials());
             trials.extend(devices::trials());
             trials.extend(life::trials());
