@@ -62,9 +62,11 @@ fn missing_scripts_are_said_and_stop_nothing() {
                   notify_fifo /nowhere/fifo\n}\n"
         .to_owned();
     place.script("look", "exit 0");
-    let tracked = "vrrp_script look {\n script DIR/look\n interval 0.1\n weight 10\n}\n";
+    let tracked = "vrrp_script look {\n script DIR/look\n interval 0.1\n}\n";
+    conf.extra += "vrrp_instance WATCHES {\n interface int0\n virtual_router_id 78\n priority 150\n virtual_ipaddress {\n  10.1.0.99/24\n }\n \
+                   track_script {\n  look\n }\n}\n";
     let with = |notify: &str| {
-        let instance = format!("priority 255\n track_script {{\n  look\n }}\n {notify}\n");
+        let instance = format!("priority 255\n {notify}\n");
         let text = conf.text().replace("priority 255\n", &instance);
         place.fill(&(tracked.to_owned() + &text))
     };
@@ -93,6 +95,7 @@ fn missing_scripts_are_said_and_stop_nothing() {
     // One that was there when the file was read, and is not now, is said when it is wanted, and once.
     fs::remove_file(place.0.join("look")).unwrap();
     director.wait_for_log("vrrp_script look could not be run: No such file or directory (os error 2): it counts as failed");
+    director.wait_for_log("vrrp_instance WATCHES: Fault from ");
     fs::remove_file(place.0.join("run")).unwrap();
     director.signal(rustix::process::Signal::TERM);
     let mut director = director;
