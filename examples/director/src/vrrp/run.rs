@@ -8,12 +8,14 @@ use tracing::{error, info, warn};
 
 use super::dump::{self, Dump};
 use super::{Claims, Converted, News, Vrrp, convert, log};
-use crate::app::RunError;
+use crate::app::{RunError, lifecycle};
 use crate::config::ConfigFile;
 use crate::logging::{LogOptions, chain};
+use crate::namespace;
 use crate::notify::scripts::{Limits, Policy, Runner};
 use crate::notify::{Actions, Event, Notifier};
 use crate::pid_file::PidFile;
+use crate::service_manager::{self, State};
 
 /// Options of `--vrrp`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub struct VrrpOptions {
     pub file: PathBuf,
     /// What `@ID` lines are for (`-i`); `None`: the host's name.
     pub config_id: Option<String>,
+    /// The network namespace to enter (`-s`); `None`: the file's, or the present one.
+    pub namespace: Option<String>,
     /// Where log lines go.
     pub log: LogOptions,
     /// Where the process's number is written (`-p`).
@@ -45,7 +49,7 @@ pub fn run(options: &VrrpOptions) -> Result<(), RunError> {
 
 async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
     let read = || ConfigFile::read(&options.file, options.config_id.as_deref());
-    let mut file = read()?;
+    let mut file = namespace::read_within(options.namespace.as_deref(), read)?;
     file.log_diagnostics();
     if !file.is_usable() {
         return Err(RunError::Unusable);
@@ -61,10 +65,13 @@ async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
     let mut remarks = Vec::new();
     remark(&mut remarks, &converted);
     let scripts = Runner::start(Limits::default()).map_err(RunError::Scripts)?;
+    let policy = Policy::new(&file.config().global);
+    lifecycle::begin(&scripts, &policy, file.config()).await;
     let no_listeners = tokio::sync::broadcast::channel(1).0;
     let notifier = Notifier::start(scripts.clone(), actions(&file), no_listeners);
     let vrrp = Vrrp::start(converted, Claims::None, scripts, sender)?;
     let _pid_file = options.pid_file.as_deref().and_then(PidFile::write);
+    service_manager::tell(State::Ready);
     info!("running VRRP of {}", options.file.display());
     loop {
         tokio::select! {
@@ -77,9 +84,12 @@ async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
                 Some(next) => tell(&notifier, &next),
                 None => return Err(RunError::VrrpEnded),
             },
-            _ = hangup.recv() => match read() {
+            _ = hangup.recv() => {
+              service_manager::tell(State::Reloading);
+              match read() {
                 Err(error) => error!("reload refused: {}", chain(&error)),
                 Ok(next) => {
+                    next.log_new_warnings(&file);
                     let faults = next.new_errors(&file);
                     for fault in &faults {
                         error!("reload refused: {fault}");
@@ -95,16 +105,19 @@ async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
                         info!("reload done");
                     }
                 }
+              }
+              service_manager::tell(State::Ready);
             },
         }
     }
     info!("ending");
+    service_manager::tell(State::Stopping);
     // It leaves with priority 0 where it is Active.
     drop(vrrp);
     while let Ok(last) = news.try_recv() {
         tell(&notifier, &last);
     }
-    notifier.stop().await;
+    lifecycle::end(&notifier, file.config()).await;
     Ok(())
 }
 
