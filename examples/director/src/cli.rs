@@ -277,7 +277,7 @@ where
             config_id,
             json: matches.get_flag("json"),
             namespace,
-            log: path(&matches, "config-test").filter(|log| !log.as_os_str().is_empty()),
+            log: path(&matches, "config-test").filter(|log| log.as_os_str() != "-"),
         });
     }
     let log = LogOptions {
@@ -490,7 +490,7 @@ pub fn command() -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .num_args(0..=1)
                 .require_equals(true)
-                .default_missing_value("")
+                .default_missing_value("-")
                 .help("Check the configuration file and exit: 0 is clean, the other values are keepalived's"),
         )
         .arg(

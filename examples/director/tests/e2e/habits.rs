@@ -57,7 +57,10 @@ fn options_of_keepalived() {
         "{errors}"
     );
     let (status, output, _) = director_texts(&["-T", "--help"]);
-    assert!(status == 0 && output.contains("digest of a page"), "{output}");
+    assert!(
+        status == 0 && output.contains("digest of a page"),
+        "{output}"
+    );
 }
 
 fn the_service_manager_hears() {
@@ -72,11 +75,17 @@ fn the_service_manager_hears() {
     };
     let stage = Stage::nat(1);
     let conf = Conf::nat(1).text();
-    let mut command = stage.director.command(env!("CARGO_BIN_EXE_director")).unwrap();
+    let mut command = stage
+        .director
+        .command(env!("CARGO_BIN_EXE_director"))
+        .unwrap();
     command.env("NOTIFY_SOCKET", &path);
     let director = Director::start_by(command, &stage.director, &conf);
     assert_eq!(next(), "READY=1");
-    for text in [conf.replace("lb_algo rr", "lb_algo wrr"), "broken {".to_owned()] {
+    for text in [
+        conf.replace("lb_algo rr", "lb_algo wrr"),
+        "broken {".to_owned(),
+    ] {
         director.reload(&text);
         let begun = next();
         assert!(begun.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{begun}");
@@ -85,7 +94,9 @@ fn the_service_manager_hears() {
     }
     assert!(director.terminate().success());
     assert_eq!(next(), "STOPPING=1");
-    socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_millis(1)))
+        .unwrap();
     assert!(socket.recv(&mut [0; 10]).is_err(), "nothing more is said");
 }
 
@@ -101,7 +112,8 @@ impl Named {
         let mut holder = holder.arg("600").stdin(Stdio::null()).spawn().unwrap();
         let path = Path::new("/var/run/netns").join(format!("lvs-e2e-{}", std::process::id()));
         let target = format!("/proc/{}/ns/net", holder.id());
-        let made = fs::create_dir_all("/var/run/netns").and_then(|()| std::os::unix::fs::symlink(target, &path));
+        let made = fs::create_dir_all("/var/run/netns")
+            .and_then(|()| std::os::unix::fs::symlink(target, &path));
         if let Err(error) = made {
             println!("skipped: no name can be given to a network namespace: {error}");
             let _ = holder.kill();
@@ -128,7 +140,12 @@ fn a_network_namespace_is_entered() {
     let name = named.path.file_name().unwrap().to_str().unwrap();
     let conf = Conf::nat(1).text();
     // Started from elsewhere, both serve there.
-    let begin = || stage.servers[0].0.command(env!("CARGO_BIN_EXE_director")).unwrap();
+    let begin = || {
+        stage.servers[0]
+            .0
+            .command(env!("CARGO_BIN_EXE_director"))
+            .unwrap()
+    };
     let mut by_option = begin();
     by_option.args(["-s", name]);
     let other = format!("net_namespace elsewhere\n{conf}");
@@ -139,7 +156,11 @@ fn a_network_namespace_is_entered() {
         assert_eq!(director.status().services, 1);
         assert!(director.terminate().success());
     }
-    let director = Director::launch(&stage.director, &format!("net_namespace nowhere\n{conf}"), 1);
+    let director = Director::launch(
+        &stage.director,
+        &format!("net_namespace nowhere\n{conf}"),
+        1,
+    );
     let mut director = director;
     assert!(!director.wait().success());
     director.wait_for_log("can't enter the network namespace nowhere");
