@@ -15,7 +15,7 @@ use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use std::{env, fs, process};
+use std::{env, process};
 
 use director::balance::SchedBalancer;
 use lvs_fwd::balancer::{Balancer, Method, Packets, Verdict};
@@ -27,6 +27,7 @@ use lvs_fwd::route::{
 };
 use lvs_fwd::view::{ClaimSet, Endpoint, Port, PortId, View};
 use lvs_sched::{Director, DirectorConfig, Protocol, ServerConfig, ServiceConfig, ServiceKey};
+use rustix::time::{ClockId, clock_gettime};
 
 fn main() -> io::Result<()> {
     let numbers: Option<Vec<u32>> = env::args().skip(1).map(|it| it.parse().ok()).collect();
@@ -62,8 +63,8 @@ fn compare() -> io::Result<()> {
         let mut samples: [Vec<f64>; 3] = Default::default();
         for _ in 0..ROUNDS {
             samples[0].push(path.alone(PACKETS));
-            samples[1].push(path.run(&mut fixed, PACKETS));
-            samples[2].push(path.run(&mut lookup, PACKETS));
+            samples[1].push(path.time(&mut fixed, PACKETS));
+            samples[2].push(path.time(&mut lookup, PACKETS));
         }
         let [alone, engine, all] = samples.map(median);
         writeln!(
@@ -108,8 +109,13 @@ impl Path {
     }
 
     /// Nanoseconds for each of so many packets.
-    fn run(&mut self, balancer: &mut dyn Balancer, packets: u32) -> f64 {
+    fn time(&mut self, balancer: &mut dyn Balancer, packets: u32) -> f64 {
         let started = processor_time();
+        self.run(balancer, packets);
+        (processor_time() - started) / f64::from(packets)
+    }
+
+    fn run(&mut self, balancer: &mut dyn Balancer, packets: u32) {
         for _ in 0..packets / BATCH {
             self.fill();
             // Time passes, slowly enough for nothing to expire.
@@ -126,7 +132,6 @@ impl Path {
             self.frames.extend(sent.map(|(_, frame)| frame));
             assert_eq!(self.frames.len(), BATCH as usize, "every packet goes on");
         }
-        (processor_time() - started) / f64::from(packets)
     }
 
     /// The same without the engine.
@@ -269,9 +274,8 @@ fn server(n: u8) -> Ipv4Addr {
 
 /// Nanoseconds that this thread has worked: what else the machine does counts only as far as it takes the caches.
 fn processor_time() -> f64 {
-    let figures = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let first = figures.split_whitespace().next();
-    first.and_then(|it| it.parse().ok()).unwrap_or_default()
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
 }
 
 fn median(mut samples: Vec<f64>) -> f64 {

@@ -13,6 +13,7 @@
 
 #![allow(missing_docs)]
 
+mod common;
 #[cfg(feature = "peers")]
 mod peers;
 
@@ -24,6 +25,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use lvs_sched::*;
+
+use common::{Clients, server};
 
 const SIZES: [u32; 4] = [10, 100, 1_000, 10_000];
 const SCHEDULERS: [SchedulerKind; 9] = [
@@ -37,37 +40,6 @@ const SCHEDULERS: [SchedulerKind; 9] = [
     SchedulerKind::ShortestExpectedDelay,
     SchedulerKind::TwoChoices,
 ];
-
-/// Clients in a random order that is always the same.
-struct Clients {
-    flows: Vec<SocketAddr>,
-    next: usize,
-}
-
-impl Clients {
-    fn new() -> Self {
-        let mut state = 0x1234_5678_9abc_def0_u64;
-        let mut draw = || {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (state >> 32) as u32
-        };
-        let flows = (0..4096)
-            .map(|_| SocketAddr::from((Ipv4Addr::from_bits(draw() | 0x0100_0000), 4000)))
-            .collect();
-        Self { flows, next: 0 }
-    }
-
-    fn next(&mut self) -> SocketAddr {
-        self.next = (self.next + 1) % self.flows.len();
-        self.flows[self.next]
-    }
-}
-
-fn server(number: u32) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::from_bits(0x0a00_0001 + number), 80))
-}
 
 fn service(kind: SchedulerKind, size: u32) -> VirtualService {
     let service = VirtualService::new(ServiceConfig {

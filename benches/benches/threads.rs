@@ -13,13 +13,17 @@
 
 #![allow(missing_docs)]
 
+mod common;
+
 use std::hint::{black_box, spin_loop};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use lvs_sched::*;
 use rustix::time::{ClockId, clock_gettime};
+
+use common::{Clients, server};
 
 const SERVERS: u32 = 100;
 const SCHEDULERS: [SchedulerKind; 13] = [
@@ -183,37 +187,6 @@ fn together<F: FnMut()>(
 fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
-/// Clients in a random order that is always the same.
-struct Clients {
-    flows: Vec<SocketAddr>,
-    next: usize,
-}
-
-impl Clients {
-    fn new() -> Self {
-        let mut state = 0x1234_5678_9abc_def0_u64;
-        let mut draw = || {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            (state >> 32) as u32
-        };
-        let flows = (0..4096)
-            .map(|_| SocketAddr::from((Ipv4Addr::from_bits(draw() | 0x0100_0000), 4000)))
-            .collect();
-        Self { flows, next: 0 }
-    }
-
-    fn next(&mut self) -> SocketAddr {
-        self.next = (self.next + 1) % self.flows.len();
-        self.flows[self.next]
-    }
-}
-
-fn server(number: u32) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::from_bits(0x0a00_0001 + number), 80))
 }
 
 fn service(kind: SchedulerKind) -> VirtualService {

@@ -8,7 +8,7 @@
 //! * packets from a NAT real server, unless they go to one of the host's own addresses: answers to the host's own
 //!   health checks stay the host's,
 //! * packets from a FULLNAT real server to one of the local addresses, at the ports that FULLNAT uses,
-//! * IPv4 packets with a [mark](crate::marks) that is served,
+//! * packets with a [mark](crate::marks) that is served,
 //! * ICMP errors about such packets: those that quote what a virtual service or a real server's client has sent.
 //!
 //! Of a datagram in fragments, only the first one has ports. The others are taken by address and protocol alone, and what
@@ -150,7 +150,9 @@ impl Claim {
                 sum.errors += self.packets(shape.chain)?.iter().sum::<u64>();
             }
         }
-        sum.marked = self.packets(MARK_CHAINS[0])?.iter().sum();
+        for chain in MARK_CHAINS[0] {
+            sum.marked += self.packets(chain)?.iter().sum::<u64>();
+        }
         Ok(sum)
     }
 
@@ -168,7 +170,7 @@ impl Claim {
         for (set, fields) in SETS {
             batch.add_set(&self.table, set, fields);
         }
-        for chain in MARK_CHAINS {
+        for chain in MARK_CHAINS.as_flattened() {
             batch.add_chain(&self.table, chain);
         }
         batch.add_set(&self.table, ERROR_SET, &[Field::IcmpKind]);
@@ -208,6 +210,7 @@ impl Claim {
         for rule in family.first {
             batch.add_rule(&self.table, family.chain, rule);
         }
+        self.jump_to_marks(batch, family.chain, family.marks[0]);
         let whole = Key {
             destination: family.destination,
             source: family.source,
@@ -227,12 +230,14 @@ impl Claim {
         };
         self.build_lookups(batch, family, family.parts, &part);
         self.build_local_lookups(batch, family, family.parts, &part);
+        self.jump_to_marks(batch, family.parts, family.marks[1]);
         // Who came here on the way through another chain is not to go on there.
         batch.add_rule(&self.table, family.parts, &[Expression::Accept]);
-        for shape in family.errors {
+        for (shape, marks) in family.errors.iter().zip(&family.marks[2..]) {
             for rule in shape.first {
                 batch.add_rule(&self.table, shape.chain, rule);
             }
+            self.jump_to_marks(batch, shape.chain, *marks);
             // The error goes to who sent what it quotes: a service's answer, or a client's request.
             let key = Key {
                 destination: family.destination,
@@ -246,6 +251,17 @@ impl Claim {
             };
             self.build_lookups(batch, family, shape.chain, &key);
             self.build_local_lookups(batch, family, shape.chain, &key);
+        }
+    }
+
+    /// A rule that asks the chains of marks with this place among theirs.
+    fn jump_to_marks(&self, batch: &mut Batch, chain: &str, marks: Option<usize>) {
+        for chains in marks
+            .map(|place| MARK_CHAINS.map(|chains| chains[place]))
+            .iter()
+            .flatten()
+        {
+            batch.add_rule(&self.table, chain, &[Expression::Jump(chains)]);
         }
     }
 
@@ -379,10 +395,12 @@ impl Claim {
             ),
         ];
         let tables = |set: &ClaimSet| set.mark_tables().map(Arc::clone);
-        for ((chain, old), new) in MARK_CHAINS.iter().zip(tables(&self.set)).zip(tables(set)) {
+        for ((chains, old), new) in MARK_CHAINS.iter().zip(tables(&self.set)).zip(tables(set)) {
             if old != new {
-                batch.flush_chain(&self.table, chain);
-                marks::add_rules(batch, &self.table, chain, &new);
+                for chain in chains {
+                    batch.flush_chain(&self.table, chain);
+                }
+                marks::add_rules(batch, &self.table, chains, &new);
             }
         }
         for (old, new, role) in sides {
@@ -470,7 +488,7 @@ fn add_device(batch: &mut Batch, table: &str, device: &str) {
     let chain = ingress_chain(device);
     batch.add_ingress_chain(table, &chain, device);
     batch.add_rule(table, &chain, &NOT_TO_US);
-    for chain_of_marks in MARK_CHAINS {
+    for [chain_of_marks, ..] in MARK_CHAINS {
         batch.add_rule(table, &chain, &[Expression::Jump(chain_of_marks)]);
     }
     for family in &FAMILIES {
@@ -537,7 +555,22 @@ fn key(endpoint: &Endpoint, role: Role) -> Vec<u8> {
 }
 
 /// The marks' rules, and beside them those that a change is about to replace.
-const MARK_CHAINS: [&str; 2] = ["marks", "marks-before"];
+const MARK_CHAINS: [[&str; marks::CHAINS]; 2] = [
+    [
+        "marks",
+        "marks6",
+        "marks6-fragments",
+        "marks6-errors",
+        "marks6-errors-fragment",
+    ],
+    [
+        "marks-before",
+        "marks6-before",
+        "marks6-fragments-before",
+        "marks6-errors-before",
+        "marks6-errors-fragment-before",
+    ],
+];
 
 /// Where the parts of a set's key are loaded from.
 #[derive(Debug, Clone, Copy)]
@@ -572,6 +605,8 @@ struct Family {
     is_error: &'static [Expression<'static>],
     /// Chains of ICMP errors.
     errors: &'static [ErrorShape],
+    /// Which chains of marks are asked about whole packets, about fragments, and in each of the chains of errors.
+    marks: [Option<usize>; 4],
     /// Registers that an address takes.
     words: u32,
     source: u32,
@@ -611,6 +646,8 @@ static FAMILIES: [Family; 2] = [
             protocol: QUOTED + IP_PROTOCOL,
             ports: QUOTED_PORTS,
         }],
+        // Its chain of marks tells them apart itself.
+        marks: [None; 4],
         words: 1,
         source: IP_SOURCE,
         destination: IP_DESTINATION,
@@ -681,9 +718,10 @@ static FAMILIES: [Family; 2] = [
                 ports: QUOTED6_TRANSPORT + ipv6::FRAGMENT_HEADER_LEN as u32,
             },
         ],
+        marks: [Some(1), Some(2), Some(3), Some(4)],
         words: 4,
-        source: 8,
-        destination: 24,
+        source: IP6_SOURCE,
+        destination: IP6_DESTINATION,
         sets: [
             "services6",
             "services6-any",
@@ -988,6 +1026,8 @@ const IP_PROTOCOL: u32 = 9;
 const IP_SOURCE: u32 = 12;
 const IP_DESTINATION: u32 = 16;
 const IP6_NEXT_HEADER: u32 = 6;
+const IP6_SOURCE: u32 = 8;
+const IP6_DESTINATION: u32 = 24;
 /// The ICMP message and what it quotes, behind an IP header without options.
 const ICMP_KIND: u32 = 20;
 const QUOTED: u32 = 28;

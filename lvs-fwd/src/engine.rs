@@ -320,7 +320,7 @@ impl Engine {
         output: &mut Output,
     ) {
         let counters = &self.core.counters;
-        if !headers.is_sound(frame.bytes()) {
+        if !headers.is_sound(frame.bytes()) || !is_finishable(&frame, &headers) {
             counters.count_drop(DropReason::Malformed, 1);
             return;
         }
@@ -418,7 +418,10 @@ impl Engine {
             self.core.leave(frame, LeftReason::Fragment, output);
             return;
         };
-        if !fragment.is_sound(frame.bytes()) {
+        // Nobody can finish the checksum of a part, or cut it by its segments.
+        let is_plain = frame.meta.gso.is_none()
+            && !matches!(frame.meta.checksum, ChecksumState::Partial { .. });
+        if !is_plain || !fragment.is_sound(frame.bytes()) {
             self.core.counters.count_drop(DropReason::Malformed, 1);
             return;
         }
@@ -774,6 +777,18 @@ impl Payloads for Batch<'_> {
         }
         let segment = &item.frame.bytes()[item.headers.transport..];
         Some(tcp::Packet::new_checked(segment).ok()?.sequence())
+    }
+}
+
+/// Whether a checksum that somebody else is to finish lies behind the IP header. It may be one further inside.
+#[inline]
+fn is_finishable(frame: &Frame, headers: &Headers) -> bool {
+    match frame.meta.checksum {
+        ChecksumState::Partial { start, offset } => {
+            let (start, field) = (usize::from(start), usize::from(start) + usize::from(offset));
+            start >= headers.transport && field + 2 <= headers.end
+        }
+        ChecksumState::Complete | ChecksumState::Verified => true,
     }
 }
 

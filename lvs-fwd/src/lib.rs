@@ -7,7 +7,7 @@
 //!
 //! **What it leaves out.** It does not choose real servers and keeps no connection table: that is the
 //! balancer's part. It does not check whether servers are alive and does not announce addresses. Left for
-//! later: FULLNAT between families, UOA and the SYN proxy, SCTP, VLAN tags on the wire.
+//! later: FULLNAT between families, UOA and the SYN proxy, VLAN tags in frames: the interface of a VLAN is a port like others.
 //!
 //! # Map
 //!

@@ -6,11 +6,51 @@
 //! Neither opens a socket, reads a clock or draws a random number: facts and the current time go in, commands and
 //! events come out, so a day of flapping is tested in microseconds and always replays the same way.
 //!
-//! Built in are [`TcpCheck`] and [`HttpCheck`] with keepalived's bytes, retries and verdicts. A checker of your own is
-//! a type that implements [`Checker`]; `examples/own_checker.rs` has one on a screen.
+//! Built in are all of keepalived's checkers, with its bytes, retries and verdicts:
 //!
-//! Left out, for the program around it: sockets, logs, mail, notify scripts, and the table itself. Not there yet: TLS,
-//! regular expressions, and keepalived's SMTP, DNS, MISC, PING, UDP, FILE and BFD checkers.
+//! | keyword | type | asks over |
+//! |---|---|---|
+//! | `TCP_CHECK` | [`TcpCheck`] | TCP |
+//! | `HTTP_GET`, `SSL_GET` | [`HttpCheck`] | TCP, TLS |
+//! | `SMTP_CHECK` | [`SmtpCheck`] | TCP |
+//! | `DNS_CHECK`, `UDP_CHECK` | [`DnsCheck`], [`UdpCheck`] | UDP |
+//! | `PING_CHECK` | [`PingCheck`] | ICMP |
+//! | `MISC_CHECK` | [`MiscCheck`] | a program |
+//! | `FILE_CHECK`, `BFD_CHECK` | [`FileCheck`], [`BfdCheck`] | told from outside |
+//! | | [`PassiveCheck`] | what traffic tells |
+//!
+//! Left out, for the program around it: logs, mail, notify scripts, the table itself, the BFD session, the watch of a
+//! file. By default sockets and programs are left out too; the feature `tokio` brings a [driver](#features) for them.
+//!
+//! # A checker of your own
+//!
+//! is a type that implements [`Checker`]. The monitor decides when an attempt begins, how long each step may take and what
+//! its outcome means; the checker holds one conversation, in these words:
+//!
+//! 1. [`begin`](Checker::begin) makes the conversation new and says what it is held over: a [`Transport`], or a
+//!    [`Script`] to run. (TCP unless it says otherwise.)
+//! 2. [`handle_connected`](Checker::handle_connected): the connection stands, for TLS with its handshake. The answer is a
+//!    [`Next`]: `Send` bytes and wait, `Wait` for what the server says first, or `Done` with an [`Outcome`].
+//! 3. [`handle_data`](Checker::handle_data), as often as something comes: a piece of a stream, or one datagram. `Wait` asks
+//!    for more and gives the server the time of another step; `Ignore` waits on under the clock that runs.
+//! 4. Whatever else ends the attempt has a default that is a failure with its reason, and can be judged otherwise:
+//!    [`handle_closed`](Checker::handle_closed) (an HTTP/1.0 body ends so),
+//!    [`handle_timeout`](Checker::handle_timeout) (silence is a success for some UDP services),
+//!    [`handle_error`](Checker::handle_error), [`handle_exit`](Checker::handle_exit).
+//!
+//! Two methods are required, `name` and `handle_connected`; a useful checker has three. With an
+//! [`identity`](Checker::identity) it keeps its state over a change of configuration and may be shared between servers;
+//! with an [`adjustment`](Checker::adjustment) it moves the weight. The repository's `examples/embed` has one on a screen, at
+//! work in `own_checker`.
+//!
+//! # Features
+//!
+//! None is on by default: the machines need no runtime, no TLS, no C.
+//!
+//! * `tokio`: `Driver`, a monitor with sockets, programs and the clock, on a tokio runtime (Linux). One poll watches all
+//!   sockets; a probe costs neither task nor thread.
+//! * `tls`: TLS for the driver, by rustls with ring: TLS 1.2 and 1.3.
+//! * `regex`: bodies of HTTP responses matched by `BodyPattern`, in linear time.
 //!
 //! # Driving the monitor
 //!
@@ -68,6 +108,11 @@
 //! * a server that starts pessimistic (`alpha`) reports its first `ServerDown` once, not once per checker;
 //! * a retry during an HTTP recovery walk waits at least 100 ms, and nothing is ever repeated within 1 ms;
 //! * HTTP responses are read with [`HttpRules::default`]; [`HttpRules::keepalived`] restores the historical reading;
+//! * a script that cannot be executed is down, and says why;
+//! * an SMTP reply may have several lines, and a UDP reply's length limits hold without a pattern too;
+//! * a TLS server name is asked for where a virtual host is known ([`Sni::Virtualhost`]);
+//! * adjustments of the weight are added up anew each time, so they cannot leak;
+//! * [`Timing::default`] has some jitter and counts intervals from the start of attempts; [`Timing::keepalived`] does not;
 //! * a quorum that all-zero weights have lowered to 0 counts as held, not as lost for ever.
 
 mod checker;

@@ -93,6 +93,11 @@ impl Monitor {
         self.pace = Pace::new(per_second);
     }
 
+    /// How many attempts have begun so far.
+    pub fn attempts(&self) -> u64 {
+        self.next_probe
+    }
+
     /// By how much attempts began after their time at most, since this was last asked: whether the program around the
     /// monitor keeps up.
     pub fn take_lateness(&mut self) -> Duration {
@@ -248,6 +253,11 @@ impl Monitor {
     pub fn is_up(&self, server: ServerId) -> Option<bool> {
         self.servers.get(&server)?;
         Some(self.failed_check(server).is_none())
+    }
+
+    /// Whether the server's checks are suspended; `None` for an unknown server.
+    pub fn is_suspended(&self, server: ServerId) -> Option<bool> {
+        Some(self.servers.get(&server)?.suspended)
     }
 
     /// The server's checkers, in the order of their configuration; none for an unknown server.

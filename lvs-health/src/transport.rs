@@ -1,6 +1,7 @@
 //! What an attempt needs from the program around the monitor: a connection of some kind, or a program to run.
 
 use crate::SystemError;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -42,7 +43,7 @@ pub struct Script {
     /// The file to execute.
     pub program: PathBuf,
     /// What follows its name.
-    pub arguments: Vec<String>,
+    pub arguments: Vec<OsString>,
     /// Who it runs as; `None` leaves it to the program around the monitor.
     pub user: Option<ScriptUser>,
 }

@@ -98,7 +98,11 @@ impl PacketPath<'_> {
             }
             None => return Verdict::NotOurs,
         };
-        self.count_in(table.entry(id));
+        // The client gets an error in the end.
+        match about_tunnel {
+            true => self.count_out(table.entry(id)),
+            false => self.count_in(table.entry(id)),
+        }
         answer(table, id, Direction::Inbound)
     }
 

@@ -83,11 +83,19 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "garp_group",
             "virtual_server",
             "local_address_group",
+            "SSL",
+            "track_file",
         ],
     ),
+    (&[Place::Ssl], &["ca", "certificate", "key"]),
+    (&[Place::TrackFile], &["file", "weight", "init_file"]),
     (
         &[Place::GlobalDefs],
         &[
+            "script_user",
+            "enable_script_security",
+            "use_symlink_paths",
+            "set_supplementary_groups",
             "lvs_timeouts",
             "checker_log_all_failures",
             "dynamic_interfaces",
@@ -213,6 +221,7 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "quorum",
             "hysteresis",
             "virtualhost",
+            "ha_suspend",
             "sorry_server",
             "sorry_server_inhibit",
             "sorry_server_lvs_method",
@@ -236,10 +245,25 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "lthreshold",
             "TCP_CHECK",
             "HTTP_GET",
+            "SSL_GET",
+            "SMTP_CHECK",
+            "DNS_CHECK",
+            "UDP_CHECK",
+            "PING_CHECK",
+            "MISC_CHECK",
+            "FILE_CHECK",
         ],
     ),
     (
-        &[Place::TcpCheck, Place::HttpGet],
+        &[
+            Place::TcpCheck,
+            Place::HttpGet,
+            Place::SslGet,
+            Place::SmtpCheck,
+            Place::DnsCheck,
+            Place::UdpCheck,
+            Place::PingCheck,
+        ],
         &[
             "connect_ip",
             "connect_port",
@@ -257,7 +281,38 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
         ],
     ),
     (
-        &[Place::HttpGet],
+        &[Place::MiscCheck],
+        &[
+            "misc_path",
+            "misc_timeout",
+            "misc_dynamic",
+            "user",
+            "retry",
+            "delay_before_retry",
+            "warmup",
+            "delay_loop",
+            "alpha",
+            "log_all_failures",
+        ],
+    ),
+    (&[Place::FileCheck], &["track_file", "weight"]),
+    (&[Place::SmtpCheck], &["helo_name"]),
+    (&[Place::DnsCheck], &["type", "name"]),
+    (
+        &[Place::UdpCheck],
+        &[
+            "payload",
+            "require_reply",
+            "min_reply_length",
+            "max_reply_length",
+        ],
+    ),
+    (
+        &[Place::SslGet],
+        &["enable_sni", "sni_name", "tls_compliant"],
+    ),
+    (
+        &[Place::HttpGet, Place::SslGet],
         &[
             "nb_get_retry",
             "virtualhost",
@@ -267,9 +322,22 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
         ],
     ),
     (
-        &[Place::HttpUrl],
-        &["path", "virtualhost", "digest", "status_code"],
+        &[Place::HttpUrl, Place::SslUrl],
+        &[
+            "path",
+            "virtualhost",
+            "digest",
+            "status_code",
+            "regex",
+            "regex_no_match",
+            "regex_options",
+            "regex_min_offset",
+            "regex_max_offset",
+            // It tunes a library that is not used here, and nobody expects more.
+            "regex_stack",
+        ],
     ),
+    (&[Place::SslUrl], &["tls_compliant"]),
 ];
 
 #[cfg(test)]
@@ -359,7 +427,7 @@ virtual_server 192.0.2.10 80 {
             no_effect(text),
             "global_defs: router_id, smtp_server; top level: vrrp_script; \
              virtual_server: omega; \
-             url: regex; real_server: notify_up, SSL_GET"
+             real_server: notify_up"
         );
     }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lvs_fwd::view::ClaimSet;
+use lvs_health::{Driver, DriverOptions};
 use lvs_sched::{Defence, Director, DirectorConfig, DropReason, ServiceKey};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::unix::AsyncFd;
@@ -31,8 +32,7 @@ use crate::edits::Edits;
 use crate::logging::chain;
 use crate::marks::Marks;
 use crate::plan::Plan;
-use crate::pools::Pools;
-use crate::probes::{Probes, Report};
+use crate::pools::{HealthNews, Pools};
 use crate::sys::watch;
 use crate::tunables;
 use crate::tunnels::Tunnels;
@@ -83,7 +83,6 @@ struct App {
     pools: Pools,
     edits: Edits,
     tunnels: Arc<Tunnels>,
-    reports: Receiver<Report>,
     addresses: Addresses,
     /// From when the first configuration had an instance.
     vrrp: Option<Vrrp>,
@@ -148,7 +147,7 @@ impl App {
         let (data_path, failures) = DataPath::start(&options, &scheduler, &tunnels)?;
         plan.vrrp.check().map_err(VrrpError::Setup)?;
         let (vrrp_teller, vrrp_news) = unbounded_channel();
-        let (probes, reports) = Probes::new();
+        let driver = Driver::new(DriverOptions::new(seed(4))).map_err(RunError::Checks)?;
         let mut app = Self {
             options,
             started,
@@ -159,11 +158,10 @@ impl App {
             marks: Marks::default(),
             unmarked: Vec::new(),
             is_incomplete: false,
-            pools: Pools::new(Arc::clone(&scheduler), probes, seed(4)),
+            pools: Pools::new(Arc::clone(&scheduler), driver),
             tunnels: Arc::clone(&tunnels),
             edits: Edits::new(Arc::clone(&scheduler), Arc::clone(&tunnels)),
             scheduler,
-            reports,
             addresses: Addresses::new().map_err(RunError::Addresses)?,
             vrrp: None,
             vrrp_teller,
@@ -193,7 +191,10 @@ impl App {
             // Packets give the scheduler something to do, templates and rates, and do not come by here: it is asked
             // again even though it had nothing to do.
             let look_again = Instant::now() + LOOK_AGAIN;
-            let deadlines = [self.pools.poll_timeout(), self.scheduler.poll_timeout()];
+            let deadlines = [
+                self.scheduler.poll_timeout(),
+                self.pools.drains().poll_timeout(),
+            ];
             let deadline = deadlines
                 .into_iter()
                 .flatten()
@@ -209,7 +210,7 @@ impl App {
                     return Ok(());
                 }
                 Happening::Reload => self.reload().await,
-                Happening::Report(report) => self.pools.handle_report(Instant::now(), report),
+                Happening::Health(news) => self.pools.handle_news(Instant::now(), news),
                 Happening::Question(question) => self.answer(question).await,
                 Happening::Vrrp(news) => self.hear_vrrp(news).await,
                 Happening::SystemChange => self.handle_system_change(),
@@ -226,14 +227,11 @@ impl App {
                 }
                 Happening::WorkerEnded(number) => return Err(RunError::Worker(number)),
                 Happening::Deadline => {
-                    // What a probe has to say came in time if it came before this: let the probes and their reports go
-                    // first, or a delay here would count as one there.
-                    tokio::task::yield_now().await;
-                    while let Ok(report) = self.reports.try_recv() {
-                        self.pools.handle_report(Instant::now(), report);
-                    }
                     let now = Instant::now();
-                    self.pools.handle_timeout(now);
+                    let drains = self.pools.drains();
+                    if drains.poll_timeout().is_some_and(|due| due <= now) {
+                        drains.handle_timeout(now);
+                    }
                     if self.scheduler.poll_timeout().is_some_and(|due| due <= now) {
                         self.tell_memory(now);
                         self.scheduler.handle_timeout(now);
@@ -264,6 +262,7 @@ impl App {
         if self.data_path.handle_system_change() {
             self.addresses.follow_interfaces(&self.plan.addresses);
         }
+        self.pools.handle_addresses(self.data_path.host_addresses());
         let services = self.scheduler.services();
         let servers = services.iter().flat_map(|service| service.servers());
         let view = self.data_path.view();
@@ -284,7 +283,7 @@ impl App {
             () = readable(&self.resolve_requests) => Happening::ResolveRequest,
             () = readable(&self.system_changes) => Happening::SystemChange,
             () = timer => Happening::Deadline,
-            Some(report) = self.reports.recv() => Happening::Report(report),
+            news = self.pools.next_news() => Happening::Health(news),
             Some(question) = self.questions.recv() => Happening::Question(question),
             Some(news) = self.vrrp_news.recv() => Happening::Vrrp(news),
         }
@@ -316,7 +315,7 @@ impl Signals {
 enum Happening {
     Terminate(&'static str),
     Reload,
-    Report(Report),
+    Health(HealthNews),
     Question(Question),
     SystemChange,
     ResolveRequest,

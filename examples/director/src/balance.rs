@@ -267,3 +267,6 @@ pub fn method(
 const ISAKMP: u16 = 500;
 /// A drop reason of the director's own, after those of the scheduler.
 const METHOD_NOT_BUILT: u8 = u8::MAX;
+
+#[cfg(test)]
+mod tests;

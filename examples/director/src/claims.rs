@@ -64,10 +64,8 @@ pub fn present(scheduler: &Director, plan: &Plan, terms: &Terms) -> ClaimSet {
     add_pools(&mut claims, plan, marks, |key| {
         scheduler.service(key).is_some()
     });
-    let serves = |ipv6, mark| {
-        mark_key(ipv6, mark)
-            .is_some_and(|key| scheduler.service(&key).is_some() && why_unserved(&key).is_none())
-    };
+    let serves =
+        |ipv6, mark| mark_key(ipv6, mark).is_some_and(|key| scheduler.service(&key).is_some());
     claims.set_marks(MarkTable::new(terms.marks_here(), serves));
     claims
 }
@@ -83,16 +81,13 @@ pub fn add_plan(claims: &mut ClaimSet, plan: &Plan, terms: &Terms) {
     add_pools(claims, plan, &terms.marks, |_| true);
 }
 
-/// Adds a service of an address that is here, if the data path can serve it.
+/// Adds a service of an address that is here.
 pub fn add_service(claims: &mut ClaimSet, key: &ServiceKey, terms: &Terms) {
-    if let (
-        ServiceKey::Address {
-            protocol,
-            vip,
-            vport,
-        },
-        None,
-    ) = (key, why_unserved(key))
+    if let ServiceKey::Address {
+        protocol,
+        vip,
+        vport,
+    } = key
         && !terms.absent.contains(vip)
     {
         let endpoint = |port| Endpoint {
@@ -132,11 +127,11 @@ pub fn add_server(
     addr: SocketAddr,
     method: ForwardMethod,
 ) {
-    if method == ForwardMethod::Tunnel && why_unserved(&reach.key).is_none() {
+    if method == ForwardMethod::Tunnel {
         claims.insert_tunnel_server(addr.ip());
     }
     let answers_here = matches!(method, ForwardMethod::Nat | ForwardMethod::FullNat);
-    if !answers_here || why_unserved(&reach.key).is_some() {
+    if !answers_here {
         return;
     }
     let mut claim = |protocol, port| {
@@ -229,17 +224,6 @@ fn mark_key(ipv6: bool, mark: u32) -> Option<ServiceKey> {
         family: if ipv6 { Family::Inet6 } else { Family::Inet },
         mark: NonZeroU32::new(mark)?,
     })
-}
-
-/// What the data path can't serve is not taken from the host.
-pub fn why_unserved(key: &ServiceKey) -> Option<&'static str> {
-    match key {
-        ServiceKey::Mark {
-            family: Family::Inet6,
-            ..
-        } => Some("IPv6 is not forwarded by marks yet"),
-        ServiceKey::Mark { .. } | ServiceKey::Address { .. } => None,
-    }
 }
 
 fn add_pools(

@@ -1,18 +1,25 @@
 //! The command line: keepalived's options, so that unit files and habits carry over.
 
+mod drain;
+
 use std::ffi::OsString;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 
 use lvs_fwd::view::LOCAL_PORTS;
+use lvs_health::HttpProtocol;
 
 use crate::commands::compare::Old;
+use crate::commands::drain::DrainCommand;
 use crate::commands::format::Mode;
+use crate::commands::genhash::Page;
+use crate::commands::health::Look;
 use crate::commands::status::Detail;
 use crate::commands::why::Packet;
 use crate::control::by_hand::MarksQuestion;
@@ -84,6 +91,10 @@ pub enum Invocation {
     },
     /// Show what runs and what happened to packets (`status`).
     Status(Detail),
+    /// Show the health of all servers (`health`).
+    Health(Look),
+    /// Show the digest of a page (`genhash`).
+    GenHash(Page),
     /// Show how virtual routers stand (`vrrp`).
     Vrrp {
         /// As one JSON object.
@@ -96,6 +107,8 @@ pub enum Invocation {
         /// One JSON object instead of text (`--json`).
         json: bool,
     },
+    /// Empty real servers or fill them again (`drain`, `undrain`, `weight`).
+    Drain(DrainCommand),
     /// List or change rules of marks (`mark`).
     Marks(MarksQuestion),
     /// Set tunables (`set`), or without any list them (`show tunables`).
@@ -173,10 +186,20 @@ where
                 json: status.get_flag("json"),
             }));
         }
+        Some(("health", health)) => {
+            return Ok(Invocation::Health(Look {
+                json: health.get_flag("json"),
+                watch: health.get_flag("watch"),
+            }));
+        }
+        Some(("genhash", genhash)) => return Ok(Invocation::GenHash(page(genhash))),
         Some(("vrrp", vrrp)) => {
             return Ok(Invocation::Vrrp {
                 json: vrrp.get_flag("json"),
             });
+        }
+        Some((name @ ("drain" | "undrain" | "weight"), matches)) => {
+            return Ok(Invocation::Drain(drain::invocation(name, matches)));
         }
         Some(("mark", mark)) => return Ok(Invocation::Marks(marks_question(mark))),
         Some(("set", set)) => {
@@ -460,8 +483,11 @@ fn command() -> Command {
         .subcommand(host_command().arg(config_id))
         .subcommand(realserver_command())
         .subcommand(status_command())
+        .subcommand(health_command())
+        .subcommand(genhash_command())
         .subcommand(vrrp_command())
         .subcommand(why_command())
+        .subcommands(drain::commands())
         .subcommand(mark_command())
         .subcommand(set_command())
         .subcommand(
@@ -562,6 +588,102 @@ fn status_command() -> Command {
                 .help("Show what never happened, too"),
         )
         .arg(json_flag("One JSON object, with everything"))
+}
+
+fn health_command() -> Command {
+    Command::new("health")
+        .about("Show which servers are up, what their checks found and when they look again")
+        .after_help("Exit status: 0 all servers are up, 1 not all are, 2 no director can be asked.")
+        .arg(
+            Arg::new("watch")
+                .long("watch")
+                .action(ArgAction::SetTrue)
+                .help("Show it again whenever something goes up or down"),
+        )
+        .arg(json_flag("One JSON object"))
+}
+
+fn genhash_command() -> Command {
+    let text = |name: &'static str, short: char, value: &'static str, help: &'static str| {
+        Arg::new(name)
+            .long(name)
+            .short(short)
+            .value_name(value)
+            .help(help)
+    };
+    let flag = |name: &'static str, short: char, help: &'static str| {
+        Arg::new(name)
+            .long(name)
+            .short(short)
+            .action(ArgAction::SetTrue)
+            .help(help)
+    };
+    Command::new("genhash")
+        .about("Print the digest of a page for HTTP_GET and SSL_GET")
+        .after_help("Exit status: 0, or 2 if there was no answer.")
+        .arg(
+            text("server", 's', "ADDRESS", "Address of the server")
+                .required(true)
+                .value_parser(value_parser!(IpAddr)),
+        )
+        .arg(
+            text("port", 'p', "PORT", "Port of the server")
+                .required(true)
+                .value_parser(value_parser!(u16).range(1..)),
+        )
+        .arg(text("url", 'u', "PATH", "What is asked for").required(true))
+        .arg(flag("use-ssl", 'S', "Over TLS"))
+        .arg(flag(
+            "use-sni",
+            'I',
+            "With the virtual host as TLS server name",
+        ))
+        .arg(text("use-virtualhost", 'V', "HOST", "The Host header"))
+        .arg(
+            text(
+                "protocol",
+                'P',
+                "VERSION",
+                "Version of HTTP; 1.0c closes the connection",
+            )
+            .value_parser(["1.0", "1.0c", "1.0C", "1.1"])
+            .default_value("1.0"),
+        )
+        .arg(
+            text("fwmark", 'm', "MARK", "Firewall mark of the connection")
+                .value_parser(value_parser!(u32))
+                .default_value("0"),
+        )
+        .arg(
+            text("timeout", 't', "SECONDS", "How long each step may take")
+                .value_parser(value_parser!(u64).range(1..=4294))
+                .default_value("5"),
+        )
+        .arg(flag("verbose", 'v', "Say how long it took, too"))
+}
+
+fn page(genhash: &ArgMatches) -> Page {
+    let text = |name: &str| genhash.get_one::<String>(name).cloned();
+    let server = genhash.get_one("server").copied();
+    let port = genhash.get_one("port").copied();
+    Page {
+        server: SocketAddr::new(
+            server.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            port.unwrap_or(80),
+        ),
+        url: text("url").unwrap_or_default(),
+        ssl: genhash.get_flag("use-ssl"),
+        sni: genhash.get_flag("use-sni"),
+        virtualhost: text("use-virtualhost"),
+        protocol: match text("protocol").as_deref() {
+            Some("1.1") => HttpProtocol::Http11,
+            Some("1.0c" | "1.0C") => HttpProtocol::Http10Close,
+            _ => HttpProtocol::Http10,
+        },
+        mark: genhash.get_one("fwmark").copied().unwrap_or(0),
+        timeout: Duration::from_secs(genhash.get_one("timeout").copied().unwrap_or(5)),
+        verbose: genhash.get_flag("verbose"),
+    }
 }
 
 fn file_argument() -> Arg {

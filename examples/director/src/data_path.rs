@@ -122,7 +122,8 @@ impl DataPath {
         let none: [&str; 0] = [];
         let mirror = Mirror::open(&none)?;
         let workers = options.workers.get();
-        let devices = Devices::new(options.device, workers, options.ring_slots.get())?;
+        let mut devices = Devices::new(options.device, workers, options.ring_slots.get())?;
+        devices.set_hostless(host.is_none())?;
         let config = RunnerConfig {
             workers,
             ..RunnerConfig::default()
@@ -321,6 +322,11 @@ impl DataPath {
         let _ = closed.recv_timeout(QUIET_PATIENCE);
     }
 
+    /// The host's own addresses.
+    pub fn host_addresses(&self) -> Vec<std::net::IpAddr> {
+        self.mirror.snapshot().local.sorted()
+    }
+
     /// Rules that choose a route by more than the destination have no effect on what the director forwards.
     fn warn_of_policy(&mut self) {
         match self.mirror.netlink().rules() {
@@ -348,6 +354,9 @@ impl DataPath {
         }
         error!("the TUN device has been removed: {WITHOUT_HOST}; start the director anew");
         self.host = None;
+        if let Err(error) = self.devices.set_hostless(true) {
+            warn!("{}", chain(&error));
+        }
         for worker in &self.threads {
             let _ = worker.questions.send(Box::new(Worker::remove_host));
         }

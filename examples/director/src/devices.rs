@@ -1,5 +1,6 @@
 //! How packets get in and out: which kind of device an interface is opened with, and the claim that belongs to it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 
@@ -8,6 +9,7 @@ use lvs_fwd::device::Device;
 use lvs_fwd::device::pnet::{Pnet, PnetConfig};
 use lvs_fwd::device::ring::{Fanout, Ring, RingConfig};
 use lvs_fwd::device::xdp::{self, PacketMemory, XdpClaim, XdpConfig, XdpError};
+use lvs_fwd::marks::MarkTable;
 use lvs_fwd::netlink::Link;
 use lvs_fwd::view::{ClaimSet, LocalAddresses};
 use tracing::{info, warn};
@@ -76,6 +78,8 @@ pub struct Devices {
     xdp: Option<Xdp>,
     /// Whether an interface was opened by it.
     has_xdp: bool,
+    /// Whether nothing can be given back to the host.
+    hostless: bool,
 }
 
 #[derive(Debug)]
@@ -141,6 +145,7 @@ impl Devices {
             set: ClaimSet::new(),
             nft: None,
             has_xdp: false,
+            hostless: false,
             xdp: xdp.map(|claim| Xdp {
                 claim,
                 memories: Vec::new(),
@@ -208,8 +213,9 @@ impl Devices {
         if let Some(nft) = &mut self.nft {
             nft.replace(set)?;
         }
+        let for_xdp = self.for_xdp(set);
         if let Some(xdp) = &mut self.xdp {
-            xdp.claim.replace(set).map_err(StartError::XdpClaim)?;
+            xdp.claim.replace(&for_xdp).map_err(StartError::XdpClaim)?;
         }
         let has_new_marks = self.set.marks().is_empty() && !set.marks().is_empty();
         self.set = set.clone();
@@ -219,17 +225,45 @@ impl Devices {
         Ok(())
     }
 
-    /// The program of AF_XDP looks for addresses and ports alone.
+    /// Nothing can be given back to the host, from now on or not.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel refused.
+    pub fn set_hostless(&mut self, hostless: bool) -> Result<(), StartError> {
+        self.hostless = hostless;
+        if self.has_xdp && hostless {
+            self.remark_marks();
+        }
+        let set = self.set.clone();
+        self.replace(&set)
+    }
+
+    /// The program of AF_XDP takes more than the rules of marks say, which then has to be given back.
+    fn for_xdp<'a>(&self, set: &'a ClaimSet) -> Cow<'a, ClaimSet> {
+        if !self.hostless || set.marks().is_empty() {
+            return Cow::Borrowed(set);
+        }
+        let mut set = set.clone();
+        set.set_marks(MarkTable::default());
+        Cow::Owned(set)
+    }
+
     fn remark_marks(&self) {
-        if self.has_xdp && !self.set.marks().is_empty() {
-            warn!("AF_XDP does not see marks: services of marks need --device ring");
+        if self.has_xdp && self.hostless && !self.set.marks().is_empty() {
+            warn!(
+                "AF_XDP does not see marks without a TUN device: services of marks need one, or --device ring"
+            );
         }
     }
 
     /// Whether exactly this set is claimed.
     pub fn has_claimed(&self, set: &ClaimSet) -> bool {
         self.nft.as_ref().is_none_or(|nft| nft.set() == set)
-            && self.xdp.as_ref().is_none_or(|xdp| xdp.claim.set() == set)
+            && self
+                .xdp
+                .as_ref()
+                .is_none_or(|xdp| *xdp.claim.set() == *self.for_xdp(set))
     }
 
     /// The host's addresses, where they are not asked of the kernel.
@@ -259,6 +293,7 @@ impl Devices {
             sum.to_services += more.to_services;
             sum.from_servers += more.from_servers;
             sum.errors += more.errors;
+            sum.marked += more.marked;
         }
         Ok(sum)
     }

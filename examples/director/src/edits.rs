@@ -9,7 +9,7 @@
 //! Addresses are not part of the table. A virtual address of a service added here has to be there already, or to be given to an
 //! interface by other means.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use lvs_sched::{
     PersistenceEngine, Protocol, SchedulerFlags, ServerConfig, ServerError, ServiceConfig,
     ServiceError, ServiceKey, Timeouts, Weight,
 };
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::claims::{self, Reach, Terms};
 use crate::control::protocol::{
@@ -35,18 +35,12 @@ use crate::tunnels::Tunnels;
 pub struct Edits {
     scheduler: Arc<Director>,
     tunnels: Arc<Tunnels>,
-    /// What was said already.
-    remarks: HashSet<&'static str>,
 }
 
 impl Edits {
     /// None yet.
     pub fn new(scheduler: Arc<Director>, tunnels: Arc<Tunnels>) -> Self {
-        Self {
-            scheduler,
-            tunnels,
-            remarks: HashSet::new(),
-        }
+        Self { scheduler, tunnels }
     }
 
     /// Adds what must be claimed before these changes are carried out: no server may answer before its replies come by here.
@@ -148,7 +142,7 @@ impl Edits {
         }
     }
 
-    fn add_service(&mut self, spec: &ServiceSpec) -> Result<(), ReplyError> {
+    fn add_service(&self, spec: &ServiceSpec) -> Result<(), ReplyError> {
         let key = service_key(&spec.id)?;
         if self.scheduler.service(&key).is_some() {
             return Err(service_error(ServiceError::Exists));
@@ -163,9 +157,6 @@ impl Edits {
             "by hand: virtual service {key} added, scheduler {}",
             config.scheduler
         );
-        if let Some(why) = claims::why_unserved(&key) {
-            self.remark(why, &format!("virtual service {key}"));
-        }
         Ok(())
     }
 
@@ -256,13 +247,6 @@ impl Edits {
             .tunnel
             .filter(|_| settings.method == Method::Tunnel);
         self.tunnels.set((key, addr), tunnel);
-    }
-
-    /// What has no effect is said once, not for each object.
-    fn remark(&mut self, why: &'static str, object: &str) {
-        if self.remarks.insert(why) {
-            warn!("{object}: {why}; it is kept and listed");
-        }
     }
 }
 

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use director::cli::{self, Invocation};
 use director::commands::{
-    self, STATUS_TROUBLE, by_hand, compare, format, host, lint, realserver, status, why,
+    self, STATUS_TROUBLE, by_hand, compare, drain, format, genhash, health, host, lint, realserver,
+    status, why,
 };
 use director::{app, config, demo, logging, vrrp};
 
@@ -82,11 +83,18 @@ fn main() -> ExitCode {
         Invocation::Status(detail) => {
             exit(status::run(detail, &mut io::stdout(), &mut io::stderr()))
         }
+        Invocation::Health(look) => exit(health::run(look, &mut io::stdout(), &mut io::stderr())),
+        Invocation::GenHash(page) => {
+            exit(genhash::run(&page, &mut io::stdout(), &mut io::stderr()))
+        }
         Invocation::Vrrp { json } => exit(commands::vrrp::run(
             json,
             &mut io::stdout(),
             &mut io::stderr(),
         )),
+        Invocation::Drain(command) => {
+            exit(drain::run(&command, &mut io::stdout(), &mut io::stderr()))
+        }
         Invocation::Marks(question) => exit(by_hand::marks(
             &question,
             &mut io::stdout(),

@@ -6,24 +6,21 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::time::Duration;
 
 use lvs_conf::Config;
 use lvs_conf::model::{
-    self, Checker as ConfChecker, HttpCheck as ConfHttpCheck, HttpVersion, LocalAddressGroup,
-    LvsMethod, Probe, Protocol as ConfProtocol, RealServer, Scheduler, ServiceAddress, Tunnel,
-    TunnelChecksum as ConfChecksum, VirtualServer, VrrpInstance,
+    self, LocalAddressGroup, LvsMethod, Protocol as ConfProtocol, RealServer, Scheduler,
+    ServiceAddress, Ssl, TrackFile, Tunnel, TunnelChecksum as ConfChecksum, VirtualServer,
+    VrrpInstance,
 };
-use lvs_health::{
-    BodyDigest, CheckerConfig, ConnectOptions, HttpCheck, HttpConfig, HttpProtocol, MemberConfig,
-    PoolConfig, StatusSet, TcpCheck, Timing, Url,
-};
+use lvs_health::{MemberConfig, PoolConfig};
 use lvs_sched::{
     EngineKind, Family, ForwardMethod, Granularity, Persistence, Protocol, SchedulerFlags,
     SchedulerKind, ServerConfig, ServiceConfig, ServiceKey, Weight,
 };
 
+use crate::checks::{Checking, PlannedCheck};
 use crate::control::protocol::{TunnelChecksum, TunnelInfo, TunnelKind};
 use crate::tunnels::Served;
 use crate::vrrp::{self, Converted};
@@ -43,6 +40,10 @@ pub struct Plan {
     pub vrrp: Converted,
     /// Tunnels that are not plain IP in IP.
     pub tunnels: HashMap<Served, TunnelInfo>,
+    /// Certificates of SSL_GET.
+    pub ssl: Option<Ssl>,
+    /// Files that say how servers are.
+    pub track_files: Vec<TrackFile>,
     /// Idle times to set; `None` leaves the present value.
     pub timeouts: PlannedTimeouts,
     /// What of the configuration has another effect than written; each is said once. What has none at all is
@@ -72,6 +73,8 @@ pub struct PlannedPool {
     pub config: PoolConfig,
     /// The real servers.
     pub servers: Vec<PlannedServer>,
+    /// Checks rest while the service's address is not on this host.
+    pub ha_suspend: bool,
     /// The sorry server's address and parameters.
     pub sorry: Option<(SocketAddr, ServerConfig)>,
 }
@@ -88,10 +91,6 @@ pub struct PlannedServer {
     /// How it is checked.
     pub checks: Vec<PlannedCheck>,
 }
-
-/// A check of a real server.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PlannedCheck(ConfChecker);
 
 /// An address to hold on an interface.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -139,13 +138,16 @@ impl Plan {
                 tcp_fin: config.global.lvs_timeouts.tcp_fin,
                 udp: config.global.lvs_timeouts.udp,
             },
+            ssl: config.ssl.clone(),
+            track_files: config.track_files.clone(),
             ..Self::default()
         };
         for instance in &config.instances {
             plan.add_instance(instance);
         }
+        let checking = Checking::new(config);
         for server in &config.virtual_servers {
-            plan.add_virtual_server(server, &config.local_address_groups);
+            plan.add_virtual_server(server, &config.local_address_groups, &checking);
         }
         plan
     }
@@ -222,7 +224,12 @@ impl Plan {
         locals
     }
 
-    fn add_virtual_server(&mut self, server: &VirtualServer, groups: &[LocalAddressGroup]) {
+    fn add_virtual_server(
+        &mut self,
+        server: &VirtualServer,
+        groups: &[LocalAddressGroup],
+        checking: &Checking<'_>,
+    ) {
         let key = match service_key(server) {
             Ok(key) => key,
             Err(reason) => {
@@ -258,9 +265,8 @@ impl Plan {
         let servers: Vec<PlannedServer> = server
             .real_servers
             .iter()
-            .filter_map(|real| self.real_server(server, real))
+            .filter_map(|real| self.real_server(server, real, checking))
             .collect();
-        self.remark_unchecked(server);
         let sorry = server.sorry_server.as_ref().and_then(|sorry| {
             let method = self.method(server, sorry.address, sorry.method)?;
             Some((sorry.address, server_config(Weight::ONE, method, 0, 0)))
@@ -277,6 +283,7 @@ impl Plan {
                 sorry: sorry.map(|_| lvs_health::SorryServer { inhibit }),
             },
             servers,
+            ha_suspend: server.ha_suspend,
             sorry,
         });
     }
@@ -312,16 +319,28 @@ impl Plan {
         engine.filter(|_| server.persistence_timeout.is_some())
     }
 
-    fn real_server(&mut self, service: &VirtualServer, real: &RealServer) -> Option<PlannedServer> {
+    fn real_server(
+        &mut self,
+        service: &VirtualServer,
+        real: &RealServer,
+        checking: &Checking<'_>,
+    ) -> Option<PlannedServer> {
         let method = self.method(service, real.address, real.method)?;
         let weight = Weight::new(real.weight).unwrap_or(Weight::MAX);
-        let checks = real
-            .checkers
-            .iter()
-            .filter(|checker| self.takes(service, real, checker))
-            .cloned()
-            .map(PlannedCheck)
-            .collect();
+        let mut checks = Vec::with_capacity(real.checkers.len());
+        for checker in &real.checkers {
+            let about = |remark| {
+                format!(
+                    "virtual_server {}: {} of server {}: {remark}",
+                    service.service,
+                    checker.keyword(),
+                    real.address
+                )
+            };
+            let (planned, remarks) = PlannedCheck::new(checker, checking);
+            checks.extend(planned);
+            self.remarks.extend(remarks.into_iter().map(about));
+        }
         Some(PlannedServer {
             addr: real.address,
             config: server_config(weight, method, real.upper_threshold, real.lower_threshold),
@@ -349,68 +368,6 @@ impl Plan {
                 }
                 Some(ForwardMethod::Tunnel)
             }
-        }
-    }
-
-    fn takes(&mut self, service: &VirtualServer, real: &RealServer, checker: &ConfChecker) -> bool {
-        if is_http_with_regex(checker) {
-            self.remarks.push(format!(
-                "virtual_server {}: HTTP_GET with a regex is not built yet, server {} is not checked by it",
-                service.service, real.address
-            ));
-        }
-        is_built(checker)
-    }
-
-    /// Checks that are not built say nothing against a server.
-    fn remark_unchecked(&mut self, service: &VirtualServer) {
-        let unchecked = service.real_servers.iter().filter(|real| {
-            !matches!(real.method, LvsMethod::Tun(_))
-                && !real.checkers.is_empty()
-                && !real.checkers.iter().any(is_built)
-        });
-        let unchecked: Vec<String> = unchecked.map(|real| real.address.to_string()).collect();
-        if !unchecked.is_empty() {
-            self.remarks.push(format!(
-                "virtual_server {}: no check of these servers is built yet, they count as up: {}",
-                service.service,
-                unchecked.join(", ")
-            ));
-        }
-    }
-}
-
-fn is_built(checker: &ConfChecker) -> bool {
-    match checker {
-        ConfChecker::TcpCheck(_) => true,
-        ConfChecker::HttpGet(_) => !is_http_with_regex(checker),
-        _ => false,
-    }
-}
-
-fn is_http_with_regex(checker: &ConfChecker) -> bool {
-    match checker {
-        ConfChecker::HttpGet(http) => http.urls.iter().any(|url| url.regex.is_some()),
-        _ => false,
-    }
-}
-
-impl PlannedCheck {
-    /// The checker to run.
-    pub fn checker(&self) -> CheckerConfig {
-        let checker: Box<dyn lvs_health::Checker> = match &self.0 {
-            ConfChecker::HttpGet(http) => http_check(http).map_or_else(
-                // What a plan holds was checked when the file was read; a connection still says something.
-                || Box::new(TcpCheck) as Box<dyn lvs_health::Checker>,
-                |check| Box::new(check),
-            ),
-            _ => Box::new(TcpCheck),
-        };
-        CheckerConfig {
-            checker,
-            connect: connect_options(self.0.probe()),
-            timing: timing(self.0.probe()),
-            share: false,
         }
     }
 }
@@ -496,53 +453,6 @@ fn server_config(weight: Weight, method: ForwardMethod, upper: u32, lower: u32) 
     }
 }
 
-fn http_check(http: &ConfHttpCheck) -> Option<HttpCheck> {
-    let urls = http
-        .urls
-        .iter()
-        .map(|url| {
-            let mut built = Url::new(url.path.clone());
-            built.virtualhost.clone_from(&url.virtualhost);
-            built.digest = url.digest.map(BodyDigest);
-            built.status =
-                StatusSet::new(url.status_codes.iter().map(|(from, to)| *from..=*to)).ok()?;
-            Some(built)
-        })
-        .collect::<Option<Vec<Url>>>()?;
-    let mut config = HttpConfig::new(urls);
-    config.protocol = match http.version {
-        HttpVersion::Http10 => HttpProtocol::Http10,
-        HttpVersion::Http10Close => HttpProtocol::Http10Close,
-        HttpVersion::Http11 => HttpProtocol::Http11,
-    };
-    config.fast_recovery = http.fast_recovery;
-    HttpCheck::new(config).ok()
-}
-
-fn connect_options(probe: &Probe) -> ConnectOptions {
-    ConnectOptions {
-        destination: probe.destination,
-        bind: probe
-            .bind_address
-            .map(|addr| SocketAddr::new(addr, probe.bind_port.unwrap_or(0))),
-        bind_interface: probe.bind_interface.as_deref().map(Arc::from),
-        mark: probe.fwmark,
-    }
-}
-
-fn timing(probe: &Probe) -> Timing {
-    Timing {
-        delay_loop: probe.delay_loop,
-        retry: probe.retry,
-        delay_before_retry: probe.delay_before_retry,
-        connect_timeout: probe.connect_timeout,
-        warmup: probe.warmup,
-        alpha: probe.alpha,
-        log_all_failures: probe.log_all_failures,
-        ..Timing::default().keepalived()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -581,7 +491,7 @@ mod tests {
         assert_eq!(server.addr, "10.0.0.1:8080".parse().unwrap());
         assert_eq!(server.config.method, ForwardMethod::Nat);
         assert_eq!((server.config.weight.get(), server.member.weight), (3, 3));
-        let check = server.checks[0].checker();
+        let check = server.checks[0].config();
         assert_eq!(check.connect.destination, server.addr);
         assert_eq!(check.timing.connect_timeout, Duration::from_secs(2));
         assert_eq!(check.timing.delay_loop, Duration::from_secs(7));
@@ -655,21 +565,6 @@ mod tests {
             plan.pools
                 .iter()
                 .all(|pool| pool.servers[0].config.method == ForwardMethod::Tunnel)
-        );
-    }
-
-    #[test]
-    fn servers_without_a_check_that_is_built_are_named_together() {
-        let text = block("NAT", &["10.0.0.1 443", "10.0.0.2 443"])
-            .replace("TCP_CHECK {\nconnect_timeout 2\n}", "PING_CHECK {\n}");
-        let plan = plan(&text);
-        assert_eq!(plan.pools[0].servers.len(), 2);
-        assert_eq!(
-            plan.remarks,
-            [
-                "virtual_server 192.0.2.10:80: no check of these servers is built yet, they count as up: \
-                 10.0.0.1:443, 10.0.0.2:443"
-            ]
         );
     }
 

@@ -4,24 +4,35 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use lvs_health::{Change, Event, Monitor, Pool, ServerId};
+use lvs_conf::model::Ssl;
+use lvs_health::{Change, Driver, Event, Monitor, Pool, ServerId, TlsSettings};
 use lvs_sched::{
     Director, EngineKind, LocalError, ServerConfig, ServerError, ServiceError, ServiceKey, Weight,
 };
 use tracing::{debug, info, warn};
 
+use crate::checks::PlannedCheck;
+use crate::drains::Drains;
+use crate::files::Files;
+use crate::logging::chain;
+use crate::ping_groups::PingGroups;
 use crate::plan::{Plan, PlannedPool, PlannedServer, PlannedService};
-use crate::probes::{Probes, Report};
 
 /// The running pools: one for each `virtual_server` block.
 #[derive(Debug)]
 pub struct Pools {
     scheduler: Arc<Director>,
-    monitor: Monitor,
-    probes: Probes,
+    driver: Driver,
+    files: Files,
+    /// The addresses of this host.
+    local: Vec<IpAddr>,
+    ssl: Option<Ssl>,
+    /// Held while there is something to ping.
+    ping_groups: Option<PingGroups>,
     /// What the configuration asked for last.
     services: Vec<PlannedService>,
     pools: Vec<RunningPool>,
@@ -31,6 +42,7 @@ pub struct Pools {
     placed: HashMap<(ServiceKey, SocketAddr), ServerConfig>,
     /// Servers whose place in the scheduler's table has to be looked at.
     touched: BTreeSet<(ServiceKey, SocketAddr)>,
+    drains: Drains,
 }
 
 #[derive(Debug)]
@@ -40,6 +52,16 @@ struct RunningPool {
     servers: HashMap<SocketAddr, ServerId>,
 }
 
+/// Something that [`Pools::handle_news`] is to hear of.
+#[derive(Debug)]
+pub struct HealthNews(Inner);
+
+#[derive(Debug)]
+enum Inner {
+    Event(Event),
+    Files,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Watched {
     pool: usize,
@@ -47,12 +69,16 @@ struct Watched {
 }
 
 impl Pools {
-    /// None yet. The seed spreads the first checks over their warm-up.
-    pub fn new(scheduler: Arc<Director>, probes: Probes, seed: u64) -> Self {
+    /// None yet. To be called within a runtime.
+    pub fn new(scheduler: Arc<Director>, driver: Driver) -> Self {
         Self {
+            drains: Drains::new(Arc::clone(&scheduler)),
             scheduler,
-            monitor: Monitor::new(seed),
-            probes,
+            driver,
+            files: Files::open(),
+            local: Vec::new(),
+            ssl: None,
+            ping_groups: None,
             services: Vec::new(),
             pools: Vec::new(),
             watched: HashMap::new(),
@@ -64,6 +90,16 @@ impl Pools {
     /// Makes the services and pools what the plan says. What it shares with the present ones keeps connections,
     /// counters and the state of its checks.
     pub fn apply(&mut self, now: Instant, plan: &Plan) {
+        self.take_certificates(plan);
+        let mut servers = plan.pools.iter().flat_map(|pool| &pool.servers);
+        let pings = servers.any(|server| server.checks.iter().any(PlannedCheck::is_ping));
+        if !pings {
+            self.ping_groups = None;
+        } else if self.ping_groups.is_none() {
+            self.ping_groups = Some(PingGroups::widen());
+        }
+        let is_start = self.services.is_empty() && self.pools.is_empty();
+        self.files.set(&plan.track_files, is_start);
         let added = self.apply_services(now, plan);
         let mut old: Vec<Option<RunningPool>> = std::mem::take(&mut self.pools)
             .into_iter()
@@ -79,13 +115,19 @@ impl Pools {
                         .is_some_and(|pool| pool.planned.service == planned.service)
                 })
                 .and_then(Option::take);
-            self.adopt(now, planned, same, added.contains(&planned.service));
+            self.adopt(planned, same, added.contains(&planned.service));
         }
         for gone in old.into_iter().flatten() {
             self.retire(&gone);
         }
+        self.tell_files(None);
+        self.suspend();
         self.settle(now);
-        self.drain(now);
+    }
+
+    /// What is being drained by hand.
+    pub fn drains(&mut self) -> &mut Drains {
+        &mut self.drains
     }
 
     /// Takes every server out, at the end.
@@ -93,25 +135,46 @@ impl Pools {
         self.apply(now, &Plan::default());
     }
 
-    /// A probe has news.
-    pub fn handle_report(&mut self, now: Instant, report: Report) {
-        match report {
-            Report::Connected(probe, result) => self.monitor.handle_connected(now, probe, result),
-            Report::Data(probe, data) => self.monitor.handle_data(now, probe, &data),
-            Report::Closed(probe, result) => self.monitor.handle_closed(now, probe, result),
+    /// Goes on with the checks until one has something to say. Nothing gets lost if it is dropped.
+    pub async fn next_news(&mut self) -> HealthNews {
+        tokio::select! {
+            event = self.driver.next_event() => HealthNews(Inner::Event(event)),
+            () = self.files.changed() => HealthNews(Inner::Files),
         }
-        self.drain(now);
     }
 
-    /// A check is due.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        self.monitor.handle_timeout(now);
-        self.drain(now);
+    /// What a check has to say.
+    pub fn handle_news(&mut self, now: Instant, news: HealthNews) {
+        match news.0 {
+            Inner::Event(event) => self.handle_event(now, event),
+            Inner::Files => {
+                let changed = self.files.handle_change();
+                self.tell_files(Some(&changed));
+            }
+        }
     }
 
-    /// When the next check is due.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        self.monitor.poll_timeout()
+    /// The addresses of this host are these now: checks of services whose address is elsewhere rest, if they are to.
+    pub fn handle_addresses(&mut self, local: Vec<IpAddr>) {
+        if self.local != local {
+            self.local = local;
+            self.suspend();
+        }
+    }
+
+    /// The state of all checks.
+    pub fn monitor(&self) -> &Monitor {
+        self.driver.monitor()
+    }
+
+    /// Every server that is checked: its service, its address, its name in the monitor.
+    pub fn servers(&self) -> impl Iterator<Item = (ServiceKey, SocketAddr, ServerId)> + '_ {
+        self.pools.iter().flat_map(|pool| {
+            pool.planned.servers.iter().filter_map(|server| {
+                let id = pool.servers.get(&server.addr)?;
+                Some((pool.planned.service, server.addr, *id))
+            })
+        })
     }
 
     /// Brings the scheduler what the configuration has changed. Returns the services that are new in the scheduler.
@@ -187,13 +250,7 @@ impl Pools {
     }
 
     /// A service that is new in the scheduler has no servers yet, even if the pool is the old one.
-    fn adopt(
-        &mut self,
-        now: Instant,
-        planned: &PlannedPool,
-        old: Option<RunningPool>,
-        is_new: bool,
-    ) {
+    fn adopt(&mut self, planned: &PlannedPool, old: Option<RunningPool>, is_new: bool) {
         let at = self.pools.len();
         if let Some(same) = old
             .as_ref()
@@ -214,8 +271,8 @@ impl Pools {
         let mut pool = Pool::new(planned.config.clone());
         let mut servers = HashMap::new();
         for server in &planned.servers {
-            let id = self.watch(now, server, old.as_ref());
-            let up = self.monitor.is_up(id).unwrap_or(true);
+            let id = self.watch(server, old.as_ref());
+            let up = self.driver.monitor().is_up(id).unwrap_or(true);
             if let Err(error) = pool.add_server(server.addr, server.member, up) {
                 // lvs-conf drops duplicates within a block.
                 warn!("real server {}: {error}", server.addr);
@@ -245,30 +302,22 @@ impl Pools {
         self.apply_changes(at, changes);
     }
 
-    /// A server that goes on with the same checks keeps their state.
-    fn watch(
-        &mut self,
-        now: Instant,
-        server: &PlannedServer,
-        old: Option<&RunningPool>,
-    ) -> ServerId {
-        let known = old.and_then(|old| {
-            let id = old.servers.get(&server.addr)?;
-            let before = old
-                .planned
-                .servers
-                .iter()
-                .find(|other| other.addr == server.addr)?;
-            (before.checks == server.checks).then_some(*id)
-        });
-        known.unwrap_or_else(|| {
-            let checkers = server.checks.iter().map(|check| check.checker()).collect();
-            let config = lvs_health::ServerConfig {
-                checkers,
-                weight: server.member.weight,
-            };
-            self.monitor.add_server(now, config)
-        })
+    /// A server that was there before goes on with those of its checks that it still has.
+    fn watch(&mut self, server: &PlannedServer, old: Option<&RunningPool>) -> ServerId {
+        let config = || lvs_health::ServerConfig {
+            checkers: server.checks.iter().map(|check| check.config()).collect(),
+            weight: server.member.weight,
+        };
+        let Some(id) = old.and_then(|old| old.servers.get(&server.addr).copied()) else {
+            return self.driver.add_server(config());
+        };
+        let old = old.and_then(|old| old.planned.servers.iter().find(|it| it.addr == server.addr));
+        let is_same =
+            old.is_some_and(|old| old.checks == server.checks && old.member == server.member);
+        if !is_same && self.driver.update_server(id, config()).is_err() {
+            return self.driver.add_server(config());
+        }
+        id
     }
 
     /// Forgets the checks that only the pool's predecessor had. What it had in the table is looked at again.
@@ -276,7 +325,7 @@ impl Pools {
         let kept: Vec<ServerId> = self.pools[at].servers.values().copied().collect();
         for id in old.servers.values().filter(|id| !kept.contains(id)) {
             // Known until now, so it is there.
-            let _ = self.monitor.remove_server(*id);
+            let _ = self.driver.remove_server(*id);
         }
         self.touched.extend(old.members());
         self.touched.extend(self.pools[at].members());
@@ -284,7 +333,7 @@ impl Pools {
 
     fn retire(&mut self, gone: &RunningPool) {
         for id in gone.servers.values() {
-            let _ = self.monitor.remove_server(*id);
+            let _ = self.driver.remove_server(*id);
         }
         self.touched.extend(gone.members());
     }
@@ -318,16 +367,49 @@ impl Pools {
         }
     }
 
-    /// The drain rule: commands and events, to the last.
-    fn drain(&mut self, now: Instant) {
-        loop {
-            while let Some(command) = self.monitor.poll_command() {
-                self.probes.carry_out(command);
+    /// What checks follow that are not asked themselves: of these files, or of all, and what can't be checked at all.
+    fn tell_files(&mut self, changed: Option<&[PathBuf]>) {
+        let Self {
+            driver,
+            files,
+            pools,
+            ..
+        } = self;
+        for pool in pools.iter() {
+            for server in &pool.planned.servers {
+                let Some(id) = pool.servers.get(&server.addr) else {
+                    continue;
+                };
+                for (at, check) in server.checks.iter().enumerate() {
+                    let (outcome, adjustment) = match (check.file(), check.fault()) {
+                        (Some((path, check)), _) => {
+                            if changed.is_some_and(|changed| {
+                                !changed.iter().any(|other| other.as_os_str() == path)
+                            }) {
+                                continue;
+                            }
+                            check.judge(files.value(path))
+                        }
+                        (None, Some(fault)) => (fault, lvs_health::Adjustment::None),
+                        (None, None) => continue,
+                    };
+                    // It was made from this very plan.
+                    let _ = driver.handle_outcome(*id, at, outcome, adjustment);
+                }
             }
-            let Some(event) = self.monitor.poll_event() else {
-                return;
+        }
+    }
+
+    fn suspend(&mut self) {
+        for pool in &self.pools {
+            let is_away = match pool.planned.service {
+                ServiceKey::Address { vip, .. } => !self.local.contains(&vip),
+                _ => false,
             };
-            self.handle_event(now, event);
+            for id in pool.servers.values() {
+                let rests = pool.planned.ha_suspend && is_away;
+                let _ = self.driver.set_suspended(*id, rests);
+            }
         }
     }
 
@@ -456,7 +538,26 @@ impl Pools {
         }
     }
 
-    fn put(&self, now: Instant, key: ServiceKey, addr: SocketAddr, config: ServerConfig) {
+    fn take_certificates(&mut self, plan: &Plan) {
+        if self.ssl == plan.ssl {
+            return;
+        }
+        self.ssl.clone_from(&plan.ssl);
+        let settings = self
+            .ssl
+            .as_ref()
+            .map_or_else(|| Ok(TlsSettings::new()), tls_settings);
+        let outcome = settings.and_then(|settings| {
+            let outcome = self.driver.set_tls(settings);
+            outcome.map_err(|error| error.to_string())
+        });
+        if let Err(reason) = outcome {
+            warn!("SSL: {reason}; the checks go on without");
+        }
+    }
+
+    fn put(&mut self, now: Instant, key: ServiceKey, addr: SocketAddr, config: ServerConfig) {
+        let config = self.drains.adjusted((key, addr), config);
         let outcome = match self.scheduler.add_server(now, &key, addr, config) {
             Err(ServerError::Exists) => self.scheduler.edit_server(now, &key, addr, config),
             other => other.map(|_| ()),
@@ -504,6 +605,22 @@ impl RunningPool {
     fn sorry_wish(&self, addr: SocketAddr) -> Option<ServerConfig> {
         let (_, config) = self.planned.sorry.filter(|(sorry, _)| *sorry == addr)?;
         Some(weighted(config, self.pool.sorry_weight()?))
+    }
+}
+
+fn tls_settings(ssl: &Ssl) -> Result<TlsSettings, String> {
+    let read = |path: &String| std::fs::read(path).map_err(|error| format!("{path}: {error}"));
+    let mut settings = TlsSettings::new();
+    if let Some(ca) = &ssl.ca {
+        let told = |error| format!("{ca}: {}", chain(&error));
+        settings = settings.with_authorities(&read(ca)?).map_err(told)?;
+    }
+    match (&ssl.certificate, &ssl.key) {
+        (Some(certificate), Some(key)) => settings
+            .with_identity(&read(certificate)?, &read(key)?)
+            .map_err(|error| format!("{certificate}, {key}: {}", chain(&error))),
+        (None, None) => Ok(settings),
+        _ => Err("a certificate and its key belong together".to_owned()),
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct Instruction {
 pub(crate) enum MapKind {
     /// Any keys; takes memory for what is in it only.
     Hash,
+    /// As this, but found by the longest prefix: keys begin with the number of bits that count, four bytes.
+    Prefixes,
     /// Numbers, and a value of its own for every processor.
     PerProcessor,
     /// Numbers of receive queues, to AF_XDP sockets.
@@ -49,6 +51,7 @@ impl Map {
     ) -> io::Result<Self> {
         let (number, flags) = match kind {
             MapKind::Hash => (1, NO_PREALLOCATION),
+            MapKind::Prefixes => (11, NO_PREALLOCATION),
             MapKind::PerProcessor => (6, 0),
             MapKind::Sockets => (17, 0),
         };

@@ -39,7 +39,7 @@ impl Connection {
     /// Opens it; whether it stands already.
     pub(super) fn open(
         target: &Target,
-        #[cfg(feature = "tls")] tls: &mut Tls,
+        #[cfg(feature = "tls")] tls: &Tls,
     ) -> Result<(Self, bool), ConnectError> {
         let v6 = target.destination.is_ipv6();
         let (kind, protocol) = match &target.transport {

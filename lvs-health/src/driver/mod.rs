@@ -135,6 +135,11 @@ impl Driver {
         &self.engine.monitor
     }
 
+    /// See [`Monitor::take_lateness`].
+    pub fn take_lateness(&mut self) -> std::time::Duration {
+        self.engine.monitor.take_lateness()
+    }
+
     /// How many connections are open.
     pub fn connections(&self) -> usize {
         self.engine.sockets.len()
@@ -291,10 +296,7 @@ impl Engine {
         if let Some(exit) = self.scripts.reap(probe) {
             self.monitor.handle_exit(now, probe, exit);
         }
-        loop {
-            let Some(fact) = self.sockets.handle_ready(poll, probe, flags) else {
-                break;
-            };
+        while let Some(fact) = self.sockets.handle_ready(poll, probe, flags) {
             match fact {
                 Fact::Connected(result) => self.monitor.handle_connected(now, probe, result),
                 Fact::Data(data) => self.monitor.handle_data(now, probe, data),

@@ -72,7 +72,7 @@ impl Sockets {
         target: &Target,
     ) -> Option<Result<(), ConnectError>> {
         #[cfg(feature = "tls")]
-        let opened = Connection::open(target, &mut self.tls);
+        let opened = Connection::open(target, &self.tls);
         #[cfg(not(feature = "tls"))]
         let opened = Connection::open(target);
         let (connection, stands) = match opened {

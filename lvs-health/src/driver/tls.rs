@@ -122,7 +122,7 @@ impl Tls {
     }
 
     pub(super) fn connect(
-        &mut self,
+        &self,
         socket: Socket,
         options: &TlsOptions,
         destination: SocketAddr,

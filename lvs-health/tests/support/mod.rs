@@ -1,8 +1,8 @@
 //! Real servers on loopback, ended with the value that stands for them.
+#![allow(clippy::unwrap_used)] // without a test in this file clippy does not see that it belongs to tests
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -51,7 +51,7 @@ impl Drop for Dir {
 /// Says so if a program is not here; on a machine that is to have all of them this is a failure.
 pub(crate) fn skip_without(program: &str) -> bool {
     let found = match program {
-        "aiosmtpd" => Command::new("python3")
+        "aiosmtpd" => Command::new(PYTHON)
             .args(["-c", "import aiosmtpd"])
             .stderr(Stdio::null())
             .status()
@@ -80,16 +80,19 @@ pub(crate) fn serve(answer: impl Fn(TcpStream) + Send + Clone + 'static) -> Sock
     address
 }
 
-/// An executable file, closed before anybody runs it.
+/// An executable file. Another process writes it: a program that this one started meanwhile would hold it open for
+/// writing, and then it could not be run.
 pub(crate) fn write_program(path: &Path, text: &str) {
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o755)
-        .open(path)
+    let mut shell = Command::new("sh")
+        .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
         .unwrap();
-    file.write_all(text.as_bytes()).unwrap();
+    let mut input = shell.stdin.take().unwrap();
+    input.write_all(text.as_bytes()).unwrap();
+    drop(input);
+    assert!(shell.wait().unwrap().success());
 }
 
 /// nginx with a page `/` of `hello`, `/broken` of 500, nothing else, and 503 for the host `other.example`.
@@ -203,7 +206,7 @@ pub(crate) fn tls_server(dir: &Path, name: &str, more: &[&str]) -> Child {
 
 pub(crate) fn smtp_server() -> Child {
     let address = free_port();
-    let mut command = Command::new("python3");
+    let mut command = Command::new(PYTHON);
     command
         .args(["-m", "aiosmtpd", "-n", "-l", &address.to_string()])
         .args(["-c", "aiosmtpd.handlers.Sink"]);
@@ -290,3 +293,6 @@ fn free_port() -> SocketAddr {
         .local_addr()
         .unwrap()
 }
+
+/// The one that Debian's packages of modules are for; the first in the path may be another.
+const PYTHON: &str = "/usr/bin/python3";

@@ -18,6 +18,8 @@ use crate::control::by_hand::{
     self, MarkInfo, MarksInfo, MarksQuestion, TunableInfo, TunablesInfo, TunablesQuestion,
 };
 use crate::control::configuration::{self, RunningConfig};
+use crate::control::drain::{self, DrainsInfo};
+use crate::control::health::{self, HealthInfo};
 use crate::control::protocol::{
     Edit, ErrorKind, Operation, Reply, ReplyError, RestoreInfo, StatusInfo,
 };
@@ -52,6 +54,7 @@ impl App {
                 configuration::OPERATION => {
                     Reply::success(&RunningConfig::new(self.file.config(), self.file.faults()))
                 }
+                health::OPERATION => Reply::success(&HealthInfo::new(Instant::now(), &self.pools)),
                 vrrp::OPERATION => return self.answer_vrrp(answer),
                 why::OPERATION => match read(arguments) {
                     Ok(question) => return self.answer_why(question, answer),
@@ -63,6 +66,13 @@ impl App {
                 },
                 by_hand::TUNABLES => match read(arguments) {
                     Ok(question) => self.change_tunables(&question),
+                    Err(refusal) => refusal,
+                },
+                drain::OPERATION => match read(arguments) {
+                    Ok(question) => match self.pools.drains().answer(Instant::now(), &question) {
+                        Ok(servers) => Reply::success(&DrainsInfo { servers }),
+                        Err(why) => Reply::failure(ErrorKind::Invalid, why),
+                    },
                     Err(refusal) => refusal,
                 },
                 _ => Reply::unknown(&op),

@@ -48,6 +48,9 @@ pub enum RunError {
     /// Signals can't be received.
     #[error("can't receive signals")]
     Signals(#[source] io::Error),
+    /// Servers can't be checked.
+    #[error("can't start the checks")]
+    Checks(#[source] io::Error),
     /// The kernel's news can't be waited for.
     #[error("can't watch the kernel's tables")]
     Watch(#[source] io::Error),

@@ -3,8 +3,9 @@
 use std::io::{self, Write};
 
 use super::STATUS_TROUBLE;
+use crate::control::ask;
 use crate::control::by_hand::{
-    self, MARKS, MarksInfo, MarksQuestion, TUNABLES, TunablesInfo, TunablesQuestion,
+    MARKS, MarksInfo, MarksQuestion, TUNABLES, TunablesInfo, TunablesQuestion,
 };
 use crate::control::protocol::SocketAddress;
 use crate::logging::chain;
@@ -21,7 +22,7 @@ pub fn marks(
     errors: &mut impl Write,
 ) -> io::Result<u8> {
     let address = SocketAddress::from_env();
-    let info: MarksInfo = match by_hand::ask(&address, MARKS, question) {
+    let info: MarksInfo = match ask(&address, MARKS, question) {
         Ok(info) => info,
         Err(error) => {
             writeln!(errors, "{}", chain(&error))?;
@@ -46,7 +47,7 @@ pub fn marks(
 pub fn tunables(set: Vec<String>, out: &mut impl Write, errors: &mut impl Write) -> io::Result<u8> {
     let question = TunablesQuestion { set };
     let address = SocketAddress::from_env();
-    let info: TunablesInfo = match by_hand::ask(&address, TUNABLES, &question) {
+    let info: TunablesInfo = match ask(&address, TUNABLES, &question) {
         Ok(info) => info,
         Err(error) => {
             writeln!(errors, "{}", chain(&error))?;

@@ -11,6 +11,7 @@ use super::STATUS_TROUBLE;
 use crate::beside::Beside;
 use crate::claims;
 use crate::config::ConfigFile;
+use crate::control::ask;
 use crate::control::configuration::{self, RunningConfig};
 use crate::control::protocol::SocketAddress;
 use crate::logging::chain;
@@ -94,8 +95,9 @@ fn changes(old: &Old, new: &Path, config_id: Option<&str>) -> Result<Vec<Change>
             (old_file.config().clone(), new_errors)
         }
         Old::Running => {
-            let running = configuration::ask(&SocketAddress::from_env())
-                .map_err(|error| vec![chain(&error)])?;
+            let running: RunningConfig =
+                ask(&SocketAddress::from_env(), configuration::OPERATION, &())
+                    .map_err(|error| vec![chain(&error)])?;
             let new_errors = new_file.errors_besides(&running.errors);
             (parse(&running), new_errors)
         }

@@ -2,7 +2,10 @@
 
 pub mod by_hand;
 pub mod compare;
+pub mod drain;
 pub mod format;
+pub mod genhash;
+pub mod health;
 pub mod host;
 pub mod lint;
 pub mod realserver;

@@ -3,11 +3,10 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use serde_json::Map;
-
 use super::STATUS_TROUBLE;
 use super::status::duration;
-use crate::control::protocol::{Client, ClientError, Operation, Request, SocketAddress};
+use crate::control::ask;
+use crate::control::protocol::SocketAddress;
 use crate::control::vrrp::{InstanceInfo, OPERATION, VrrpInfo};
 use crate::logging::chain;
 
@@ -17,7 +16,7 @@ use crate::logging::chain;
 ///
 /// Nothing can be written to `out` or `errors`.
 pub fn run(json: bool, out: &mut impl Write, errors: &mut impl Write) -> io::Result<u8> {
-    let info = match ask() {
+    let info: VrrpInfo = match ask(&SocketAddress::from_env(), OPERATION, &()) {
         Ok(info) => info,
         Err(error) => {
             writeln!(errors, "{}", chain(&error))?;
@@ -31,16 +30,6 @@ pub fn run(json: bool, out: &mut impl Write, errors: &mut impl Write) -> io::Res
         out.write_all(table(&info).as_bytes())?;
     }
     Ok(0)
-}
-
-fn ask() -> Result<VrrpInfo, ClientError> {
-    let operation = Operation::Other {
-        op: OPERATION.into(),
-        arguments: Map::new(),
-    };
-    Client::connect(&SocketAddress::from_env())?
-        .request(&Request::new(operation))?
-        .into_result()
 }
 
 /// A line for each, and below it what explains it.

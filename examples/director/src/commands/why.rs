@@ -9,6 +9,7 @@ use lvs_fwd::why::Subject;
 use lvs_fwd::wire::Unparsed;
 
 use super::STATUS_TROUBLE;
+use crate::control::ask;
 use crate::control::protocol::SocketAddress;
 use crate::control::why::{self, WhyAnswer, WhyQuestion};
 use crate::logging::chain;
@@ -46,7 +47,7 @@ pub fn run(
     errors: &mut impl Write,
 ) -> io::Result<u8> {
     let answer = question(packet).and_then(|question| {
-        why::ask(&SocketAddress::from_env(), &question).map_err(|error| chain(&error))
+        ask(&SocketAddress::from_env(), why::OPERATION, &question).map_err(|error| chain(&error))
     });
     let answer = match answer {
         Ok(answer) => answer,

@@ -1,9 +1,6 @@
 //! Marks and tunables of a running director: what `director mark`, `director set` and `director show` ask for.
 
-use ipvsadm::protocol::{Client, ClientError, Operation, Request, SocketAddress};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 /// The name of the operation about marks. Its arguments are a [`MarksQuestion`], its answer is a [`MarksInfo`]: the rules as
 /// they are afterwards.
@@ -73,27 +70,4 @@ pub struct TunableInfo {
     pub default: String,
     /// What it does.
     pub meaning: String,
-}
-
-/// Asks the director that listens there.
-///
-/// # Errors
-///
-/// Nobody listens, the conversation broke off, or it was refused.
-pub fn ask<Q: Serialize, A: DeserializeOwned>(
-    address: &SocketAddress,
-    name: &str,
-    question: &Q,
-) -> Result<A, ClientError> {
-    let arguments = match serde_json::to_value(question) {
-        Ok(Value::Object(arguments)) => arguments,
-        _ => Map::new(),
-    };
-    let operation = Operation::Other {
-        op: name.into(),
-        arguments,
-    };
-    Client::connect(address)?
-        .request(&Request::new(operation))?
-        .into_result()
 }

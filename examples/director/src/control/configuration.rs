@@ -1,9 +1,7 @@
 //! The configuration in force, for the director's own commands: a question that `ipvsadm` does not ask.
 
-use ipvsadm::protocol::{Client, ClientError, Operation, Request, SocketAddress};
 use lvs_conf::Config;
 use serde::{Deserialize, Serialize};
-use serde_json::Map;
 
 /// The name of the operation; answered by [`RunningConfig`].
 pub const OPERATION: &str = "configuration";
@@ -25,19 +23,4 @@ impl RunningConfig {
             errors,
         }
     }
-}
-
-/// Asks the director that listens there.
-///
-/// # Errors
-///
-/// Nobody listens, the conversation broke off, or the director is of another version.
-pub fn ask(address: &SocketAddress) -> Result<RunningConfig, ClientError> {
-    let operation = Operation::Other {
-        op: OPERATION.into(),
-        arguments: Map::new(),
-    };
-    Client::connect(address)?
-        .request(&Request::new(operation))?
-        .into_result()
 }

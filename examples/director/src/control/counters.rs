@@ -178,7 +178,7 @@ fn drop_text(reason: DropReason) -> String {
         DropReason::TooBig => "too big for the way and not to be fragmented; the sender is told",
         DropReason::HoldOverflow => "waited for a neighbour's hardware address, too many did",
         DropReason::NeighbourFailed => {
-            "waited for a neighbour that does not answer; the sender is told"
+            "waited for a neighbour that does not answer ARP or ND; the sender is told"
         }
         DropReason::HandoffOverflow => "the queue of the worker that has the client was full",
         DropReason::NoHost => "for the host, and there is no way there, or none for its answers",

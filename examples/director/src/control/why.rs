@@ -2,9 +2,8 @@
 
 use std::net::SocketAddr;
 
-use ipvsadm::protocol::{Client, ClientError, ConnectionInfo, Operation, Request, SocketAddress};
+use ipvsadm::protocol::ConnectionInfo;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 /// The name of the operation. Its arguments are a [`WhyQuestion`], its answer is a [`WhyAnswer`].
 pub const OPERATION: &str = "why";
@@ -114,23 +113,4 @@ pub struct NextHopInfo {
     pub mac: Option<String>,
     /// The largest IP packet that the link takes, in bytes.
     pub mtu: u32,
-}
-
-/// Asks the director that listens there.
-///
-/// # Errors
-///
-/// Nobody listens, the conversation broke off, or the director is of another version.
-pub fn ask(address: &SocketAddress, question: &WhyQuestion) -> Result<WhyAnswer, ClientError> {
-    let arguments = match serde_json::to_value(question) {
-        Ok(Value::Object(arguments)) => arguments,
-        _ => Map::new(),
-    };
-    let operation = Operation::Other {
-        op: OPERATION.into(),
-        arguments,
-    };
-    Client::connect(address)?
-        .request(&Request::new(operation))?
-        .into_result()
 }

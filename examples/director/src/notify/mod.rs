@@ -28,4 +28,6 @@ pub use event::Event;
 pub use notifier::Notifier;
 
 #[cfg(test)]
+mod place;
+#[cfg(test)]
 mod tests;

@@ -1,10 +1,7 @@
 //! Real scripts, real pipes with real readers, a real mail server.
 
-use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
 use std::process::{Child, Command as Process, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use lvs_conf::Config;
@@ -13,56 +10,20 @@ use super::event::tests::{config, vrrp};
 use super::event::{
     Cause, CheckEvent, QuorumEvent, ServerEvent, ServiceName, VrrpChange, VrrpKind,
 };
+use super::place::Place;
 use super::scripts::{Limits, Policy, Runner};
 use super::*;
 
-/// A directory of its own for each test, gone with it.
-struct Place(PathBuf);
-
-impl Place {
-    fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("director-notify-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
-    }
-
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.0.join(name)).unwrap_or_default()
-    }
-
-    /// A script that runs as this process's user.
-    fn script(&self, name: &str, text: &str) -> String {
-        use std::os::unix::fs::PermissionsExt;
-        let path = self.path(name);
-        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        path
-    }
-
-    /// The configuration of this text, in which `DIR` is this place. The scripts run as whoever runs the test.
-    fn config(&self, text: &str) -> Config {
-        let text = text.replace("DIR", &self.0.display().to_string());
-        let own = nix::unistd::User::from_uid(nix::unistd::geteuid())
-            .unwrap()
-            .unwrap();
-        config(&format!(
-            "global_defs {{\n script_user {}\n}}\n{text}",
-            own.name
-        ))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// The configuration of this text, in which `DIR` is the place. The scripts run as whoever runs the test.
+fn config_at(place: &Place, text: &str) -> Config {
+    let text = text.replace("DIR", &place.0.display().to_string());
+    let own = nix::unistd::User::from_uid(nix::unistd::geteuid())
+        .unwrap()
+        .unwrap();
+    config(&format!(
+        "global_defs {{\n script_user {}\n}}\n{text}",
+        own.name
+    ))
 }
 
 fn actions(config: &Config) -> Actions {
@@ -126,7 +87,7 @@ async fn scripts_of_an_instance_run_once_each_with_keepalived_arguments_in_the_o
         "notify_master \"DIR/run m 'two words'\"\n notify_backup \"DIR/run b\"\n notify_fault DIR/run\n \
          notify_stop \"DIR/run s\"\n notify_master_rx_lower_pri \"DIR/run l\"\n notify \"DIR/run n\"",
     );
-    let notifier = start(&place.config(&text));
+    let notifier = start(&config_at(&place, &text));
     for (change, priority) in [
         (VrrpChange::Master, 150),
         (VrrpChange::LowerPriorityHeard, 150),
@@ -169,7 +130,7 @@ async fn stop_scripts_run_though_an_older_one_hangs_and_get_a_second() {
     place.script("hang", "echo hang >>\"${0%/*}/out\"; sleep 600");
     place.script("stop", "sleep 0.3; echo stopped >>\"${0%/*}/out\"");
     let text = INSTANCE.replace("NOTIFY", "notify_master DIR/hang\n notify_stop DIR/stop");
-    let notifier = start(&place.config(&text));
+    let notifier = start(&config_at(&place, &text));
     notifier.tell(instance(VrrpChange::Master, 1));
     until(|| !place.read("out").is_empty()).await;
     notifier.tell(instance(VrrpChange::Stop, 1));
@@ -187,7 +148,7 @@ const SERVICE: &str = "virtual_server 10.9.9.9 80 {\n protocol TCP\n quorum_up \
 async fn scripts_of_servers_and_quorum_get_what_is_configured_and_nothing_more() {
     let place = Place::new();
     place.script("run", "echo \"$# $*\" >>\"${0%/*}/out.$1\"");
-    let config = place.config(SERVICE);
+    let config = config_at(&place, SERVICE);
     let name = &ServiceName::all(&config)[0];
     let notifier = start(&config);
     for is_up in [false, true, false] {
@@ -216,7 +177,7 @@ async fn pipes_get_the_lines_of_their_part_and_their_readers_the_name() {
     let services = services
         .replace("quorum_up \"DIR/run qu\"", "")
         .replace("quorum_down \"DIR/run qd\"", "");
-    let config = place.config(&format!("{global}{router}{services}"));
+    let config = config_at(&place, &format!("{global}{router}{services}"));
     let name = &ServiceName::all(&config)[0];
     let notifier = start(&config);
     let mut heard = notifier.subscribe();
@@ -260,7 +221,10 @@ async fn a_reload_keeps_pipes_and_readers_and_repeats_states_if_asked() {
         "echo begun >>\"${0%/*}/begun\"; cat \"$1\" >>\"${0%/*}/out\"",
     );
     let global = "global_defs {\n notify_fifo DIR/all\n notify_fifo_script DIR/reader\n fifo_write_vrrp_states_on_reload\n}\n";
-    let config = place.config(&format!("{global}{}", INSTANCE.replace("NOTIFY", "")));
+    let config = config_at(
+        &place,
+        &format!("{global}{}", INSTANCE.replace("NOTIFY", "")),
+    );
     let notifier = start(&config);
     notifier.tell(instance(VrrpChange::Master, 150));
     until(|| !place.read("begun").is_empty()).await;
@@ -278,13 +242,16 @@ async fn a_reload_keeps_pipes_and_readers_and_repeats_states_if_asked() {
 async fn what_a_reload_removes_is_told_as_the_former_configuration_wants() {
     let place = Place::new();
     place.script("run", "echo \"$*\" >>\"${0%/*}/out\"");
-    let before = place.config(&format!(
-        "{}{SERVICE}",
-        INSTANCE.replace("NOTIFY", "notify_deleted \"DIR/run gone\"")
-    ));
+    let before = config_at(
+        &place,
+        &format!(
+            "{}{SERVICE}",
+            INSTANCE.replace("NOTIFY", "notify_deleted \"DIR/run gone\"")
+        ),
+    );
     let name = &ServiceName::all(&before)[0];
     let notifier = start(&before);
-    notifier.configure(actions(&place.config("")));
+    notifier.configure(actions(&config_at(&place, "")));
     notifier.tell(server(name, "10.0.0.1:8080", false, Cause::Removal));
     until(|| place.read("out").lines().count() == 1).await;
     notifier.tell(instance(VrrpChange::Deleted, 150));
@@ -300,7 +267,7 @@ fn scripts_that_cannot_be_run_are_said_and_left_out() {
         "NOTIFY",
         "notify_master DIR/gone\n notify DIR/gone no-such-user",
     );
-    let config = place.config(&text);
+    let config = config_at(&place, &text);
     let actions = Actions::new(&config, &Policy::new(&config.global));
     let gone = place.path("gone");
     assert!(
@@ -414,10 +381,13 @@ async fn mails_say_what_keepalived_says() {
     let services = "virtual_server 10.9.9.9 80 {\n protocol TCP\n smtp_alert\n quorum 2\n hysteresis 1\n \
         real_server 10.0.0.1 8080 {\n }\n real_server 10.0.0.2 8080 {\n  smtp_alert false\n }\n}\n";
     let router = INSTANCE.replace("NOTIFY", "smtp_alert");
-    let config = place.config(&format!(
-        "{}{router}{services}",
-        mail_settings(mail_server.port, "no_email_faults\n no_checker_emails")
-    ));
+    let config = config_at(
+        &place,
+        &format!(
+            "{}{router}{services}",
+            mail_settings(mail_server.port, "no_email_faults\n no_checker_emails")
+        ),
+    );
     let name = &ServiceName::all(&config)[0];
     let notifier = start(&config);
     let envelope = "lvs1 lvs@example.org ops@example.org,two@example.org";

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -33,6 +35,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             "edits_stay_until_health_changes_the_object",
             edits_stay_until_health_changes_the_object,
         ),
+        once("servers_are_drained_by_hand", servers_are_drained_by_hand),
         once(
             "what_is_not_served_is_kept_and_not_claimed",
             what_is_not_served_is_kept_and_not_claimed,
@@ -328,6 +331,69 @@ fn what_is_not_served_is_kept_and_not_claimed() {
     );
     let response = stage.client.http_get(vip(), "/", Duration::from_secs(2));
     assert_eq!(response.unwrap().status, 200);
+}
+
+fn servers_are_drained_by_hand() {
+    let mut stage = Stage::nat(2);
+    let director = Director::start(&stage, &Conf::nat(2).text(), 1);
+    let has = |count: usize| director.service().destinations.len() == count;
+    director.wait_until("both servers", || has(2));
+    assert_eq!(stage.spread(4), [2, 2]);
+    // One client hangs at the first server.
+    let connect = || {
+        let stream = TcpStream::connect(vip()).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        stream
+    };
+    let hanging = [0; 2].map(|_| stage.client.run(connect));
+    let (status, drained, _) = director.beside(&["drain", "10.1.0.11:80", "--json"]);
+    assert_eq!(status, 0);
+    assert!(drained.contains(r#""state":"draining""#), "{drained}");
+    assert_eq!(stage.spread(4), [0, 4]);
+    // Down and up again: it stays without new connections.
+    stage.servers[0].1.stop();
+    director.wait_until("one server", || has(1));
+    stage.restart(0);
+    director.wait_until("both servers", || has(2));
+    assert_eq!(stage.spread(2), [0, 2]);
+    let text = Conf::nat(2).text().replacen("weight 1", "weight 5", 1);
+    director.reload(&text);
+    director.wait_for_log("reload done");
+    let (_, listed, _) = director.beside(&["drain"]);
+    assert!(
+        listed.starts_with("10.1.0.11:80 of TCP 198.51.100.100:80: ")
+            && listed.contains("weight 5 when it is taken back"),
+        "{listed}"
+    );
+    // Connections of the server that went down ended with it; the other one's do not end by themselves.
+    let (status, forced, errors) =
+        director.beside(&["drain", "10.1.0.12", "--deadline", "1", "--wait"]);
+    assert_eq!((status, errors.as_str()), (1, ""), "{forced}");
+    assert!(forced.contains("its time is over"), "{forced}");
+    let ended = hanging.into_iter().any(|mut stream| {
+        let _ = stream.write_all(b"GET / HTTP/1.0\r\n\r\n");
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).is_err()
+    });
+    assert!(ended, "{}", director.log());
+    assert!(stage.ask().is_err(), "nobody is there");
+    let (status, taken, _) = director.beside(&["undrain", "10.1.0.11:80"]);
+    assert!(
+        status == 0 && taken.contains("serving, weight 5"),
+        "{taken}"
+    );
+    let (status, _, _) = director.beside(&["weight", "10.1.0.12:80", "5"]);
+    assert_eq!(status, 0);
+    assert_eq!(stage.spread(4), [2, 2]);
+    assert_eq!(
+        director.beside(&["drain"]),
+        (0, String::new(), String::new())
+    );
+    let (status, _, errors) = director.beside(&["undrain", "10.1.0.12"]);
+    assert_eq!(status, 2);
+    assert!(errors.contains("it is not being drained"), "{errors}");
 }
 
 /// The services of rules whose scheduler is not built, as rules and listings name them.

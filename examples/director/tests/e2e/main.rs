@@ -14,6 +14,7 @@ mod ftp;
 mod fullnat;
 #[path = "../../../ipvsadm/tests/generated/mod.rs"]
 mod generated;
+mod health;
 mod hosts;
 mod life;
 mod marks;
@@ -47,6 +48,7 @@ fn main() {
             trials.extend(editing::trials());
             trials.extend(telling::trials());
             trials.extend(asking::trials());
+            trials.extend(health::trials());
             trials.extend(hosts::trials());
             trials.extend(selftest::trials());
             trials.extend(setups::trials());

@@ -9,7 +9,8 @@ use libtest_mimic::Trial;
 use netlab::{HttpServer, Namespace};
 use rustix::process::Signal;
 
-use crate::stage::{Conf, Director, Stage, VIP, rip, vip};
+use crate::methods::Lab;
+use crate::stage::{Conf, DEVICE, Director, Stage, VIP, has_xdp, rip, vip};
 use crate::{once, with_workers};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -42,6 +43,33 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
     ] {
         trials.extend(with_workers(name, test));
+    }
+    trials.extend(with_workers(
+        "ipv6_services_are_found_by_marks",
+        ipv6_services_are_found_by_marks,
+    ));
+    if has_xdp() {
+        let by_xdp: [(_, fn(u32)); 4] = [
+            ("a_mark_makes_one_service_by_xdp", |workers| {
+                DEVICE.set("xdp");
+                a_mark_makes_two_ports_one_persistent_service(workers);
+            }),
+            ("marks_are_changed_by_xdp", |workers| {
+                DEVICE.set("xdp");
+                marks_are_changed_while_the_director_runs(workers);
+            }),
+            ("marks_lead_to_direct_routing_by_xdp", |workers| {
+                DEVICE.set("xdp");
+                marks_lead_to_servers_by_direct_routing(workers);
+            }),
+            ("ipv6_services_are_found_by_marks_by_xdp", |workers| {
+                DEVICE.set("xdp");
+                ipv6_services_are_found_by_marks(workers);
+            }),
+        ];
+        for (name, test) in by_xdp {
+            trials.extend(with_workers(name, test));
+        }
     }
     trials
 }
@@ -233,6 +261,87 @@ fn marks_lead_to_servers_by_direct_routing(workers: u32) {
     assert_eq!(servers[0], servers[2]);
     assert_ne!(servers[0], servers[1], "one service, in turn");
     assert_eq!(servers[1], servers[3]);
+}
+
+fn ipv6_services_are_found_by_marks(workers: u32) {
+    let lab = Lab::new(true, "NAT", true, 2);
+    let text = lab.conf("NAT", &[("TCP", 80, "")]);
+    let (vip, rest) = (lab.vip(), "    protocol TCP\n");
+    let text = text
+        .replace(
+            &format!("virtual_server {vip} 80 {{"),
+            "virtual_server fwmark 1 {",
+        )
+        .replace(rest, "");
+    let rules = format!(
+        "daddr {vip} tcp dport 85 mark 0\nip6 daddr {vip} tcp dport 80-90 mark 1\ndaddr {vip}/128 udp mark 1\n"
+    );
+    let _servers: Vec<HttpServer> = (1..)
+        .zip(&lab.servers)
+        .map(|(n, server)| {
+            let any = SocketAddr::from(([0; 16], 80));
+            let socket = server.run(|| UdpSocket::bind(any)).unwrap();
+            thread::spawn(move || {
+                let mut buffer = vec![0; 9000];
+                while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                    let _ = socket.send_to(&buffer[..length], from);
+                }
+            });
+            HttpServer::start(server, any, &format!("rs{n}")).unwrap()
+        })
+        .collect();
+    let director = Director::start_beside(&lab.director, &text, workers, &[("marks", &rules)]);
+    let ask = |port| {
+        lab.client
+            .http_get(lab.at(port), "/", Duration::from_secs(3))
+    };
+    let mut names: Vec<String> = [80, 90, 80, 90]
+        .into_iter()
+        .map(|port| {
+            let answer = ask(port).unwrap_or_else(|error| panic!("{error}\n{}", director.log()));
+            answer.server
+        })
+        .collect();
+    assert_eq!(names[0], names[2]);
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names, ["rs1", "rs2"], "one service, in turn");
+    // Only its first part has ports.
+    let datagram: Vec<u8> = (0..8000).map(|n| n as u8).collect();
+    let any = SocketAddr::from(([0; 16], 0));
+    let socket = lab.client.run(|| UdpSocket::bind(any)).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    socket.send_to(&datagram, lab.at(80)).unwrap();
+    let mut buffer = vec![0; 9000];
+    let (length, from) = socket
+        .recv_from(&mut buffer)
+        .unwrap_or_else(|error| panic!("{error}\n{}", director.log()));
+    assert_eq!(from, lab.at(80));
+    assert!(buffer[..length] == datagram);
+    // What has no mark is the host's, whether it is exempt or not spoken of.
+    let mut host = lab
+        .director
+        .run(|| HttpServer::start(&lab.director, lab.at(85), "host"))
+        .unwrap();
+    assert_eq!(ask(85).unwrap().server, "host");
+    host.stop();
+    for port in [85, 91] {
+        let refused = ask(port).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    }
+    let listing = director.ipvsadm(&["-Ln"]);
+    assert!(listing.contains("FWM  1 IPv6 rr"), "{listing}");
+    let (status, why, _) = director.beside(&[
+        "why",
+        "tcp",
+        "[2001:db8:c::10]:4000",
+        &lab.at(80).to_string(),
+    ]);
+    assert_eq!(status, 0, "{why}");
+    assert!(why.contains("the mark 1"), "{why}");
+    assert!(director.terminate().success());
 }
 
 fn a_broken_file_of_marks_changes_nothing() {

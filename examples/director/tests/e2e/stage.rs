@@ -391,7 +391,16 @@ impl Director {
         workers: u32,
         beside: &[(&str, &str)],
     ) -> Self {
-        let namespace = &stage.director;
+        Self::start_beside(&stage.director, conf, workers, beside)
+    }
+
+    /// The same in a namespace.
+    pub(crate) fn start_beside(
+        namespace: &Namespace,
+        conf: &str,
+        workers: u32,
+        beside: &[(&str, &str)],
+    ) -> Self {
         let command = namespace.command(env!("CARGO_BIN_EXE_director")).unwrap();
         Self::launch_by(command, namespace, conf, workers, beside).ready(conf)
     }

@@ -1,10 +1,10 @@
 //! What the steering programs of all interfaces take from the host.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use super::XdpError;
 use super::program::{self, Maps, Role};
+use super::{XdpError, marks};
 use crate::claim::ClaimCounters;
 use crate::sys::bpf::{Map, MapKind};
 use crate::view::{ClaimSet, Endpoint, LocalAddresses};
@@ -15,16 +15,21 @@ use crate::view::{ClaimSet, Endpoint, LocalAddresses};
 /// for errors about claimed packets, and answers to the host's own addresses. The table and the programs are gone when the
 /// process is.
 ///
+/// Of [marks](crate::marks) it takes what may have one: what a rule says of senders and interfaces, and which of more than a
+/// thousand ports, is asked by the engine, which gives the rest back. So marks need a way to the host.
+///
 /// A change of many endpoints is not seen at once by a program, but endpoint by endpoint. Let the claim grow first, tell the
 /// workers, and let it shrink then: whatever is taken in between is given back by the engine.
 #[derive(Debug)]
 pub struct XdpClaim {
     endpoints: Map,
+    marks: Map,
     local: Map,
     counters: Map,
     set: ClaimSet,
-    keys: BTreeSet<Key>,
-    addresses: BTreeSet<[u8; 16]>,
+    keys: BTreeMap<Key, u8>,
+    prefixes: marks::Entries,
+    addresses: BTreeMap<[u8; 16], u8>,
 }
 
 type Key = [u8; program::KEY_LEN];
@@ -42,11 +47,13 @@ impl XdpClaim {
         };
         Ok(Self {
             endpoints: create(MapKind::Hash, program::KEY_LEN, 1, MAX_ENDPOINTS)?,
+            marks: create(MapKind::Prefixes, marks::KEY_LEN, 1, MAX_ENDPOINTS)?,
             local: create(MapKind::Hash, 16, 1, MAX_LOCAL)?,
             counters: create(MapKind::PerProcessor, 4, 8, program::COUNTERS)?,
             set: ClaimSet::new(),
-            keys: BTreeSet::new(),
-            addresses: BTreeSet::new(),
+            keys: BTreeMap::new(),
+            prefixes: BTreeMap::new(),
+            addresses: BTreeMap::new(),
         })
     }
 
@@ -56,7 +63,10 @@ impl XdpClaim {
     ///
     /// What the kernel refused. What was done until then stays, and a further call goes on from there.
     pub fn replace(&mut self, set: &ClaimSet) -> io::Result<()> {
-        bring(&self.endpoints, &mut self.keys, &keys(set))?;
+        bring(&self.endpoints, &mut self.keys, &all(keys(set)))?;
+        let [marks, before] = set.mark_tables();
+        let prefixes = marks::entries([marks, before]);
+        bring(&self.marks, &mut self.prefixes, &prefixes)?;
         self.set = set.clone();
         Ok(())
     }
@@ -67,8 +77,8 @@ impl XdpClaim {
     ///
     /// As [`replace`](Self::replace).
     pub fn set_local(&mut self, local: &LocalAddresses) -> io::Result<()> {
-        let wanted = local.sorted().into_iter().map(program::address).collect();
-        bring(&self.local, &mut self.addresses, &wanted)
+        let wanted = local.sorted().into_iter().map(program::address);
+        bring(&self.local, &mut self.addresses, &all(wanted))
     }
 
     /// What is claimed.
@@ -83,8 +93,7 @@ impl XdpClaim {
     /// What the kernel reports.
     pub fn counters(&self) -> io::Result<ClaimCounters> {
         Ok(ClaimCounters {
-            // The program does not look for marks.
-            marked: 0,
+            marked: self.counters.total(4)? + self.counters.total(6)?,
             to_services: self.counters.total(0)?,
             from_servers: self.counters.total(1)?,
             errors: self.counters.total(2)? + self.counters.total(3)?,
@@ -94,6 +103,7 @@ impl XdpClaim {
     pub(super) fn maps(&self, sockets: &Map) -> Maps {
         Maps {
             endpoints: self.endpoints.raw(),
+            marks: self.marks.raw(),
             local: self.local.raw(),
             counters: self.counters.raw(),
             sockets: sockets.raw(),
@@ -104,20 +114,37 @@ impl XdpClaim {
 /// Brings a map from what it has to what is wanted. It grows before it shrinks.
 fn bring<const N: usize>(
     map: &Map,
-    has: &mut BTreeSet<[u8; N]>,
-    wanted: &BTreeSet<[u8; N]>,
+    has: &mut BTreeMap<[u8; N], u8>,
+    wanted: &BTreeMap<[u8; N], u8>,
 ) -> io::Result<()> {
-    let added: Vec<_> = wanted.difference(has).copied().collect();
-    for key in added {
-        map.insert(&key, &[1])?;
-        has.insert(key);
+    let (taken, passed): (Vec<_>, Vec<_>) = wanted
+        .iter()
+        .map(|(key, value)| (*key, *value))
+        .filter(|(key, value)| has.get(key) != Some(value))
+        .partition(|(_, value)| *value == marks::TAKE);
+    let gone: Vec<_> = has
+        .keys()
+        .filter(|key| !wanted.contains_key(*key))
+        .copied()
+        .collect();
+    for (key, value) in taken {
+        map.insert(&key, &[value])?;
+        has.insert(key, value);
     }
-    let gone: Vec<_> = has.difference(wanted).copied().collect();
     for key in gone {
         map.remove(&key)?;
         has.remove(&key);
     }
+    for (key, value) in passed {
+        map.insert(&key, &[value])?;
+        has.insert(key, value);
+    }
     Ok(())
+}
+
+/// All of them are to be taken.
+fn all<const N: usize>(keys: impl IntoIterator<Item = [u8; N]>) -> BTreeMap<[u8; N], u8> {
+    keys.into_iter().map(|key| (key, marks::TAKE)).collect()
 }
 
 fn keys(set: &ClaimSet) -> BTreeSet<Key> {

@@ -18,6 +18,7 @@
 
 mod assembler;
 mod claim;
+mod marks;
 mod program;
 #[cfg(test)]
 mod tests;

@@ -1,13 +1,14 @@
 //! The program that takes claimed frames from the driver.
 //!
 //! It asks of a frame what the engine asks: is the destination a service, or the source a NAT server and the destination
-//! not the host's? Then the frame goes to the socket of its receive queue, else on to the host. Of an ICMP error the
+//! not the host's, or may a rule of marks match? Then the frame goes to the socket of its receive queue, else on to the host. Of an ICMP error the
 //! quoted packet counts, also one to a tunnel's end, of a later fragment the address alone. What is not plainly ours passes: other link addresses,
 //! VLAN tags, ARP and neighbour discovery, other protocols, headers that are cut off or too many.
 
 use super::assembler::{
     Assembler, FRAME, Label, Math, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, Register, Size, When,
 };
+use super::marks;
 use crate::sys::bpf::Instruction;
 use crate::wire::ERRORS;
 
@@ -16,6 +17,8 @@ use crate::wire::ERRORS;
 pub(super) struct Maps {
     /// Endpoints: see [`key`].
     pub(super) endpoints: i32,
+    /// Prefixes of receivers of packets with marks: see [`marks`].
+    pub(super) marks: i32,
     /// Addresses of the host, 16 bytes each.
     pub(super) local: i32,
     /// A number for each of [`COUNTERS`], which it counts up.
@@ -39,8 +42,8 @@ pub(super) enum Role {
     TunnelServer = 4,
 }
 
-/// What frames are counted by: to services, from servers, errors about either.
-pub(super) const COUNTERS: u32 = 4;
+/// What frames are counted by: to services, from servers, errors about either, with marks, errors about those.
+pub(super) const COUNTERS: u32 = 8;
 
 /// Bytes of an endpoint's key: address (IPv4 mapped into IPv6), protocol, role, port.
 pub(super) const KEY_LEN: usize = 20;
@@ -104,6 +107,7 @@ pub(super) fn steering(maps: Maps, mac: [u8; 6]) -> Vec<Instruction> {
     need(&mut code, R5, 4, at.pass);
     code.load(Size::Half, R2, R5, 2);
     code.store(Size::Half, FRAME, SERVICE + PORT, R2);
+    code.store(Size::Half, FRAME, MARK + MARK_PORT, R2);
     code.load(Size::Half, R2, R5, 0);
     code.store(Size::Half, FRAME, SERVER + PORT, R2);
     code.place(at.roles);
@@ -112,6 +116,7 @@ pub(super) fn steering(maps: Maps, mac: [u8; 6]) -> Vec<Instruction> {
 
     code.place(at.later);
     code.store_value(Size::Half, FRAME, SERVICE + PORT, 0);
+    code.store_value(Size::Half, FRAME, MARK + MARK_PORT, 0);
     code.store_value(Size::Half, FRAME, SERVER + PORT, 0);
     set_roles(&mut code, Role::ServiceHost, Role::ServerHost);
 
@@ -135,6 +140,7 @@ struct Labels {
 
 /// IPv4: leaves the addresses in the keys, the protocol in R4, the transport header in R5.
 fn read_ipv4(code: &mut Assembler, at: Labels) {
+    code.store_value(Size::Byte, FRAME, MARK + MARK_ROLE, 0);
     code.load(Size::Byte, R1, R7, LINK);
     code.math_by(Math::Move, R2, R1);
     code.math(Math::ShiftRight, R2, 4);
@@ -180,6 +186,7 @@ fn read_ipv4(code: &mut Assembler, at: Labels) {
 
 /// IPv6: the same.
 fn read_ipv6(code: &mut Assembler, at: Labels) {
+    code.store_value(Size::Byte, FRAME, MARK + MARK_ROLE, i32::from(marks::IPV6));
     need(code, R7, IPV6_PAYLOAD, at.pass);
     code.load(Size::Byte, R1, R7, LINK);
     code.math(Math::ShiftRight, R1, 4);
@@ -239,6 +246,7 @@ fn read_ipv6(code: &mut Assembler, at: Labels) {
 fn quoted_ports(code: &mut Assembler, base: Register, ports: i16, at: Labels) {
     code.load(Size::Half, R2, base, ports);
     code.store(Size::Half, FRAME, SERVICE + PORT, R2);
+    code.store(Size::Half, FRAME, MARK + MARK_PORT, R2);
     code.load(Size::Half, R2, base, ports + 2);
     code.store(Size::Half, FRAME, SERVER + PORT, R2);
     code.math(Math::Move, R9, COUNT_ERRORS);
@@ -250,11 +258,16 @@ fn set_roles(code: &mut Assembler, service: Role, server: Role) {
         code.store(Size::Byte, FRAME, key + PROTOCOL, R4);
         code.store_value(Size::Byte, FRAME, key + PROTOCOL + 1, role as i32);
     }
+    code.store(Size::Byte, FRAME, MARK + MARK_PROTOCOL, R4);
+    code.load(Size::Byte, R2, FRAME, MARK + MARK_ROLE);
+    code.math(Math::Or, R2, service as i32);
+    code.store(Size::Byte, FRAME, MARK + MARK_ROLE, R2);
 }
 
 /// Looks the keys up, and takes the frame if one is found.
 fn ask(code: &mut Assembler, maps: Maps, at: Labels) {
     let (server, take, redirect) = (code.label(), code.label(), code.label());
+    let (has_mark, marked) = (code.label(), code.label());
     for (key, found) in [(SERVICE, take), (SERVER, server)] {
         look_up(code, maps.endpoints, key);
         code.jump_if_pointer(R0, When::Differs, found);
@@ -264,19 +277,37 @@ fn ask(code: &mut Assembler, maps: Maps, at: Labels) {
         code.jump_if_pointer(R0, When::Differs, found);
     }
     // What a tunnel's packet has inside is the engine's to find out.
-    code.jump_if(R9, When::Equal, 0, at.pass);
+    code.jump_if(R9, When::Equal, 0, has_mark);
     code.store_value(Size::Byte, FRAME, SERVER + PROTOCOL, 0);
     let role = Role::TunnelServer as i32;
     code.store_value(Size::Byte, FRAME, SERVER + PROTOCOL + 1, role);
     look_up(code, maps.endpoints, SERVER);
     code.jump_if_pointer(R0, When::Differs, take);
-    code.jump(at.pass);
+    code.jump(has_mark);
 
     // A server's answer to the host itself is the host's.
     code.place(server);
     look_up(code, maps.local, SERVICE);
-    code.jump_if_pointer(R0, When::Differs, at.pass);
+    code.jump_if_pointer(R0, When::Differs, has_mark);
     code.math(Math::Or, R9, COUNT_SERVERS);
+    code.jump(take);
+
+    code.place(has_mark);
+    for half in [0, 8] {
+        code.load(Size::Double, R2, FRAME, SERVICE + half);
+        code.store(Size::Double, FRAME, MARK + MARK_ADDRESS + half, R2);
+    }
+    code.store_value(Size::Word, FRAME, MARK, 8 * (marks::KEY_LEN as i32 - 4));
+    look_up(code, maps.marks, MARK);
+    code.jump_if_pointer(R0, When::Differs, marked);
+    // Any port.
+    code.store_value(Size::Half, FRAME, MARK + MARK_PORT, 0);
+    look_up(code, maps.marks, MARK);
+    code.jump_if_pointer(R0, When::Equal, at.pass);
+    code.place(marked);
+    code.load(Size::Byte, R1, R0, 0);
+    code.jump_if(R1, When::Differs, i32::from(marks::TAKE), at.pass);
+    code.math(Math::Or, R9, COUNT_MARKED);
 
     code.place(take);
     code.store(Size::Word, FRAME, COUNTER, R9);
@@ -318,6 +349,12 @@ const SERVICE: i16 = -24;
 const SERVER: i16 = -48;
 /// Number of the counter on the stack.
 const COUNTER: i16 = -52;
+/// The key of marks on the stack, and places in it.
+const MARK: i16 = -80;
+const MARK_PROTOCOL: i16 = 4;
+const MARK_ROLE: i16 = 5;
+const MARK_PORT: i16 = 6;
+const MARK_ADDRESS: i16 = 8;
 /// Places in a key.
 const PROTOCOL: i16 = 16;
 const PORT: i16 = 18;
@@ -338,6 +375,7 @@ const MAX_EXTENSIONS: usize = 4;
 
 const COUNT_SERVERS: i32 = 1;
 const COUNT_ERRORS: i32 = 2;
+const COUNT_MARKED: i32 = 4;
 
 const MAP_LOOKUP: i32 = 1;
 const REDIRECT_MAP: i32 = 51;

@@ -8,6 +8,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::{Map, MapKind, XdpClaim, bpf, program};
+use crate::marks::{MarkRule, MarkTable};
+use crate::route::Prefix;
 use crate::view::{ClaimSet, Endpoint, LocalAddresses};
 
 /// A program for these, or `None` where BPF is not permitted.
@@ -48,6 +50,9 @@ fn claims() -> ClaimSet {
         };
         set.insert_service(endpoint(vip, port));
         set.insert_server(endpoint(rip, rport));
+    }
+    for far in ["10.0.0.31", "fd00::31"] {
+        set.insert_tunnel_server(ip(far));
     }
     set
 }
@@ -233,6 +238,15 @@ fn exactly_what_is_claimed_is_taken() {
         ("ICMPv6 about a health check", false, {
             icmp6(1, "fd00::1", Some(tcp("fd00::1", 4000, "fd00::11", 8080)))
         }),
+        ("an error about a tunnel's packet", true, {
+            icmp(3, "10.0.0.1", Some(wrapped("10.0.0.1", "10.0.0.31", 4)))
+        }),
+        ("an error about a tunnel of others", false, {
+            icmp(3, "10.0.0.1", Some(wrapped("10.0.0.1", "10.0.0.32", 4)))
+        }),
+        ("ICMPv6 about a tunnel's packet", true, {
+            icmp6(2, "fd00::1", Some(wrapped("fd00::1", "fd00::31", 41)))
+        }),
         (
             "neighbour solicitation",
             false,
@@ -258,7 +272,7 @@ fn exactly_what_is_claimed_is_taken() {
     let counters = claim.counters().unwrap();
     assert_eq!(counters.to_services, 9);
     assert_eq!(counters.from_servers, 3);
-    assert_eq!(counters.errors, 4);
+    assert_eq!(counters.errors, 6);
 }
 
 #[test]
@@ -286,6 +300,78 @@ fn changes_are_in_force_at_once() {
         1,
         "an address that is not the host's any more"
     );
+}
+
+#[test]
+fn what_may_have_a_mark_is_taken() {
+    let Some(mut claim) = claim() else { return };
+    let (program, _sockets) = steering(&claim);
+    let rule = |prefix: &str, length, ports: &[u16], mark| MarkRule {
+        protocol: Some(6),
+        destination: Some(Prefix::new(ip(prefix), length)),
+        destination_ports: ports.iter().map(|port| *port..=*port).collect(),
+        mark,
+        ..MarkRule::default()
+    };
+    let rules = vec![
+        rule("192.0.2.30", 32, &[22], 0),
+        rule("192.0.2.30", 32, &[], 1),
+        rule("192.0.2.0", 24, &[443], 1),
+        rule("2001:db8::", 32, &[443], 2),
+    ];
+    let mut set = claims();
+    set.set_marks(MarkTable::new(rules, |_, _| true));
+    claim.replace(&set).unwrap();
+    let client = "203.0.113.5";
+    let cases = [
+        ("exempt", false, tcp(client, 4000, "192.0.2.30", 22)),
+        ("any port", true, tcp(client, 4000, "192.0.2.30", 23)),
+        ("in a prefix", true, tcp(client, 4000, "192.0.2.31", 443)),
+        ("its other port", false, tcp(client, 4000, "192.0.2.31", 80)),
+        ("beside it", false, tcp(client, 4000, "192.0.3.31", 443)),
+        ("UDP", false, udp(client, 4000, "192.0.2.31", 443)),
+        ("a service still", true, tcp(client, 4000, "192.0.2.10", 80)),
+        (
+            "a server's packet to a marked address of the host",
+            true,
+            tcp("10.0.0.11", 8080, "192.0.2.10", 443),
+        ),
+        (
+            "IPv6",
+            true,
+            tcp("2001:db8:1::5", 4000, "2001:db8::77", 443),
+        ),
+        ("IPv6 behind other headers", true, extended(&[0, 60], 443)),
+        (
+            "IPv6, its other port",
+            false,
+            tcp("2001:db8:1::5", 4000, "2001:db8::77", 22),
+        ),
+        (
+            "an error about an answer",
+            true,
+            icmp(3, "192.0.2.31", Some(tcp("192.0.2.31", 443, client, 4000))),
+        ),
+        (
+            "an error about something else",
+            false,
+            icmp(3, "192.0.2.31", Some(tcp("192.0.2.31", 80, client, 4000))),
+        ),
+    ];
+    for (name, taken, frame) in &cases {
+        let expected = if *taken { 1 } else { 2 };
+        assert_eq!(
+            bpf::run(program.as_fd(), frame).unwrap(),
+            expected,
+            "{name}"
+        );
+    }
+    let counters = claim.counters().unwrap();
+    assert_eq!((counters.marked, counters.to_services), (6, 1));
+    claim.replace(&claims()).unwrap();
+    for (_, _, frame) in &cases[..6] {
+        assert_eq!(bpf::run(program.as_fd(), frame).unwrap(), 2, "no marks");
+    }
 }
 
 /// Frames that are cut anywhere, or changed anywhere, are taken or left, and the kernel's own checks find nothing.
@@ -361,6 +447,14 @@ fn udp(source: &str, sport: u16, destination: &str, dport: u16) -> Vec<u8> {
         .udp(sport, dport)
         .write(&mut frame, b"payload")
         .unwrap();
+    frame
+}
+
+/// What may be a tunnel's packet.
+fn wrapped(near: &str, far: &str, protocol: u8) -> Vec<u8> {
+    let mut frame = tcp(near, 0x4500, far, 0);
+    let at = if frame[14] >> 4 == 6 { 20 } else { 23 };
+    frame[at] = protocol;
     frame
 }
 

@@ -304,37 +304,8 @@ const EXECUTE_ANY: u32 = 0o111;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
     use super::*;
-
-    /// A directory of its own for each test, gone with it.
-    struct Place(PathBuf);
-
-    impl Place {
-        fn new() -> Self {
-            static NEXT: AtomicU32 = AtomicU32::new(0);
-            let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let path = fs::canonicalize(env::temp_dir())
-                .unwrap()
-                .join(format!("director-policy-{}-{number}", std::process::id()));
-            fs::create_dir(&path).unwrap();
-            Self(path)
-        }
-
-        fn file(&self, name: &str, mode: u32) -> String {
-            let path = self.0.join(name);
-            fs::write(&path, "#!/bin/sh\n").unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            path.display().to_string()
-        }
-    }
-
-    impl Drop for Place {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
+    use crate::notify::place::Place;
 
     fn policy(change: impl FnOnce(&mut GlobalDefs)) -> Policy {
         let mut global = GlobalDefs::default();
@@ -393,7 +364,7 @@ mod tests {
             check(&gone).to_string(),
             format!("{gone} can't be used: entity not found")
         );
-        let plain = place.file("plain", 0o644);
+        let plain = place.file("plain", "", 0o644);
         assert_eq!(
             check(&plain).to_string(),
             format!("{plain} is not executable for the user that should run it")
@@ -429,9 +400,9 @@ mod tests {
                 group: None,
             });
         });
-        let good = place.file("good", 0o755);
+        let good = place.script("good", "");
         assert_eq!(secure.check(&script(&[&good])).unwrap().remarks, []);
-        let open = place.file("open", 0o777);
+        let open = place.file("open", "", 0o777);
         let expected = Insecure {
             path: open.clone().into(),
             fault: "can be written by everybody",

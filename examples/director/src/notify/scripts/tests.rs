@@ -1,38 +1,10 @@
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU32;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
 
 use super::*;
-
-/// A directory of its own for each test, gone with it.
-struct Place(PathBuf);
-
-impl Place {
-    fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("director-scripts-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
-    }
-
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.0.join(name)).unwrap_or_default()
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
+use crate::notify::place::Place;
 
 fn shell(text: &str, arguments: &[&str]) -> Command {
     let words = ["-c", text, "sh"]
