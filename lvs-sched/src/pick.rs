@@ -262,8 +262,10 @@ impl Version<'_> {
 pub(crate) struct Shared {
     pub(crate) servers: Arc<Servers>,
     pub(crate) flags: SchedulerFlags,
-    /// Some server has a threshold: pick and count must be one step.
+    /// Pick and count must be one step: some server has a threshold, or the scheduler looks at counts.
     pub(crate) is_limited: bool,
+    /// See [`SharedPick::depends_on_counts`].
+    pub(crate) depends_on_counts: bool,
     /// See [`SharedPick::is_traceless`].
     pub(crate) is_traceless: bool,
     picker: Arc<dyn SharedPick>,
@@ -276,7 +278,8 @@ impl Shared {
         picker: Arc<dyn SharedPick>,
     ) -> Self {
         Self {
-            is_limited: servers.is_limited(),
+            is_limited: servers.is_limited() || picker.depends_on_counts(),
+            depends_on_counts: picker.depends_on_counts(),
             is_traceless: picker.is_traceless(),
             servers,
             flags,
@@ -298,8 +301,7 @@ impl Shared {
         Ok(answer)
     }
 
-    /// Picks and counts. With thresholds only the holder of the service's lock does both in one
-    /// step.
+    /// Picks and counts. Only the holder of the service's lock does both in one step.
     pub(crate) fn bind(
         &self,
         version: Version<'_>,
