@@ -105,7 +105,9 @@ impl Follower {
     /// The server at this position is the answer, and looked at again by the next pick. At most once after each
     /// refresh.
     pub(super) fn choose(&mut self, index: usize) -> usize {
-        let is_known = self.recent[..self.len].iter().any(|seen| seen.index == index);
+        let is_known = self.recent[..self.len]
+            .iter()
+            .any(|seen| seen.index == index);
         if !is_known && let Some(place) = self.recent.get_mut(self.len) {
             *place = Recent { index, load: None };
             self.len += 1;

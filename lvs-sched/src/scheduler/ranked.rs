@@ -97,9 +97,7 @@ impl<R: Rule> Ranked<R> {
     /// The position of the least ratio, if there is one that is not infinite. It is bound next, or not.
     pub(crate) fn least(&mut self, servers: &Servers) -> Option<usize> {
         self.refresh(servers);
-        self.tree
-            .leader()
-            .map(|index| self.follower.choose(index))
+        self.tree.leader().map(|index| self.follower.choose(index))
     }
 
     /// What [`least`](Self::least) would answer, told to [`share`](Self::share) too.
