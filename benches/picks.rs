@@ -46,10 +46,10 @@ fn main() {
 
 /// What is counted.
 fn one(tier: &str, name: &str, size: u32, calls: u64) -> io::Result<()> {
-    let mut all = Tier::ALL
-        .into_iter()
+    let mut all = (Tier::ALL.into_iter())
+        .filter(|one| one.to_string() == tier)
         .flat_map(|tier| contestants(tier, size));
-    let found = all.find(|one| one.tier.to_string() == tier && one.name == name);
+    let found = all.find(|one| one.name == name);
     let contestant = found.ok_or_else(|| io::Error::other("there is no such contestant"))?;
     (contestant.build())(calls);
     Ok(())
@@ -57,28 +57,34 @@ fn one(tier: &str, name: &str, size: u32, calls: u64) -> io::Result<()> {
 
 fn compare((rounds, round): (usize, Duration), output: &mut impl Write) -> io::Result<()> {
     for tier in Tier::ALL {
-        let mut names: Vec<&str> = Vec::new();
-        let mut columns = Vec::new();
-        for size in SIZES {
-            let all = contestants(tier, size);
-            for name in all.iter().map(|one| one.name) {
-                if !names.contains(&name) {
-                    names.push(name);
-                }
+        let columns = SIZES.map(|size| measure(&contestants(tier, size), rounds, round));
+        let mut rows: Vec<Row> = Vec::new();
+        for seen in columns.iter().flatten() {
+            if !rows.iter().any(|row| row.name == seen.row.name) {
+                rows.push(seen.row);
             }
-            columns.push(measure(&all, rounds, round));
         }
         write!(output, "\n{:<26}", format!("{tier}, ns"))?;
         for size in SIZES {
             write!(output, "{size:>10}")?;
         }
         writeln!(output)?;
-        for name in names {
-            write!(output, "{name:<26}")?;
-            for column in &columns {
-                match column.iter().find(|(other, _)| *other == name) {
-                    Some((_, time)) => write!(output, "{time:>10.1}")?,
-                    None => write!(output, "{:>10}", "-")?,
+        for row in rows {
+            write!(output, "{:<26}", row.name)?;
+            let times = |name| {
+                let time = move |column: &Vec<Seen>| {
+                    (column.iter().find(|seen| seen.row.name == name)).map(|seen| seen.time)
+                };
+                columns.iter().map(time)
+            };
+            for time in times(row.name) {
+                write!(output, "{:>10}", shown(time, 1))?;
+            }
+            if let Some(ours) = row.beside {
+                write!(output, "   of {ours}:")?;
+                for (time, ours) in times(row.name).zip(times(ours)) {
+                    let ratio = time.zip(ours).map(|(time, ours)| time / ours);
+                    write!(output, " {:>6}", shown(ratio, 1))?;
                 }
             }
             writeln!(output)?;
@@ -87,8 +93,23 @@ fn compare((rounds, round): (usize, Duration), output: &mut impl Write) -> io::R
     Ok(())
 }
 
-/// Nanoseconds of a call of each.
-fn measure<'a>(all: &'a [Contestant], rounds: usize, round: Duration) -> Vec<(&'a str, f64)> {
+fn shown(number: Option<f64>, digits: usize) -> String {
+    number.map_or("-".to_owned(), |number| format!("{number:.digits$}"))
+}
+
+#[derive(Clone, Copy)]
+struct Row {
+    name: &'static str,
+    beside: Option<&'static str>,
+}
+
+struct Seen {
+    row: Row,
+    /// Nanoseconds of a call.
+    time: f64,
+}
+
+fn measure(all: &[Contestant], rounds: usize, round: Duration) -> Vec<Seen> {
     let mut players: Vec<_> = (all.iter())
         .map(|one| {
             let mut calls = one.build();
@@ -107,14 +128,20 @@ fn measure<'a>(all: &'a [Contestant], rounds: usize, round: Duration) -> Vec<(&'
             times.push(begin.elapsed().as_secs_f64() * 1e9 / *count as f64);
         }
     }
-    let names = all.iter().map(|one| one.name);
-    let medians = players.into_iter().map(|(_, _, mut times)| {
+    let seen = |(one, (_, _, mut times)): (&Contestant, (_, _, Vec<f64>))| {
         times.sort_by(f64::total_cmp);
-        times[times.len() / 2]
-    });
-    names.zip(medians).collect()
+        let row = Row {
+            name: one.name,
+            beside: one.beside,
+        };
+        Seen {
+            row,
+            time: times[times.len() / 2],
+        }
+    };
+    all.iter().zip(players).map(seen).collect()
 }
 
 const WARM_UP: u64 = 2_000;
-const FULL: (usize, Duration) = (101, Duration::from_micros(500));
+const FULL: (usize, Duration) = (51, Duration::from_millis(2));
 const QUICK: (usize, Duration) = (3, Duration::from_micros(20));

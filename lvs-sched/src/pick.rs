@@ -211,8 +211,8 @@ pub(crate) fn try_bind(server: &Arc<RealServer>, class: Class) -> Option<Bound> 
 #[derive(Debug, Default)]
 pub(crate) struct Published {
     shared: ArcSwapOption<Shared>,
-    /// Odd while there is something. Raised after something was put there, and before it is taken
-    /// away for a change.
+    /// Raised after something was put there, and before it is taken away for a change. The lowest bits are [`PICKS`]
+    /// and [`BINDS`] of what is there.
     number: AtomicU32,
 }
 
@@ -228,14 +228,22 @@ impl Published {
 
     /// Puts something there. The caller holds the service's lock and has found nothing.
     pub(crate) fn put(&self, shared: Arc<Shared>) {
+        let binds = if shared.is_limited { 0 } else { BINDS };
         self.shared.store(Some(shared));
-        self.number.fetch_add(1, Ordering::SeqCst);
+        self.raise(PICKS | binds);
     }
 
     /// Takes away what is there. The caller holds the service's lock and has put something.
     pub(crate) fn take(&self) {
-        self.number.fetch_add(1, Ordering::SeqCst);
+        self.raise(0);
         self.shared.store(None);
+    }
+
+    /// Only holders of the service's lock do.
+    fn raise(&self, bits: u32) {
+        let number = self.number.load(Ordering::SeqCst) & !(PICKS | BINDS);
+        let next = number.wrapping_add(STEP) | bits;
+        self.number.store(next, Ordering::SeqCst);
     }
 }
 
@@ -249,7 +257,12 @@ pub(crate) struct Version<'a> {
 impl Version<'_> {
     /// What was there, unless it was taken away meanwhile.
     pub(crate) fn load(self) -> Option<Guard<Option<Arc<Shared>>>> {
-        (self.number & 1 == 1).then(|| self.published.shared.load())
+        (self.number & PICKS != 0).then(|| self.published.shared.load())
+    }
+
+    /// As [`load`](Self::load), if it binds connections too.
+    pub(crate) fn load_to_bind(self) -> Option<Guard<Option<Arc<Shared>>>> {
+        (self.number & BINDS != 0).then(|| self.published.shared.load())
     }
 
     fn is_current(self) -> bool {
@@ -329,3 +342,9 @@ impl Shared {
         self.picker.peek(&self.servers, request)
     }
 }
+
+/// Picks without the lock.
+const PICKS: u32 = 1;
+/// Leases without the lock.
+const BINDS: u32 = 2;
+const STEP: u32 = 4;

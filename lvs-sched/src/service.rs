@@ -374,7 +374,7 @@ impl VirtualService {
 
     fn bind(&self, flow: &mut impl Ask, class: Class) -> Option<Bound> {
         let version = self.published.version();
-        if let Some(shared) = version.load().as_deref().and_then(Option::as_ref)
+        if let Some(shared) = version.load_to_bind().as_deref().and_then(Option::as_ref)
             && let Ok(bound) = shared.bind(version, flow, class)
         {
             return bound;

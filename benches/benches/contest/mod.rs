@@ -50,10 +50,9 @@ pub(crate) type Calls = Box<dyn FnMut(u64)>;
 
 /// A way to pick, not yet built.
 pub(crate) struct Contestant {
-    pub(crate) tier: Tier,
     pub(crate) name: &'static str,
-    pub(crate) size: u32,
-    pub(crate) is_ours: bool,
+    /// Whose of ours this one's time is told in.
+    pub(crate) beside: Option<&'static str>,
     build: Box<dyn Fn() -> Calls>,
 }
 
@@ -83,10 +82,8 @@ pub(crate) fn contestants(tier: Tier, size: u32) -> Vec<Contestant> {
             Tier::Held => held(kind, size),
         };
         all.push(Contestant {
-            tier,
             name: kind.name(),
-            size,
-            is_ours: true,
+            beside: None,
             build: Box::new(build),
         });
     }

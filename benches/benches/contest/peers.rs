@@ -17,36 +17,52 @@ use super::{Calls, Contestant, Tier, repeat, unhealthy};
 use crate::common::{Clients, server};
 
 pub(super) fn contestants(tier: Tier, size: u32) -> Vec<Contestant> {
-    let peer = |name, build: fn(u32) -> Calls| Contestant {
-        tier,
+    let peer = |name, beside, build: fn(u32) -> Calls| Contestant {
         name,
-        size,
-        is_ours: false,
+        beside: Some(beside),
         build: Box::new(move || build(size)),
+    };
+    // `select` always asks for health, and counts nothing.
+    let mut all = match tier {
+        Tier::Pick | Tier::Lease => vec![
+            peer("pingora RoundRobin", "rr", |size| {
+                pingora::<RoundRobin>(size, false)
+            }),
+            peer("pingora Random", "rr", |size| {
+                pingora::<Random>(size, false)
+            }),
+            peer("pingora Consistent", "maglev", |size| {
+                pingora::<Consistent>(size, false)
+            }),
+        ],
+        Tier::Healthy => vec![
+            peer("pingora RoundRobin", "rr", |size| {
+                pingora::<RoundRobin>(size, true)
+            }),
+            peer("pingora Random", "rr", |size| pingora::<Random>(size, true)),
+            peer("pingora Consistent", "maglev", |size| {
+                pingora::<Consistent>(size, true)
+            }),
+        ],
+        Tier::Held => Vec::new(),
     };
     match tier {
         Tier::Pick => {
-            let mut all = vec![
-                peer("hashring", hashring),
-                peer("pingora-ketama", ketama),
-                peer("anchorhash", anchor),
-            ];
+            all.extend([
+                peer("hashring", "maglev", hashring),
+                peer("pingora-ketama", "maglev", ketama),
+                peer("anchorhash", "maglev", anchor),
+            ]);
             // It keeps each server's whole permutation: 80 GB for ten thousand.
             if size <= 1_000 {
-                all.push(peer("maglev crate", maglev));
+                all.push(peer("maglev crate", "maglev", maglev));
             }
-            all
         }
-        // `select` asks for health too.
-        Tier::Healthy => vec![
-            peer("pingora RoundRobin", pingora::<RoundRobin>),
-            peer("pingora Random", pingora::<Random>),
-            peer("pingora Consistent", pingora::<Consistent>),
-        ],
         // The choice and the count of pending requests.
-        Tier::Lease => vec![peer("tower p2c", p2c)],
-        Tier::Held => Vec::new(),
+        Tier::Lease => all.push(peer("tower p2c", "wlc", p2c)),
+        Tier::Healthy | Tier::Held => {}
     }
+    all
 }
 
 fn addrs(size: u32) -> Vec<SocketAddr> {
@@ -92,7 +108,7 @@ fn anchor(size: u32) -> Calls {
     })
 }
 
-fn pingora<S>(size: u32) -> Calls
+fn pingora<S>(size: u32, some_unhealthy: bool) -> Calls
 where
     S: BackendSelection + Send + Sync + 'static,
     S::Iter: BackendIter,
@@ -104,7 +120,7 @@ where
     let mut update = Box::pin(balancer.update());
     while update.as_mut().poll(&mut cx).is_pending() {}
     drop(update);
-    for number in unhealthy(size) {
+    for number in unhealthy(size).filter(|_| some_unhealthy) {
         balancer.backends().set_enable(&backend(number), false);
     }
     let mut clients = Clients::new();
