@@ -104,6 +104,7 @@ pub mod mirror;
 pub mod neigh;
 pub mod netlink;
 mod nft;
+pub mod refuse;
 pub mod reset;
 pub mod rewrite;
 pub mod route;

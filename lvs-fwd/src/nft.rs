@@ -18,7 +18,11 @@ impl Nft {
     }
 
     /// Applies a batch as one transaction. An error names the message that the kernel refused.
-    pub(crate) fn commit(&mut self, batch: Batch) -> Result<(), (&'static str, io::Error)> {
+    pub(crate) fn commit(&mut self, mut batch: Batch) -> Result<(), (&'static str, io::Error)> {
+        if let Some(family) = batch.family {
+            let messages = batch.messages.iter_mut();
+            messages.for_each(|message| message.body[0] = family);
+        }
         let mut bytes = Vec::new();
         let begin = self.0.next_sequence();
         control(&mut bytes, BATCH_BEGIN, begin);
@@ -125,9 +129,19 @@ impl Nft {
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     messages: Vec<Message>,
+    /// Of the tables; `None`: of devices.
+    family: Option<u8>,
 }
 
 impl Batch {
+    /// For tables of a protocol family.
+    pub(crate) fn of_family(family: u8) -> Self {
+        Self {
+            messages: Vec::new(),
+            family: Some(family),
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.messages.is_empty()
     }
@@ -163,6 +177,19 @@ impl Batch {
             hook.number(HOOK_NUMBER, INGRESS);
             hook.number(HOOK_PRIORITY, INGRESS_PRIORITY as u32);
             hook.text(HOOK_DEVICE, device);
+        });
+        message.text(CHAIN_TYPE, "filter");
+        self.messages.push(message);
+    }
+
+    /// A chain that sees what comes to the host or leaves it, at this hook and priority.
+    pub(crate) fn add_hook_chain(&mut self, table: &str, chain: &str, hook: u32, priority: i32) {
+        let mut message = Message::new("add chain", NEW_CHAIN, NLM_F_CREATE);
+        message.text(CHAIN_TABLE, table);
+        message.text(CHAIN_NAME, chain);
+        message.nest(CHAIN_HOOK, |nest| {
+            nest.number(HOOK_NUMBER, hook);
+            nest.number(HOOK_PRIORITY, priority as u32);
         });
         message.text(CHAIN_TYPE, "filter");
         self.messages.push(message);

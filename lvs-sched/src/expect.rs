@@ -97,7 +97,7 @@ fn expect<A: Address>(
     };
     let control_key = key(client, virtual_addr)?;
     let control = table
-        .find(&control_key, table.hash(&control_key))
+        .find(&control_key, &table.sought(&control_key))
         .ok_or(ExpectError::NoControl)?;
     let entry = table.entry(control);
     if entry.state != State::Tcp(TcpState::Established) {
@@ -117,7 +117,7 @@ fn expect<A: Address>(
                 server_port: addr.port(),
                 ..flow
             };
-            (flow, table.find_reverse(&key, table.hash(&key)))
+            (flow, table.find_reverse(&key, &table.sought(&key)))
         }
         Announced::Client(addr) => {
             let vport = flow.vport.wrapping_sub(1);
@@ -129,7 +129,7 @@ fn expect<A: Address>(
                 server_port: flow.server_port.wrapping_sub(1),
                 ..flow
             };
-            (flow, table.find(&key, table.hash(&key)))
+            (flow, table.find(&key, &table.sought(&key)))
         }
     };
     if known.is_some() {

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use crate::conn::chunks::NONE;
 use crate::conn::key::{Address, FlowKey};
 use crate::conn::state::{Path, SctpState, State, TcpState};
-use crate::conn::table::{Entry, Gone, Table};
+use crate::conn::table::{Entry, Gone, Sought, Table};
 use crate::director::Snapshot;
 use crate::local::{LocalPort, LocalPorts};
 use crate::stats::WorkerCounters;
@@ -52,11 +52,11 @@ impl PacketPath<'_> {
         &mut self,
         table: &mut Table<A>,
         key: &FlowKey<A>,
-        hash: u32,
+        sought: &Sought,
     ) -> Verdict {
         match self.packet.direction {
-            Direction::Inbound => self.inbound(table, key, hash),
-            Direction::Outbound => self.outbound(table, key, hash),
+            Direction::Inbound => self.inbound(table, key, sought),
+            Direction::Outbound => self.outbound(table, key, sought),
         }
     }
 
@@ -68,9 +68,9 @@ impl PacketPath<'_> {
         key: &FlowKey<A>,
         about_tunnel: bool,
     ) -> Verdict {
-        let hash = table.hash(key);
+        let sought = table.sought(key);
         if self.packet.direction == Direction::Outbound {
-            let Some(id) = table.find_reverse(key, hash) else {
+            let Some(id) = table.find_reverse(key, &sought) else {
                 return Verdict::NotOurs;
             };
             self.count_out(table.entry(id));
@@ -79,7 +79,7 @@ impl PacketPath<'_> {
         if self.snapshot.tunables.backup_only {
             return Verdict::NotOurs;
         }
-        let id = match table.find(key, hash) {
+        let id = match table.find(key, &sought) {
             Some(id) => id,
             None if self.snapshot.tunables.schedule_icmp && !about_tunnel => {
                 let opening = Opening {
@@ -108,15 +108,15 @@ impl PacketPath<'_> {
 
     /// AH or ESP: part of the key exchange's flow between the same addresses, without its state.
     pub(crate) fn ipsec<A: Address>(&mut self, table: &mut Table<A>, key: &FlowKey<A>) -> Verdict {
-        let hash = table.hash(key);
+        let sought = table.sought(key);
         let inbound = self.packet.direction == Direction::Inbound;
         if inbound && self.snapshot.tunables.backup_only {
             return Verdict::NotOurs;
         }
         let found = if inbound {
-            table.find(key, hash)
+            table.find(key, &sought)
         } else {
-            table.find_reverse(key, hash)
+            table.find_reverse(key, &sought)
         };
         let Some(id) = found else {
             return Verdict::NotOurs;
@@ -148,14 +148,14 @@ impl PacketPath<'_> {
         &mut self,
         table: &mut Table<A>,
         key: &FlowKey<A>,
-        hash: u32,
+        sought: &Sought,
     ) -> Verdict {
         let tunables = &self.snapshot.tunables;
         if tunables.backup_only {
             return Verdict::NotOurs;
         }
         let mut replaced = None;
-        if let Some(id) = table.find(key, hash) {
+        if let Some(id) = table.find(key, sought) {
             let reschedule = self.begins()
                 && (tunables.expire_nodest_conn && has_quiesced_server(table.entry(id))
                     || is_reusable(table, id, tunables.conn_reuse_mode));
@@ -200,9 +200,9 @@ impl PacketPath<'_> {
         &mut self,
         table: &mut Table<A>,
         key: &FlowKey<A>,
-        hash: u32,
+        sought: &Sought,
     ) -> Verdict {
-        let Some(id) = table.find_reverse(key, hash) else {
+        let Some(id) = table.find_reverse(key, sought) else {
             return self.unknown_reply(table, key);
         };
         let (verdict, changed) = self.pass(table, id, Direction::Outbound);

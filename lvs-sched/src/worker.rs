@@ -11,7 +11,7 @@ use arc_swap::{ArcSwap, Cache};
 use crate::conn::chunks::NONE;
 use crate::conn::key::{Address, FlowKey, V4, V6};
 use crate::conn::state::{SctpState, State, TcpState};
-use crate::conn::table::{Entry, Flow, NewEntry, Table};
+use crate::conn::table::{Entry, Flow, NewEntry, Sought, Table};
 use crate::defence::{self, Random, Sampling};
 use crate::director::Snapshot;
 use crate::local::LocalPorts;
@@ -60,8 +60,8 @@ struct Chores {
 /// Where a packet belongs.
 #[derive(Clone, Copy)]
 enum Prepared {
-    V4(FlowKey<V4>, u32),
-    V6(FlowKey<V6>, u32),
+    V4(FlowKey<V4>, Sought),
+    V6(FlowKey<V6>, Sought),
     /// Addresses of different families.
     Neither,
 }
@@ -337,7 +337,7 @@ impl Worker {
             other: SocketAddr,
         ) -> Option<&Entry<A>> {
             let key = key(protocol, client, other)?;
-            table.get(table.find(&key, table.hash(&key))?)
+            table.get(table.find(&key, &table.sought(&key))?)
         }
         find(&self.v4, protocol, client, virtual_addr)
             .and_then(|entry| info(&self.director, &self.v4, entry))
@@ -378,7 +378,7 @@ impl Worker {
         for packets in packets.chunks(BATCH) {
             prepared.clear();
             prepared.extend(packets.iter().map(|packet| self.prepare(packet)));
-            self.fetch(packets, &prepared);
+            self.fetch(packets, &mut prepared);
             for (packet, prepared) in packets.iter().zip(&prepared) {
                 let payload = payloads.map(|of| Payload { of, index });
                 verdicts.push(self.answer(now, packet, payload, prepared));
@@ -404,9 +404,9 @@ impl Worker {
 
     fn prepare_flow(&self, protocol: Protocol, client: SocketAddr, other: SocketAddr) -> Prepared {
         if let Some(key) = key(protocol, client, other) {
-            Prepared::V4(key, self.v4.hash(&key))
+            Prepared::V4(key, self.v4.sought(&key))
         } else if let Some(key) = key(protocol, client, other) {
-            Prepared::V6(key, self.v6.hash(&key))
+            Prepared::V6(key, self.v6.sought(&key))
         } else {
             Prepared::Neither
         }
@@ -415,20 +415,23 @@ impl Worker {
     /// Reads what the lookups of a batch will read, first of the index, then of the entries, so that
     /// the cache misses overlap. There is no prefetch without unsafe code, but a load that nothing waits
     /// for is one: what was read is added up and nothing else depends on it.
-    fn fetch(&self, packets: &[Packet], prepared: &[Prepared]) {
-        let batch = || packets.iter().map(|packet| packet.direction).zip(prepared);
-        let slots = batch().map(|(direction, prepared)| match prepared {
-            Prepared::V4(_, hash) => self.v4.peek(direction, *hash),
-            Prepared::V6(_, hash) => self.v6.peek(direction, *hash),
-            Prepared::Neither => 0,
-        });
-        std::hint::black_box(slots.fold(0, u64::wrapping_add));
-        let entries = batch().map(|(direction, prepared)| match prepared {
-            Prepared::V4(_, hash) => self.v4.peek_entry(direction, *hash),
-            Prepared::V6(_, hash) => self.v6.peek_entry(direction, *hash),
-            Prepared::Neither => 0,
-        });
-        std::hint::black_box(entries.fold(0, u64::wrapping_add));
+    fn fetch(&self, packets: &[Packet], prepared: &mut [Prepared]) {
+        let mut sum = 0_u64;
+        for (packet, prepared) in packets.iter().zip(&*prepared) {
+            sum = sum.wrapping_add(match prepared {
+                Prepared::V4(_, sought) => self.v4.peek(packet.direction, sought),
+                Prepared::V6(_, sought) => self.v6.peek(packet.direction, sought),
+                Prepared::Neither => 0,
+            });
+        }
+        for (packet, prepared) in packets.iter().zip(prepared) {
+            sum = sum.wrapping_add(match prepared {
+                Prepared::V4(_, sought) => self.v4.peek_entry(packet.direction, sought),
+                Prepared::V6(_, sought) => self.v6.peek_entry(packet.direction, sought),
+                Prepared::Neither => 0,
+            });
+        }
+        std::hint::black_box(sum);
     }
 
     fn answer(
@@ -439,8 +442,8 @@ impl Worker {
         prepared: &Prepared,
     ) -> Verdict {
         let verdict = self.on_path(now, packet, payload, |path, tables| match prepared {
-            Prepared::V4(key, hash) => path.walk(tables.0, key, *hash),
-            Prepared::V6(key, hash) => path.walk(tables.1, key, *hash),
+            Prepared::V4(key, sought) => path.walk(tables.0, key, sought),
+            Prepared::V6(key, sought) => path.walk(tables.1, key, sought),
             Prepared::Neither => Verdict::NotOurs,
         });
         self.counted(verdict)
@@ -455,8 +458,8 @@ impl Worker {
         let now = self.advance(now);
         let prepared = self.prepare(packet);
         self.on_path(now, packet, payload, |path, tables| match &prepared {
-            Prepared::V4(key, hash) => path.explain(tables.0, key, *hash),
-            Prepared::V6(key, hash) => path.explain(tables.1, key, *hash),
+            Prepared::V4(key, sought) => path.explain(tables.0, key, sought),
+            Prepared::V6(key, sought) => path.explain(tables.1, key, sought),
             Prepared::Neither => Explanation::new(Reason::MixedFamilies, Verdict::NotOurs),
         })
     }
@@ -689,7 +692,7 @@ fn import<A: Address>(
     let address = A::from_ip(connection.destination.ip()).ok_or(ImportError::Family)?;
     let deadline = now + nanos(connection.remaining);
     let mut replaced = None;
-    if let Some(id) = table.find(&key, table.hash(&key)) {
+    if let Some(id) = table.find(&key, &table.sought(&key)) {
         let flow = &table.entry(id).flow;
         if (flow.server, flow.server_port) == (address, connection.destination.port()) {
             let entry = table.entry_mut(id);

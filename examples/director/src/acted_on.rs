@@ -79,23 +79,21 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "global_defs",
             "vrrp_instance",
             "vrrp_sync_group",
+            "vrrp_script",
+            "track_file",
+            "vrrp_track_process",
+            "bfd_instance",
             "interface_up_down_delays",
             "garp_group",
             "virtual_server",
             "local_address_group",
             "SSL",
-            "track_file",
         ],
     ),
     (&[Place::Ssl], &["ca", "certificate", "key"]),
-    (&[Place::TrackFile], &["file", "weight", "init_file"]),
     (
         &[Place::GlobalDefs],
         &[
-            "script_user",
-            "enable_script_security",
-            "use_symlink_paths",
-            "set_supplementary_groups",
             "lvs_timeouts",
             "checker_log_all_failures",
             "dynamic_interfaces",
@@ -128,6 +126,7 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "vrrp_skip_check_adv_addr",
             "vrrp_strict",
             "vrrp_startup_delay",
+            "vmac_prefix",
         ],
     ),
     (
@@ -154,6 +153,12 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "preempt",
             "preempt_delay",
             "accept",
+            "no_accept",
+            "use_vmac",
+            "vmac_xmit_base",
+            "track_src_ip",
+            "virtual_routes",
+            "virtual_rules",
             "skip_check_adv_addr",
             "strict_mode",
             "garp_master_delay",
@@ -171,9 +176,74 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "no_virtual_ipaddress",
             "authentication",
             "track_interface",
+            "track_script",
+            "track_file",
+            "track_process",
+            "track_bfd",
             "virtual_ipaddress",
             "virtual_ipaddress_excluded",
         ],
+    ),
+    // Of `notify`.
+    (
+        &[Place::GlobalDefs],
+        &[
+            "router_id",
+            "notification_email",
+            "notification_email_from",
+            "smtp_server",
+            "smtp_helo_name",
+            "smtp_connect_timeout",
+            "smtp_alert",
+            "smtp_alert_vrrp",
+            "smtp_alert_checker",
+            "no_email_faults",
+            "no_checker_emails",
+            "rs_init_notifies",
+            "script_user",
+            "enable_script_security",
+            "use_symlink_paths",
+            "set_supplementary_groups",
+            "startup_script",
+            "startup_script_timeout",
+            "shutdown_script",
+            "shutdown_script_timeout",
+            "notify_fifo",
+            "notify_fifo_script",
+            "vrrp_notify_fifo",
+            "vrrp_notify_fifo_script",
+            "lvs_notify_fifo",
+            "lvs_notify_fifo_script",
+            "vrrp_notify_priority_changes",
+            "fifo_write_vrrp_states_on_reload",
+        ],
+    ),
+    (
+        &[Place::Instance, Place::SyncGroup],
+        &[
+            "notify_master",
+            "notify_backup",
+            "notify_fault",
+            "notify_stop",
+            "notify",
+            "smtp_alert",
+        ],
+    ),
+    (
+        &[Place::Instance],
+        &[
+            "notify_deleted",
+            "notify_master_rx_lower_pri",
+            "notify_priority_changes",
+        ],
+    ),
+    (
+        &[Place::VirtualServer],
+        &["quorum_up", "quorum_down", "omega", "smtp_alert"],
+    ),
+    (
+        &[Place::RealServer],
+        &["notify_up", "notify_down", "smtp_alert"],
     ),
     (&[Place::Authentication], &["auth_type", "auth_pass"]),
     (
@@ -181,8 +251,56 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
         &[
             "group",
             "track_interface",
+            "track_script",
+            "track_file",
+            "track_process",
+            "track_bfd",
             "global_tracking",
             "sync_group_tracking_weight",
+        ],
+    ),
+    (
+        &[Place::VrrpScript],
+        &[
+            "script",
+            "interval",
+            "timeout",
+            "weight",
+            "rise",
+            "fall",
+            "user",
+            "init_fail",
+        ],
+    ),
+    (&[Place::TrackFile], &["file", "weight", "init_file"]),
+    (
+        &[Place::TrackProcess],
+        &[
+            "process",
+            "param_match",
+            "weight",
+            "quorum",
+            "quorum_max",
+            "delay",
+            "terminate_delay",
+            "fork_delay",
+            "full_command",
+        ],
+    ),
+    (
+        &[Place::BfdInstance],
+        &[
+            "neighbor_ip",
+            "source_ip",
+            "min_rx",
+            "min_tx",
+            "idle_tx",
+            "multiplier",
+            "passive",
+            "vrrp",
+            "ttl",
+            "max_hops",
+            "multihop",
         ],
     ),
     (
@@ -373,8 +491,8 @@ mod tests {
     fn keywords_without_effect_are_named_once_and_by_block() {
         let text = "\
 global_defs {
-    router_id A
-    smtp_server 192.0.2.1
+    random_seed 7
+    snmp_socket unix:/x
     lvs_timeouts tcp 900
 }
 vrrp_script up {
@@ -403,7 +521,7 @@ virtual_server 192.0.2.10 80 {
     lvs_sched rr
     lb_kind NAT
     protocol TCP
-    omega
+    snmp_name web
     real_server 10.0.0.1 80 {
         HTTP_GET {
             nb_get_retry 3
@@ -425,9 +543,7 @@ virtual_server 192.0.2.10 80 {
 ";
         assert_eq!(
             no_effect(text),
-            "global_defs: router_id, smtp_server; top level: vrrp_script; \
-             virtual_server: omega; \
-             real_server: notify_up"
+            "global_defs: random_seed, snmp_socket; virtual_server: snmp_name"
         );
     }
 

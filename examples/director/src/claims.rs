@@ -1,6 +1,6 @@
 //! What has to be taken from the host: packets to services, and replies of NAT and FULLNAT servers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 
@@ -70,15 +70,22 @@ pub fn present(scheduler: &Director, plan: &Plan, terms: &Terms) -> ClaimSet {
     claims
 }
 
-/// Adds the services that a plan has, and their servers. What has a mark is claimed when its service is there.
-pub fn add_plan(claims: &mut ClaimSet, plan: &Plan, terms: &Terms) {
+/// The claim of what a plan has, when all of it stands in the scheduler.
+pub fn planned(plan: &Plan, terms: &Terms) -> ClaimSet {
+    let mut claims = ClaimSet::new();
     for service in &plan.services {
-        add_service(claims, &service.key, terms);
+        add_service(&mut claims, &service.key, terms);
         for local in &service.locals {
             claims.insert_local(*local);
         }
     }
-    add_pools(claims, plan, &terms.marks, |_| true);
+    add_pools(&mut claims, plan, &terms.marks, |_| true);
+    let serves = |ipv6, mark| {
+        mark_key(ipv6, mark)
+            .is_some_and(|key| plan.services.iter().any(|service| service.key == key))
+    };
+    claims.set_marks(MarkTable::new(terms.marks_here(), serves));
+    claims
 }
 
 /// Adds a service of an address that is here.
@@ -232,12 +239,15 @@ fn add_pools(
     marks: &[MarkRule],
     stands: impl Fn(&ServiceKey) -> bool,
 ) {
+    let services = plan.services.iter();
+    let persistent: HashSet<ServiceKey> = services
+        .filter(|service| service.config.persistence.is_some())
+        .map(|service| service.key)
+        .collect();
     for pool in plan.pools.iter().filter(|pool| stands(&pool.service)) {
-        let mut services = plan.services.iter();
         let reach = Reach {
             key: pool.service,
-            is_persistent: services
-                .any(|service| service.key == pool.service && service.config.persistence.is_some()),
+            is_persistent: persistent.contains(&pool.service),
             marks,
         };
         let servers = pool

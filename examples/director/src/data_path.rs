@@ -177,17 +177,50 @@ impl DataPath {
         if *self.claims == wanted && self.devices.has_claimed(&wanted) {
             return Ok(());
         }
-        let both = wanted.joined(&self.claims);
-        self.devices.replace(&both)?;
-        self.claims = Arc::new(wanted);
+        self.grow_claims(&wanted)?;
+        self.show_claims(wanted).await;
+        self.shrink_claims()
+    }
+
+    /// Takes more from the host, for a change that is to come. Until the workers are [shown](Self::show_claims) what it
+    /// is for they give it back to the host, so that nothing has changed yet.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel refused; then the claim is what it was.
+    pub fn grow_claims(&mut self, more: &ClaimSet) -> Result<(), StartError> {
+        let all = more.joined(&self.claims);
+        let outcome = self.devices.replace(&all);
+        if outcome.is_err()
+            && let Err(error) = self.shrink_claims()
+        {
+            warn!("{}", chain(&error));
+        }
+        outcome
+    }
+
+    /// Tells the workers what is claimed, which has to be taken from the host by now. Returns when none of them works
+    /// under the old picture any more.
+    pub async fn show_claims(&mut self, claims: ClaimSet) {
+        if *self.claims == claims {
+            return;
+        }
+        self.claims = Arc::new(claims);
         self.lead_local_replies();
         let generation = self.publish();
         let patience = Instant::now() + QUIET_PATIENCE;
         while !self.control.is_quiet(generation) && Instant::now() < patience {
             tokio::time::sleep(QUIET_POLL).await;
         }
-        self.devices.replace(&self.claims)?;
-        Ok(())
+    }
+
+    /// Leaves to the host what the workers were not shown last.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel refused; then more is taken than is wanted, and the workers give it back.
+    pub fn shrink_claims(&mut self) -> Result<(), StartError> {
+        self.devices.replace(&self.claims)
     }
 
     /// The kernel's tables have changed: takes in what is new and tells the workers. Returns whether interfaces came or

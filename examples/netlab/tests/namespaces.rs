@@ -259,8 +259,10 @@ fn rules_come_back_as_written() -> io::Result<()> {
         iif: Some("eth0".to_owned()),
         ip_protocol: Some(17),
         source_ports: Some((53, 54)),
+        destination_ports: Some((80, 80)),
         table: 70_000,
         protocol: MARK,
+        ..lvs_fwd::netlink::Rule::default()
     };
     netlink.add_rule(&rule).map_err(io::Error::other)?;
     assert!(netlink.rules().map_err(io::Error::other)?.contains(&rule));

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol,
-    AddressScope,
+    AddressScope, CacheInfo,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -30,6 +30,10 @@ pub struct Address {
     pub scope: Scope,
     /// No duplicate address detection (IPv6): usable at once.
     pub nodad: bool,
+    /// Duplicate address detection has not ended, or found another owner (IPv6): it can't be used. The kernel's word only.
+    pub tentative: bool,
+    /// For so many seconds it is chosen as source by itself (IPv6); 0: never, `None`: always. Not read back.
+    pub preferred: Option<u32>,
     /// No route to the subnet comes with it.
     pub noprefixroute: bool,
     /// Who put it there; 0 if nobody said so. Kernels before 5.18 do not keep it.
@@ -64,6 +68,8 @@ impl Address {
             label: None,
             scope: Scope::Global,
             nodad: false,
+            tentative: false,
+            preferred: None,
             noprefixroute: false,
             protocol: 0,
         }
@@ -146,6 +152,12 @@ impl Address {
         if !flags.is_empty() {
             attributes.push(AddressAttribute::Flags(flags));
         }
+        if let Some(preferred) = self.preferred {
+            let mut lifetimes = CacheInfo::default();
+            lifetimes.ifa_preferred = preferred;
+            lifetimes.ifa_valid = u32::MAX;
+            attributes.push(AddressAttribute::CacheInfo(lifetimes));
+        }
         if self.protocol != 0 {
             attributes.push(AddressAttribute::Protocol(AddressProtocol::from(
                 self.protocol,
@@ -165,6 +177,13 @@ impl Address {
             other => Scope::Other(other.into()),
         };
         decoded.nodad = message.header.flags.contains(AddressHeaderFlags::Nodad);
+        let unusable = AddressHeaderFlags::Tentative | AddressHeaderFlags::Dadfailed;
+        // With optimistic detection it is used meanwhile.
+        decoded.tentative = message.header.flags.intersects(unusable)
+            && !message
+                .header
+                .flags
+                .contains(AddressHeaderFlags::Optimistic);
         for attribute in &message.attributes {
             match attribute {
                 AddressAttribute::Local(addr) => local = Some(*addr),

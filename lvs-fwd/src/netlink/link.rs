@@ -4,8 +4,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
-    State,
+    InfoData, InfoKind, InfoMacVlan, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType,
+    LinkMessage, MacVlanMode, State,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -127,6 +127,38 @@ impl Netlink {
             0,
             vec![LinkInfo::Kind(InfoKind::Bridge)],
         )
+    }
+
+    /// Creates an interface with a MAC address of its own above an Ethernet interface (macvlan). Those above the same interface do not
+    /// hear each other (private mode).
+    ///
+    /// # Errors
+    ///
+    /// [Exists](NetlinkError::is_exists), or what the kernel reports.
+    pub fn create_macvlan(
+        &mut self,
+        name: &str,
+        below: u32,
+        mac: [u8; 6],
+    ) -> Result<(), NetlinkError> {
+        let mut message = LinkMessage::default();
+        message.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::Link(below),
+            LinkAttribute::Address(mac.to_vec()),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::MacVlan),
+                LinkInfo::Data(InfoData::MacVlan(vec![InfoMacVlan::Mode(
+                    MacVlanMode::Private,
+                )])),
+            ]),
+        ];
+        self.0
+            .request(
+                RouteNetlinkMessage::NewLink(message),
+                NLM_F_CREATE | NLM_F_EXCL,
+            )
+            .map_err(NetlinkError::on("create macvlan", name))
     }
 
     /// Makes an interface a port of a bridge, bond or VRF, or of none.

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol,
-    RouteScope, RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteNextHop,
+    RouteProtocol, RouteScope, RouteType, RouteVia,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -122,7 +122,7 @@ impl Netlink {
         Ok(routes)
     }
 
-    /// Adds a route. Of several ways out only the first is added.
+    /// Adds a route.
     ///
     /// # Errors
     ///
@@ -183,17 +183,22 @@ impl KernelRoute {
         if self.destination.length() > 0 {
             attributes.push(RouteAttribute::Destination(self.destination.addr().into()));
         }
-        if let Some(hop) = self.hops.first() {
-            if let NextHop::Gateway(gateway) = hop.next_hop {
-                attributes.push(match (gateway, self.destination.addr()) {
-                    (IpAddr::V6(gateway), IpAddr::V4(_)) => {
-                        RouteAttribute::Via(RouteVia::Inet6(gateway))
-                    }
-                    _ => RouteAttribute::Gateway(gateway.into()),
-                });
+        match &self.hops[..] {
+            [] => {}
+            [hop] => {
+                attributes.extend(self.gateway(hop));
+                if hop.ifindex != 0 {
+                    attributes.push(RouteAttribute::Oif(hop.ifindex));
+                }
             }
-            if hop.ifindex != 0 {
-                attributes.push(RouteAttribute::Oif(hop.ifindex));
+            hops => {
+                let hops = hops.iter().map(|hop| {
+                    let mut next = RouteNextHop::default();
+                    next.interface_index = hop.ifindex;
+                    next.attributes.extend(self.gateway(hop));
+                    next
+                });
+                attributes.push(RouteAttribute::MultiPath(hops.collect()));
             }
         }
         attributes.extend(
@@ -208,6 +213,16 @@ impl KernelRoute {
                 .map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)])),
         );
         message
+    }
+
+    fn gateway(&self, hop: &Hop) -> Option<RouteAttribute> {
+        let NextHop::Gateway(gateway) = hop.next_hop else {
+            return None;
+        };
+        Some(match (gateway, self.destination.addr()) {
+            (IpAddr::V6(gateway), IpAddr::V4(_)) => RouteAttribute::Via(RouteVia::Inet6(gateway)),
+            _ => RouteAttribute::Gateway(gateway.into()),
+        })
     }
 
     /// `None` for other families, cached routes, and kinds that say nothing about forwarding.

@@ -24,10 +24,14 @@ pub struct Rule {
     pub mark: Option<(u32, u32)>,
     /// Name of the interface that the packet came in by.
     pub iif: Option<String>,
+    /// Name of the interface that the sending socket is bound to.
+    pub oif: Option<String>,
     /// IP protocol number.
     pub ip_protocol: Option<u8>,
     /// First and last source port.
     pub source_ports: Option<(u16, u16)>,
+    /// First and last destination port.
+    pub destination_ports: Option<(u16, u16)>,
     /// The table to look in.
     pub table: u32,
     /// Who put it there.
@@ -117,11 +121,17 @@ impl std::fmt::Display for Rule {
         if let Some(iif) = &self.iif {
             write!(f, " iif {iif}")?;
         }
+        if let Some(oif) = &self.oif {
+            write!(f, " oif {oif}")?;
+        }
         if let Some(protocol) = self.ip_protocol {
             write!(f, " ipproto {protocol}")?;
         }
         if let Some((first, last)) = self.source_ports {
             write!(f, " sport {first}-{last}")?;
+        }
+        if let Some((first, last)) = self.destination_ports {
+            write!(f, " dport {first}-{last}")?;
         }
         write!(f, " lookup {}", self.table)
     }
@@ -154,6 +164,7 @@ impl Rule {
             attributes.push(RuleAttribute::FwMask(mask));
         }
         attributes.extend(self.iif.clone().map(RuleAttribute::Iifname));
+        attributes.extend(self.oif.clone().map(RuleAttribute::Oifname));
         attributes.extend(
             self.ip_protocol
                 .map(|number| RuleAttribute::IpProtocol(IpProtocol::from(number))),
@@ -161,6 +172,11 @@ impl Rule {
         attributes.extend(
             self.source_ports
                 .map(|(start, end)| RuleAttribute::SourcePortRange(RulePortRange { start, end })),
+        );
+        attributes.extend(
+            self.destination_ports.map(|(start, end)| {
+                RuleAttribute::DestinationPortRange(RulePortRange { start, end })
+            }),
         );
         message
     }
@@ -199,6 +215,10 @@ impl Rule {
                     rule.mark.get_or_insert((0, u32::MAX)).1 = *mask;
                 }
                 RuleAttribute::Iifname(name) => rule.iif = Some(name.clone()),
+                RuleAttribute::Oifname(name) => rule.oif = Some(name.clone()),
+                RuleAttribute::DestinationPortRange(range) => {
+                    rule.destination_ports = Some((range.start, range.end));
+                }
                 RuleAttribute::IpProtocol(number) => rule.ip_protocol = Some((*number).into()),
                 RuleAttribute::SourcePortRange(range) => {
                     rule.source_ports = Some((range.start, range.end));

@@ -264,6 +264,18 @@ pub(crate) struct Table<A> {
     due: Vec<u32>,
     hasher: RandomState,
     without_client_port: usize,
+    /// Of the indexes; wraps around.
+    changes: u32,
+}
+
+/// What a lookup begins with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sought {
+    hash: u32,
+    /// Where the entry most probably is, or `NONE`.
+    guess: u32,
+    /// The table's number of changes when that was found.
+    changes: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -298,6 +310,7 @@ impl<A: Address> Table<A> {
             due: Vec::new(),
             hasher,
             without_client_port: 0,
+            changes: 0,
         }
     }
 
@@ -336,39 +349,48 @@ impl<A: Address> Table<A> {
             .expect("ids come from a lookup in the same call")
     }
 
-    pub(crate) fn hash(&self, key: &FlowKey<A>) -> u32 {
+    pub(crate) fn sought(&self, key: &FlowKey<A>) -> Sought {
+        Sought {
+            hash: self.hash(key),
+            guess: NONE,
+            changes: self.changes,
+        }
+    }
+
+    fn hash(&self, key: &FlowKey<A>) -> u32 {
         self.hasher.hash_one(key) as u32
     }
 
-    /// Reads where the lookup of a packet of this hash begins. The caller adds up what comes of many, and nothing else.
-    pub(crate) fn peek(&self, direction: crate::Direction, hash: u32) -> u64 {
-        self.indexes[Way::of(direction) as usize].peek(hash)
+    /// Reads where the lookup of a packet begins. The caller adds up what comes of many, and nothing else.
+    pub(crate) fn peek(&self, direction: crate::Direction, sought: &Sought) -> u64 {
+        self.indexes[Way::of(direction) as usize].peek(sought.hash)
     }
 
     /// Reads the entry that the lookup will most probably find; the index is near by then.
-    pub(crate) fn peek_entry(&self, direction: crate::Direction, hash: u32) -> u64 {
-        let id = self.indexes[Way::of(direction) as usize].guess(hash);
-        let entry = id.and_then(|id| self.entries.get(id));
+    pub(crate) fn peek_entry(&self, direction: crate::Direction, sought: &mut Sought) -> u64 {
+        let id = self.indexes[Way::of(direction) as usize].guess(sought.hash);
+        sought.guess = id.unwrap_or(NONE);
+        let entry = self.entries.get(sought.guess);
         entry.map_or(0, Entry::lines)
     }
 
     /// The newest connection of a client's packet. A client that uses port 0 never finds its own.
-    pub(crate) fn find(&self, key: &FlowKey<A>, hash: u32) -> Option<u32> {
+    pub(crate) fn find(&self, key: &FlowKey<A>, sought: &Sought) -> Option<u32> {
         let own = if key.client_port == 0 {
             None
         } else {
-            self.lookup(Way::Forward, key, hash)
+            self.lookup(Way::Forward, key, sought)
         };
         if own.is_none() && self.without_client_port > 0 {
             let key = key.without_client_port();
-            return self.lookup(Way::Forward, &key, self.hash(&key));
+            return self.lookup(Way::Forward, &key, &self.sought(&key));
         }
         own
     }
 
     /// The newest connection of a server's packet.
-    pub(crate) fn find_reverse(&self, key: &FlowKey<A>, hash: u32) -> Option<u32> {
-        self.lookup(Way::Reverse, key, hash)
+    pub(crate) fn find_reverse(&self, key: &FlowKey<A>, sought: &Sought) -> Option<u32> {
+        self.lookup(Way::Reverse, key, sought)
     }
 
     /// The template that controls a connection.
@@ -636,8 +658,10 @@ impl<A: Address> Table<A> {
 
     fn link(&mut self, way: Way, id: u32) {
         let key = self.key(way, id);
-        let hash = self.hash(&key);
-        match self.lookup(way, &key, hash) {
+        let sought = self.sought(&key);
+        let hash = sought.hash;
+        self.changes = self.changes.wrapping_add(1);
+        match self.lookup(way, &key, &sought) {
             Some(older) => {
                 self.kin_mut(id).chains[way as usize] = Chain { newer: NONE, older };
                 self.kin_mut(older).chains[way as usize].newer = id;
@@ -648,6 +672,7 @@ impl<A: Address> Table<A> {
     }
 
     fn unlink(&mut self, way: Way, id: u32) {
+        self.changes = self.changes.wrapping_add(1);
         let alone = Chain {
             newer: NONE,
             older: NONE,
@@ -673,15 +698,20 @@ impl<A: Address> Table<A> {
         }
     }
 
-    fn lookup(&self, way: Way, key: &FlowKey<A>, hash: u32) -> Option<u32> {
-        self.indexes[way as usize].find(hash, |id| {
+    fn lookup(&self, way: Way, key: &FlowKey<A>, sought: &Sought) -> Option<u32> {
+        let is_it = |id: u32| {
             self.entries.get(id).is_some_and(|entry| {
                 *key == match way {
                     Way::Forward => entry.forward_key(),
                     Way::Reverse => self.reverse_key(entry),
                 }
             })
-        })
+        };
+        // Found where a search would have ended, if nothing was added or removed since.
+        if sought.changes == self.changes && is_it(sought.guess) {
+            return Some(sought.guess);
+        }
+        self.indexes[way as usize].find(sought.hash, is_it)
     }
 }
 

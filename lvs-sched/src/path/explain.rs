@@ -8,7 +8,7 @@ use super::opening::{
 };
 use super::{PacketPath, answer, has_forced_server, has_quiesced_server, info, is_reusable};
 use crate::conn::key::{Address, FlowKey};
-use crate::conn::table::Table;
+use crate::conn::table::{Sought, Table};
 use crate::director::FTP_DATA;
 use crate::persist::{Foreseen, TemplateKey, TemplateTarget, Want};
 use crate::time::nanos;
@@ -190,11 +190,11 @@ impl PacketPath<'_> {
         &self,
         table: &Table<A>,
         key: &FlowKey<A>,
-        hash: u32,
+        sought: &Sought,
     ) -> Explanation {
         match self.packet.direction {
-            Direction::Inbound => self.explain_inbound(table, key, hash),
-            Direction::Outbound => match table.find_reverse(key, hash) {
+            Direction::Inbound => self.explain_inbound(table, key, sought),
+            Direction::Outbound => match table.find_reverse(key, sought) {
                 Some(id) => self.explain_connection(table, id, Direction::Outbound),
                 None => self.explain_unknown_reply(),
             },
@@ -205,7 +205,7 @@ impl PacketPath<'_> {
         &self,
         table: &Table<A>,
         key: &FlowKey<A>,
-        hash: u32,
+        sought: &Sought,
     ) -> Explanation {
         let tunables = &self.snapshot.tunables;
         if tunables.backup_only {
@@ -216,7 +216,7 @@ impl PacketPath<'_> {
             target: self.packet.destination,
             quoted: false,
         };
-        let Some(id) = table.find(key, hash) else {
+        let Some(id) = table.find(key, sought) else {
             let blank = Explanation::new(Reason::NoService, Verdict::NotOurs);
             return self.explain_opening(blank, opening, false);
         };

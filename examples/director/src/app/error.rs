@@ -54,6 +54,9 @@ pub enum RunError {
     /// The kernel's news can't be waited for.
     #[error("can't watch the kernel's tables")]
     Watch(#[source] io::Error),
+    /// The thread that runs scripts could not be made.
+    #[error("can't make the thread that runs scripts")]
+    Scripts(#[source] io::Error),
     /// The sockets for setting and announcing addresses were refused.
     #[error("can't set addresses")]
     Addresses(#[source] io::Error),

@@ -8,6 +8,7 @@ use crate::claims::{self, Terms};
 use crate::control::protocol::{ErrorKind, Reply};
 use crate::control::vrrp::VrrpInfo;
 use crate::logging::chain;
+use crate::notify::Event;
 use crate::plan::Plan;
 use crate::vrrp::dump::{self, Dump};
 use crate::vrrp::{self, Claims, News, Vrrp, VrrpError};
@@ -18,7 +19,7 @@ impl App {
         let mut held = None;
         let mut next = Some(first);
         while let Some(news) = next {
-            vrrp::log(&news);
+            self.notify_of(&news);
             if let News::Held { number, addresses } = news {
                 held = Some((number, addresses));
             }
@@ -33,6 +34,13 @@ impl App {
             (Ok(()), Some(vrrp)) => vrrp.confirm(number),
             (Ok(()), None) => {}
             (Err(error), _) => error!("{}", chain(&error)),
+        }
+    }
+
+    fn notify_of(&self, news: &News) {
+        vrrp::log(news);
+        if let Some(event) = Event::of_vrrp(news) {
+            self.notifier.tell(event);
         }
     }
 
@@ -52,18 +60,28 @@ impl App {
         Terms::new(self.marks.rules(), plan, &self.held)
     }
 
-    /// Has VRRP do what a plan says.
-    pub(super) fn follow_vrrp(&mut self, plan: &Plan) -> Result<(), VrrpError> {
-        match &self.vrrp {
-            Some(vrrp) if plan.vrrp != self.plan.vrrp => vrrp.reload(plan.vrrp.clone()),
-            None if !plan.vrrp.setup.virtual_routers.is_empty() => {
-                let teller = self.vrrp_teller.clone();
-                let vrrp = Vrrp::start(plan.vrrp.clone(), Claims::Awaited, teller)?;
-                self.vrrp = Some(vrrp);
-            }
-            _ => {}
+    /// Starts VRRP if the plan is the first that has a virtual router; whether it is. No address comes before it was asked
+    /// for here.
+    pub(super) fn start_vrrp(&mut self, plan: &Plan) -> Result<bool, VrrpError> {
+        let starts = self.vrrp.is_none() && !plan.vrrp.setup.virtual_routers.is_empty();
+        if starts {
+            self.vrrp = Some(Vrrp::start(
+                plan.vrrp.clone(),
+                Claims::Awaited,
+                self.scripts.clone(),
+                self.vrrp_teller.clone(),
+            )?);
         }
-        Ok(())
+        Ok(starts)
+    }
+
+    /// Has VRRP do what a plan says.
+    pub(super) fn follow_vrrp(&self, plan: &Plan) {
+        if let Some(vrrp) = &self.vrrp
+            && plan.vrrp != self.plan.vrrp
+        {
+            vrrp.reload(plan.vrrp.clone());
+        }
     }
 
     pub(super) fn answer_vrrp(&self, answer: oneshot::Sender<Vec<Reply>>) {
@@ -84,7 +102,7 @@ impl App {
     pub(super) fn stop_vrrp(&mut self) {
         self.vrrp = None;
         while let Ok(news) = self.vrrp_news.try_recv() {
-            vrrp::log(&news);
+            self.notify_of(&news);
         }
     }
 }

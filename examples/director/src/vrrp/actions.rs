@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lvs_conf::model::VirtualAddress as ModelAddress;
@@ -9,6 +10,7 @@ use lvs_vrrp::{Announcement, VirtualAddress};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::host::Host;
+use super::routes::Routes;
 use super::thread::{Claims, News};
 
 /// One step on the host.
@@ -16,6 +18,11 @@ use super::thread::{Claims, News};
 pub(super) enum Action {
     AddAddresses(Vec<Placed>),
     RemoveAddresses(Vec<Placed>),
+    /// Packets to and from these addresses are dropped, or no more.
+    Refuse(Vec<IpAddr>),
+    Accept(Vec<IpAddr>),
+    AddRoutes(Arc<str>, Routes),
+    RemoveRoutes(Arc<str>, Routes),
     Announce(Announcement),
 }
 

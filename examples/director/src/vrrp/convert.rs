@@ -1,18 +1,25 @@
 //! From the model of a configuration to the setup of the VRRP machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lvs_conf::model::{
     AuthenticationKind, Config as Model, Family as ModelFamily, Track, Tracking,
-    VirtualAddress as ModelAddress, VrrpInstance,
+    VirtualAddress as ModelAddress, VmacKind, VrrpInstance, VrrpScript,
 };
 use lvs_vrrp::{
     Announcements, Authentication, ChecksumSend, Config, Delays, Family, GroupConfig,
-    InterfaceName, Interval, LateActive, Member, Pacing, Preemption, Priority, Reach, Setup,
-    SetupError, Tracked, TrackedObject, UnicastPeer, Version, VirtualAddress, Vrid, VrrpRouter,
+    InterfaceName, Interval, LateActive, Member, Pacing, Preemption, Priority, ProcessConfig,
+    Reach, ScriptConfig, Setup, SetupError, Tracked, TrackedObject, UnicastPeer, Version,
+    VirtualAddress, Vrid, VrrpRouter,
 };
+
+use super::routes::{LAST_PREFERENCE, Routes, ignored_of_route, ignored_of_rule};
+use super::vmac::Vmac;
+use super::watch::Watched;
+use crate::notify::scripts::Policy;
 
 /// What VRRP needs to know of a configuration.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -21,13 +28,36 @@ pub struct Converted {
     pub setup: Setup,
     /// Prefix lengths, labels and so on of the virtual addresses.
     pub addresses: BTreeMap<VirtualAddress, ModelAddress>,
-    /// Configured source addresses by the instance's name.
-    pub sources: BTreeMap<String, IpAddr>,
+    /// More about instances, by their names.
+    pub hosts: BTreeMap<Arc<str>, OnHost>,
+    /// What is watched besides interfaces.
+    pub watched: Watched,
+    /// Rules of each family that were given a preference.
+    given_preferences: (u32, u32),
     /// What has no effect yet, or cannot be.
     pub remarks: Vec<String>,
 }
 
+/// What the machine need not know of an instance.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct OnHost {
+    /// The configured source address.
+    pub source: Option<IpAddr>,
+    /// It has to be there.
+    pub track_source: bool,
+    /// Routes and rules.
+    pub routes: Routes,
+    /// Its interface.
+    pub vmac: Option<Vmac>,
+}
+
 impl Converted {
+    /// Interfaces to make.
+    pub(super) fn vmacs(&self) -> Vec<Vmac> {
+        let hosts = self.hosts.values();
+        hosts.filter_map(|host| host.vmac.clone()).collect()
+    }
+
     /// Whether it hangs together.
     ///
     /// # Errors
@@ -65,8 +95,9 @@ pub fn convert(model: &Model) -> Converted {
         };
         converted.setup.interface_delays.insert(name, delays);
     }
+    let objects = Objects::new(model, &mut converted);
     for instance in &model.instances {
-        match member(model, instance, &mut converted) {
+        match member(model, instance, &objects, &mut converted) {
             Ok(member) => converted.setup.virtual_routers.push(member),
             Err(reason) => converted.remarks.push(format!(
                 "vrrp_instance {}: left out: {reason}",
@@ -76,8 +107,7 @@ pub fn convert(model: &Model) -> Converted {
     }
     for group in &model.sync_groups {
         let mut track = Vec::new();
-        let name = format!("vrrp_sync_group {}", group.name);
-        add_tracked(&group.track, &name, &mut track, &mut converted.remarks);
+        objects.add_tracked(&group.track, &mut track);
         let is_there = |name: &&String| {
             let mut members = converted.setup.virtual_routers.iter();
             members.any(|member| *member.name == ***name)
@@ -96,6 +126,7 @@ pub fn convert(model: &Model) -> Converted {
 fn member(
     model: &Model,
     instance: &VrrpInstance,
+    objects: &Objects<'_>,
     converted: &mut Converted,
 ) -> Result<Member, String> {
     let family = match instance.family {
@@ -145,15 +176,29 @@ fn member(
         after_rival: !instance.strict,
     };
     let mut track = Vec::new();
+    let vmac = vmac(model, instance, converted);
+    if let Some(vmac) = &vmac {
+        if !instance.vmac_xmit_base {
+            config.interface = vmac.name.clone();
+        }
+        for name in [&vmac.name, &vmac.base] {
+            if *name != config.interface && !instance.dont_track_primary {
+                track.push(Tracked::fault(TrackedObject::Interface(name.clone())));
+            }
+        }
+    }
     for (list, into) in [
         (&instance.virtual_addresses, &mut config.addresses),
         (&instance.excluded_addresses, &mut config.excluded),
     ] {
         for address in list {
             let device = address.interface.as_deref().unwrap_or(interface);
+            let above = vmac.as_ref().filter(|_| {
+                device == interface && address.address.is_ipv6() == (family == Family::V6)
+            });
             let virtual_address = VirtualAddress {
                 address: address.address,
-                interface: device.into(),
+                interface: above.map_or_else(|| device.into(), |vmac| vmac.name.clone()),
             };
             if !address.no_track && device != interface {
                 let object = TrackedObject::Interface(device.into());
@@ -167,13 +212,21 @@ fn member(
     }
     config.check().map_err(|error| error.to_string())?;
     let name = format!("vrrp_instance {}", instance.name);
-    add_tracked(&instance.track, &name, &mut track, &mut converted.remarks);
+    let addresses = || {
+        let all = instance.virtual_addresses.iter();
+        all.chain(&instance.excluded_addresses)
+    };
+    objects.add_tracked(&instance.track, &mut track);
     for (asked, what) in [
-        (instance.vmac.is_some(), "use_vmac"),
+        (
+            instance.vmac.is_some() && vmac.is_none(),
+            "use_ipvlan, or use_vmac without an interface,",
+        ),
+        (
+            instance.vmac_addr || addresses().any(|address| address.use_vmac),
+            "use_vmac_addr",
+        ),
         (instance.hmac.is_some(), "authentication by HMAC"),
-        (!instance.routes.is_empty(), "virtual_routes"),
-        (!instance.rules.is_empty(), "virtual_rules"),
-        (!instance.accept, "no_accept"),
     ] {
         if asked {
             converted
@@ -181,9 +234,14 @@ fn member(
                 .push(format!("{name}: {what} has no effect yet"));
         }
     }
-    if let Some(source) = instance.source {
-        converted.sources.insert(instance.name.clone(), source);
-    }
+    let host = OnHost {
+        source: instance.source,
+        track_source: instance.track_src_ip,
+        routes: routes(instance, &mut track, converted),
+        vmac,
+    };
+    let key = Arc::from(instance.name.as_str());
+    converted.hosts.insert(key, host);
     let mut member = Member::new(&instance.name, config);
     member.track = track;
     member.track_own_interface = !instance.dont_track_primary && !interface.is_empty();
@@ -191,6 +249,95 @@ fn member(
         member.fault = Some("it has no unicast peers".into());
     }
     Ok(member)
+}
+
+/// The interface with its MAC address.
+fn vmac(model: &Model, instance: &VrrpInstance, converted: &Converted) -> Option<Vmac> {
+    let wanted = instance.vmac.as_ref()?;
+    let base = InterfaceName::from(instance.interface.as_deref()?);
+    let VmacKind::Macvlan { mac, .. } = &wanted.kind else {
+        return None;
+    };
+    let ipv6 = instance.family == ModelFamily::Inet6;
+    let vrid = instance.virtual_router_id;
+    let mac = mac.map_or([0, 0, 0x5e, 0, if ipv6 { 2 } else { 1 }, vrid], |mac| mac.0);
+    let taken = |name: &str| {
+        let mut hosts = converted.hosts.values();
+        hosts.any(|host| {
+            host.vmac
+                .as_ref()
+                .is_some_and(|vmac| vmac.name.as_str() == name)
+        })
+    };
+    let prefix = model.global.vrrp.vmac_prefix.as_deref().unwrap_or("vrrp");
+    let name = wanted.name.clone().unwrap_or_else(|| {
+        let plain = format!("{prefix}.{vrid}");
+        let family = format!("{prefix}{}.{vrid}", if ipv6 { 6 } else { 4 });
+        let numbered = (1..).map(|n| format!("{prefix}{n}.{vrid}"));
+        let mut names = [plain, family].into_iter().chain(numbered);
+        names
+            .find(|name| !taken(name))
+            .unwrap_or_else(|| format!("{prefix}.{vrid}"))
+    });
+    let excluded = instance.excluded_addresses.iter();
+    Some(Vmac {
+        name: name.as_str().into(),
+        base,
+        mac,
+        ipv6: ipv6 || excluded.clone().any(|address| address.address.is_ipv6()),
+        sends: ipv6 && !instance.vmac_xmit_base,
+    })
+}
+
+/// Its routes and rules. Their interfaces must be up.
+fn routes(instance: &VrrpInstance, track: &mut Vec<Tracked>, converted: &mut Converted) -> Routes {
+    let name = format!("vrrp_instance {}", instance.name);
+    let own = instance.interface.as_deref();
+    let mut watch = |interface: &str| {
+        if Some(interface) != own {
+            let object = TrackedObject::Interface(interface.into());
+            if track.iter().all(|known| known.object != object) {
+                track.push(Tracked::fault(object));
+            }
+        }
+    };
+    let mut ignored = Vec::new();
+    for route in &instance.routes {
+        ignored.extend(ignored_of_route(route));
+        let hops = route.next_hops.iter().map(|hop| &hop.interface);
+        let interfaces = hops.chain([&route.interface]).flatten();
+        if !route.no_track {
+            interfaces.for_each(|interface| watch(interface));
+        }
+    }
+    let mut rules = instance.rules.clone();
+    for rule in &mut rules {
+        ignored.extend(ignored_of_rule(rule));
+        if !rule.no_track {
+            let interfaces = [&rule.iif, &rule.oif].into_iter().flatten();
+            interfaces.for_each(|interface| watch(interface));
+        }
+        if rule.preference.is_none() {
+            let given = match rule.family {
+                ModelFamily::Inet => &mut converted.given_preferences.0,
+                ModelFamily::Inet6 => &mut converted.given_preferences.1,
+            };
+            rule.preference = Some(LAST_PREFERENCE.saturating_sub(*given));
+            *given += 1;
+        }
+    }
+    ignored.sort_unstable();
+    ignored.dedup();
+    if !ignored.is_empty() {
+        let ignored = ignored.join(", ");
+        converted.remarks.push(format!(
+            "{name}: no effect in routes and rules yet: {ignored}"
+        ));
+    }
+    Routes {
+        routes: instance.routes.clone(),
+        rules,
+    }
 }
 
 fn reach(model: &Model, instance: &VrrpInstance, family: Family) -> Reach {
@@ -228,29 +375,119 @@ fn authentication(instance: &VrrpInstance) -> Result<Authentication, String> {
     })
 }
 
-/// Interfaces are watched already; the rest is named.
-fn add_tracked(
-    tracking: &Tracking,
-    name: &str,
-    list: &mut Vec<Tracked>,
-    remarks: &mut Vec<String>,
-) {
-    for track in &tracking.interfaces {
-        list.push(Tracked {
-            object: TrackedObject::Interface(track.name.as_str().into()),
-            weight: track.weight.unwrap_or_default(),
-            reverse: track.reverse.unwrap_or_default(),
-        });
-    }
-    let others: [(&[Track], &str); 4] = [
-        (&tracking.scripts, "track_script"),
-        (&tracking.files, "track_file"),
-        (&tracking.processes, "track_process"),
-        (&tracking.bfd, "track_bfd"),
-    ];
-    for (tracks, keyword) in others {
-        if !tracks.is_empty() {
-            remarks.push(format!("{name}: {keyword} has no effect yet"));
+/// What can be watched, by its name.
+struct Objects<'a> {
+    model: &'a Model,
+    /// Scripts that must not or can't be run are not watched: nobody is in Fault because of a mistake in a path.
+    scripts: BTreeSet<&'a str>,
+}
+
+impl<'a> Objects<'a> {
+    /// Notes what has to be run, read and counted: of the objects that somebody watches.
+    fn new(model: &'a Model, converted: &mut Converted) -> Self {
+        let instances = model.instances.iter().map(|instance| &instance.track);
+        let groups = model.sync_groups.iter().map(|group| &group.track);
+        let all: Vec<&Tracking> = instances.chain(groups).collect();
+        let is_in = |name: &str, of: fn(&Tracking) -> &Vec<Track>| {
+            all.iter()
+                .any(|tracking| of(tracking).iter().any(|track| track.name == name))
+        };
+        let mut scripts = BTreeSet::new();
+        let mut policy = None;
+        let used = |script: &&VrrpScript| is_in(&script.name, |tracking| &tracking.scripts);
+        for script in model.scripts.iter().filter(used) {
+            let policy = policy.get_or_insert_with(|| Policy::new(&model.global));
+            let name = format!("vrrp_script {}", script.name);
+            match policy.check(&script.script) {
+                Ok(checked) => {
+                    let remarks = checked.remarks.iter();
+                    let remarks = remarks.map(|remark| format!("{name}: {remark}"));
+                    converted.remarks.extend(remarks);
+                    let key = script.name.as_str().into();
+                    converted.watched.scripts.insert(key, checked.command);
+                    converted.setup.scripts.push(script_config(script));
+                    scripts.insert(script.name.as_str());
+                }
+                Err(refusal) => converted
+                    .remarks
+                    .push(format!("{name}: not watched: {refusal}")),
+            }
         }
+        let watched = &mut converted.watched;
+        watched.files = model.track_files.clone();
+        watched
+            .files
+            .retain(|file| is_in(&file.name, |tracking| &tracking.files));
+        watched.processes = model.track_processes.clone();
+        watched
+            .processes
+            .retain(|process| is_in(&process.name, |tracking| &tracking.processes));
+        watched.bfd = model.bfd_instances.clone();
+        watched
+            .bfd
+            .retain(|bfd| bfd.vrrp && is_in(&bfd.name, |tracking| &tracking.bfd));
+        let processes = watched.processes.iter().map(|process| ProcessConfig {
+            name: process.name.as_str().into(),
+            quorum: process.quorum.into(),
+            quorum_max: process.quorum_max.map(u32::from),
+            delays: Delays {
+                up: process.fork_delay,
+                down: process.terminate_delay,
+            },
+        });
+        converted.setup.processes = processes.collect();
+        Self { model, scripts }
+    }
+
+    fn add_tracked(&self, tracking: &Tracking, list: &mut Vec<Tracked>) {
+        let mut add = |track: &Track, object: TrackedObject, (weight, reverse): (i16, bool)| {
+            list.push(Tracked {
+                object,
+                weight: track.weight.unwrap_or(weight),
+                reverse: track.reverse.unwrap_or(reverse),
+            });
+        };
+        for track in &tracking.interfaces {
+            let object = TrackedObject::Interface(track.name.as_str().into());
+            add(track, object, (0, false));
+        }
+        let model = self.model;
+        for track in &tracking.scripts {
+            let known = model.scripts.iter().find(|it| it.name == track.name);
+            if let Some(script) = known.filter(|it| self.scripts.contains(it.name.as_str())) {
+                let object = TrackedObject::Script(track.name.as_str().into());
+                add(track, object, (script.weight, script.reverse));
+            }
+        }
+        for track in &tracking.files {
+            if let Some(file) = model.track_files.iter().find(|it| it.name == track.name) {
+                let object = TrackedObject::File(track.name.as_str().into());
+                add(track, object, (file.weight, file.reverse));
+            }
+        }
+        for track in &tracking.processes {
+            let mut known = model.track_processes.iter();
+            if let Some(process) = known.find(|it| it.name == track.name) {
+                let object = TrackedObject::Process(track.name.as_str().into());
+                add(track, object, (process.weight, process.reverse));
+            }
+        }
+        for track in &tracking.bfd {
+            if let Some(bfd) = model.bfd_instances.iter().find(|it| it.name == track.name) {
+                let object = TrackedObject::Bfd(track.name.as_str().into());
+                add(track, object, (bfd.weight, bfd.reverse));
+            }
+        }
+    }
+}
+
+fn script_config(script: &VrrpScript) -> ScriptConfig {
+    ScriptConfig {
+        interval: script.interval,
+        timeout: script.timeout,
+        rise: script.rise,
+        fall: script.fall,
+        init_fail: script.init_fail,
+        ..ScriptConfig::new(&script.name)
     }
 }

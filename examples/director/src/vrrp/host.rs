@@ -2,15 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
-use lvs_conf::model::VirtualAddress as ModelAddress;
-use lvs_fwd::netlink::{Address, Event, Events, Link, MARK, Netlink, NetlinkError, Scope};
+use lvs_conf::model::{Lifetime, VirtualAddress as ModelAddress};
+use lvs_fwd::netlink::{
+    Address, Event, Events, KernelRoute, Link, MARK, Netlink, NetlinkError, Scope,
+};
+use lvs_fwd::refuse::Refusals;
 use lvs_vrrp::wire::MacAddress;
 use lvs_vrrp::{InterfaceName, VirtualAddress};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::routes::{self, Routes};
 use super::thread::{AddressChange, News};
+use super::vmac::{Vmac, Vmacs};
 use crate::logging::chain;
+use crate::settings;
 
 /// Links and addresses.
 #[derive(Debug)]
@@ -22,6 +30,12 @@ pub(super) struct Host {
     addresses: Vec<(u32, IpAddr)>,
     /// What the machine has had set.
     held: BTreeSet<VirtualAddress>,
+    /// Routes that it has had set, by the instance.
+    routes: BTreeMap<Arc<str>, Vec<KernelRoute>>,
+    /// Addresses that are held and not answered for; made when it is first needed.
+    refusals: Option<Refusals>,
+    refused: BTreeSet<IpAddr>,
+    vmacs: Vmacs,
     news: UnboundedSender<News>,
 }
 
@@ -36,6 +50,8 @@ pub(super) enum HostNews {
     Sources,
     /// Somebody took away an address that is held.
     Removed(VirtualAddress),
+    /// Somebody took away a route of this instance.
+    RouteRemoved(Arc<str>),
 }
 
 impl Host {
@@ -48,6 +64,10 @@ impl Host {
             links: BTreeMap::new(),
             addresses: Vec::new(),
             held: BTreeSet::new(),
+            routes: BTreeMap::new(),
+            refusals: None,
+            refused: BTreeSet::new(),
+            vmacs: Vmacs::default(),
             news,
         };
         host.look()?;
@@ -61,6 +81,7 @@ impl Host {
         let addresses = self.netlink.addresses()?;
         self.addresses = addresses
             .into_iter()
+            .filter(|address| !address.tentative)
             .map(|address| (address.ifindex, address.addr))
             .collect();
         Ok(())
@@ -103,6 +124,19 @@ impl Host {
                     self.addresses.retain(|(index, _)| *index != ifindex);
                     news.push(HostNews::Link(link.name.as_str().into(), false));
                     news.push(HostNews::Interfaces);
+                }
+            }
+            // It will be told of again when it can be used.
+            Event::Address(address) if address.tentative => {}
+            Event::RouteGone(route) => {
+                let is_it = |other: &KernelRoute| {
+                    (other.destination, other.table, other.metric, other.tos)
+                        == (route.destination, route.table, route.metric, route.tos)
+                };
+                for (name, routes) in &self.routes {
+                    if routes.iter().any(is_it) {
+                        news.push(HostNews::RouteRemoved(Arc::clone(name)));
+                    }
                 }
             }
             Event::Address(address) => {
@@ -163,7 +197,7 @@ impl Host {
         Some((link.index, MacAddress(link.mac?)))
     }
 
-    fn link(&self, name: &InterfaceName) -> Option<&Link> {
+    pub(super) fn link(&self, name: &InterfaceName) -> Option<&Link> {
         let mut links = self.links.values();
         links.find(|link| link.name == name.as_str())
     }
@@ -247,6 +281,133 @@ impl Host {
         }
     }
 
+    /// Makes the interfaces that are missing; whether there were any.
+    pub(super) fn make_vmacs(&mut self, wanted: &[Vmac]) -> bool {
+        if wanted.is_empty() {
+            return false;
+        }
+        let mut vmacs = std::mem::take(&mut self.vmacs);
+        let mut netlink = match Netlink::open() {
+            Ok(netlink) => netlink,
+            Err(error) => {
+                self.complain(&error);
+                return false;
+            }
+        };
+        let (made, failed) = vmacs.make(&mut netlink, self, wanted);
+        self.vmacs = vmacs;
+        for (name, error) in failed {
+            self.trouble(&format!("interface {name}"), &chain(&error));
+        }
+        // What follows needs their indexes.
+        if made && let Err(error) = self.look() {
+            self.complain(&error);
+        }
+        made
+    }
+
+    /// Removes the interfaces that are not wanted.
+    pub(super) fn keep_vmacs(&mut self, wanted: &[Vmac]) {
+        let mut vmacs = std::mem::take(&mut self.vmacs);
+        match Netlink::open() {
+            Ok(mut netlink) => vmacs.keep_only(&mut netlink, self, wanted),
+            Err(error) => self.complain(&error),
+        }
+        self.vmacs = vmacs;
+    }
+
+    /// Whether some interface has this address.
+    pub(super) fn has(&self, address: IpAddr) -> bool {
+        self.addresses.iter().any(|(_, other)| *other == address)
+    }
+
+    /// Whether neighbours may have this host for a router there.
+    pub(super) fn forwards_v6(&self, interface: &InterfaceName) -> bool {
+        settings::read(&format!("net/ipv6/conf/{interface}/forwarding")) == Some(1)
+    }
+
+    /// Drops packets to and from these.
+    pub(super) fn refuse(&mut self, addresses: &[IpAddr]) {
+        self.refused.extend(addresses);
+        self.follow_refused();
+    }
+
+    pub(super) fn accept(&mut self, addresses: &[IpAddr]) {
+        self.refused.retain(|address| !addresses.contains(address));
+        self.follow_refused();
+    }
+
+    fn follow_refused(&mut self) {
+        if self.refusals.is_none() {
+            if self.refused.is_empty() {
+                return;
+            }
+            match Refusals::new(REFUSALS) {
+                Ok(refusals) => self.refusals = Some(refusals),
+                Err(error) => return self.trouble("no_accept", &chain(&error)),
+            }
+        }
+        if let Some(refusals) = &mut self.refusals
+            && let Err(error) = refusals.set(&self.refused)
+        {
+            self.trouble("no_accept", &chain(&error));
+        }
+    }
+
+    /// Sets routes, then rules. What is there already will do.
+    pub(super) fn add_routes(&mut self, name: &Arc<str>, all: &Routes) {
+        let mut held = Vec::new();
+        for model in &all.routes {
+            let outcome = routes::route(model, |name| self.index(&name.into()));
+            let added = outcome.and_then(|route| match self.netlink.add_route(&route) {
+                Err(error) if !error.is_exists() => Err(chain(&error)),
+                _ => Ok(route),
+            });
+            match added {
+                Ok(route) if !model.no_track => held.push(route),
+                Ok(_) => {}
+                Err(why) => self.trouble(&format!("vrrp_instance {name}: virtual route"), &why),
+            }
+        }
+        for model in &all.rules {
+            let added = routes::rule(model).and_then(|rule| match self.netlink.add_rule(&rule) {
+                Err(error) if !error.is_exists() => Err(chain(&error)),
+                _ => Ok(()),
+            });
+            if let Err(why) = added {
+                self.trouble(&format!("vrrp_instance {name}: virtual rule"), &why);
+            }
+        }
+        if !held.is_empty() {
+            self.routes.insert(Arc::clone(name), held);
+        }
+    }
+
+    /// Takes rules, then routes away, whoever set them.
+    pub(super) fn remove_routes(&mut self, name: &Arc<str>, all: &Routes) {
+        for model in &all.rules {
+            if let Ok(rule) = routes::rule(model) {
+                // It may never have been there.
+                let _ = self.netlink.delete_rule(&rule);
+            }
+        }
+        for model in &all.routes {
+            let Ok(mut route) = routes::route(model, |name| self.index(&name.into())) else {
+                continue;
+            };
+            // First, so that the kernel's word of it is no news.
+            if let Some(held) = self.routes.get_mut(name) {
+                held.retain(|other| *other != route);
+            }
+            route.scope = Scope::Other(NOWHERE);
+            let _ = self.netlink.delete_route(&route);
+        }
+    }
+
+    fn trouble(&self, what: &str, why: &str) {
+        let _ = self.news.send(News::Trouble(format!("{what}: {why}")));
+    }
+
     fn tell(&self, address: &VirtualAddress, prefix_len: Option<u8>, change: AddressChange) {
         let news = News::Address {
             address: address.clone(),
@@ -277,6 +438,12 @@ impl Host {
             request.label.clone_from(&how.label);
             request.noprefixroute = how.flags.no_prefix_route;
             request.nodad = address.address.is_ipv6() && !how.flags.detect_duplicates;
+            // An address of its own alone is not for connections that begin here.
+            request.preferred = match how.preferred_lifetime {
+                Some(Lifetime::Forever) => None,
+                Some(Lifetime::Limited(time)) => Some(seconds(time)),
+                None => (address.address.is_ipv6() && prefix == 128).then_some(0),
+            };
             request.scope = how
                 .scope
                 .as_deref()
@@ -285,6 +452,16 @@ impl Host {
         Some(request)
     }
 }
+
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
+}
+
+/// Any scope, of a route to delete.
+const NOWHERE: u8 = 255;
+
+/// Name of the tables of addresses that are not answered for.
+const REFUSALS: &str = "lvs-vrrp";
 
 const fn is_up(link: &Link) -> bool {
     link.up && link.running

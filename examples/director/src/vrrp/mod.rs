@@ -1,13 +1,22 @@
 //! VRRP on this host: `lvs-vrrp`'s machine with sockets, a clock and the kernel's addresses.
 //!
 //! One thread of its own, with real-time priority where the process may have it, reads raw sockets and netlink, drives the machine and
-//! does what it asks for; so neither checks nor configuration ever keep an advertisement waiting. [`convert()`] turns the
-//! model of a keepalived.conf into the machine's setup; `sockets` has the raw sockets; `host` the kernel's links and addresses;
-//! `shell` is the loop, `actions` what waits until packets are claimed, [`dump`] the files that signals ask for, [`Vrrp`] the thread as the rest of the program sees it; it tells
-//! [`News`]. [`run`] is the program `director --vrrp`.
+//! does what it asks for; so neither checks nor configuration ever keep an advertisement waiting. It writes no log: what happens is told as
+//! [`News`] to whoever started it. [`Vrrp`] is the thread from outside, [`run()`] the program `director --vrrp`.
 //!
-//! Not there yet: check scripts, tracked files and processes, BFD sockets, virtual routes and rules, VMAC interfaces, packet filters for
-//! `no_accept`, notify scripts and mail. [`convert()`] says so for each instance that asks for them.
+//! | module | knows |
+//! |---|---|
+//! | [`convert()`] | the machine's setup out of a configuration, and what the machine need not know |
+//! | `shell` | the loop: read, judge, drain, sleep |
+//! | `actions` | what the machine has asked for and waits: addresses, until their packets are claimed |
+//! | `sockets`, `sys` | raw sockets, time stamps |
+//! | `host` | the kernel's links, addresses, routes, rules, packet filter |
+//! | `routes`, `vmac` | virtual routes and rules; interfaces with the virtual MAC address |
+//! | `watch` | check scripts, tracked files and processes, BFD sessions |
+//! | [`dump`] | the files that signals ask for |
+//!
+//! Not there: ipvlan and VMAC interfaces for single addresses, HMAC authentication, `garp_extra_if`, `vrrp_delay_after_boot`, and of routes
+//! and rules what `routes` lists. [`convert()`] says so for each instance that asks for it.
 
 mod actions;
 mod announce;
@@ -15,14 +24,20 @@ pub mod convert;
 pub mod dump;
 mod host;
 mod log;
+mod routes;
 mod run;
 mod shell;
 mod sockets;
 mod sys;
 mod thread;
+mod vmac;
+mod watch;
 
 pub(crate) use announce::Announcer;
 pub use convert::{Converted, convert};
 pub use log::log;
+pub use routes::Routes;
 pub use run::{VrrpOptions, run};
 pub use thread::{AddressChange, Claims, News, Status, Vrrp, VrrpError};
+pub use vmac::Vmac;
+pub use watch::Watched;

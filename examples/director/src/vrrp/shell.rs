@@ -7,34 +7,46 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use lvs_conf::model::VirtualAddress as ModelAddress;
+use lvs_vrrp::bfd::BfdState;
 use lvs_vrrp::{
-    Command, Event, Notice, RouterId, Task, VirtualAddress, VirtualRouter, VrrpRouter,
-    select_source,
+    Command, Event, Notice, RouterId, ScriptCommand, Task, VirtualAddress, VirtualRouter,
+    VrrpRouter, select_source,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::debug;
 
 use super::actions::{Action, Actions, Placed};
-use super::convert::Converted;
+use super::convert::{Converted, OnHost};
 use super::host::{Host, HostNews};
+use super::routes::Routes;
 use super::sockets::{Key, Sockets};
 use super::sys;
-use super::thread::{Claims, News, Order, Status, VrrpError};
+use super::thread::{Claims, Handle, News, Order, Status, VrrpError};
+use super::watch::bfd::Bfd;
+use super::watch::{Watcher, files};
 use crate::logging::chain;
+use crate::notify::scripts::{Ended, Exit, Purpose, Runner, Ticket};
 
 pub(super) struct Shell {
     router: VrrpRouter,
     converted: Converted,
     /// During a reload: how addresses were set that may have to go.
     before: BTreeMap<VirtualAddress, ModelAddress>,
+    hosts_before: BTreeMap<Arc<str>, OnHost>,
     sockets: Sockets,
     host: Host,
     actions: Actions,
+    scripts: Runner,
+    /// Check scripts that run.
+    running: BTreeMap<Arc<str>, Ticket>,
+    bfd: Bfd,
+    watcher: Option<Watcher>,
+    handle: Handle,
     changes: BTreeMap<RouterId, LastChange>,
     news: UnboundedSender<News>,
     orders: Receiver<Order>,
-    wake: OwnedFd,
+    wake: Arc<OwnedFd>,
     stopping: bool,
 }
 
@@ -48,17 +60,25 @@ impl Shell {
     pub(super) fn new(
         converted: Converted,
         claims: Claims,
+        scripts: Runner,
         news: UnboundedSender<News>,
-        (orders, wake): (Receiver<Order>, OwnedFd),
+        handle: Handle,
+        (orders, wake): (Receiver<Order>, Arc<OwnedFd>),
     ) -> Result<Self, VrrpError> {
         let router = VrrpRouter::new(Instant::now(), converted.setup.clone())?;
         Ok(Self {
             router,
             converted,
             before: BTreeMap::new(),
+            hosts_before: BTreeMap::new(),
             sockets: Sockets::new().map_err(VrrpError::Sockets)?,
             host: Host::open(news.clone())?,
             actions: Actions::new(claims, news.clone()),
+            scripts,
+            running: BTreeMap::new(),
+            bfd: Bfd::default(),
+            watcher: None,
+            handle,
             changes: BTreeMap::new(),
             news,
             orders,
@@ -72,9 +92,16 @@ impl Shell {
             debug!("VRRP runs without real-time priority: {error}");
         }
         let now = Instant::now();
-        for (name, up) in self.host.links() {
-            self.router.handle_link(now, &name, up);
+        self.host.make_vmacs(&self.converted.vmacs());
+        self.tell_links(now);
+        for file in &self.converted.watched.files {
+            if let Err(error) = files::create(file) {
+                self.complain(format!("track_file {}: {error}", file.path));
+            }
+            let number = files::read(&file.path).unwrap_or_default();
+            self.router.handle_file(now, &file.name, number);
         }
+        self.follow_watched(now);
         self.tell_sources(now);
         self.follow_sockets();
         self.router.start(now);
@@ -91,24 +118,39 @@ impl Shell {
             self.drain();
             self.hear_kernel();
             self.take_orders();
+            self.bfd.receive_all();
             let now = Instant::now();
+            self.bfd.handle_timeout(now);
+            self.tell_bfd(now);
             if self.router.poll_timeout().is_some_and(|due| due <= now) {
                 self.router.handle_timeout(now);
                 self.drain();
             }
             self.act();
         }
+        self.host.keep_vmacs(&[]);
+    }
+
+    fn tell_links(&mut self, now: Instant) {
+        for (name, up) in self.host.links() {
+            self.router.handle_link(now, &name, up);
+        }
     }
 
     /// Until a datagram, the kernel's news, an order, or the deadline.
     fn wait(&self) {
-        let due = [self.router.poll_timeout(), self.actions.poll_timeout()];
+        let due = [
+            self.router.poll_timeout(),
+            self.actions.poll_timeout(),
+            self.bfd.poll_timeout(),
+        ];
         let due = due.into_iter().flatten().min();
         let wait = due.map(|due| due.saturating_duration_since(Instant::now()));
         let timeout = wait.map(timespec);
         let mut watched: Vec<PollFd<'_>> = self
             .sockets
             .descriptors()
+            .chain(self.bfd.descriptors())
             .chain([self.host.events().as_fd(), self.wake.as_fd()])
             .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN))
             .collect();
@@ -128,7 +170,15 @@ impl Shell {
                 HostNews::Interfaces => interfaces = true,
                 HostNews::Sources => sources = true,
                 HostNews::Removed(address) => self.router.handle_address_removed(now, &address),
+                HostNews::RouteRemoved(name) => {
+                    if let Some(id) = self.router.by_name(&name) {
+                        self.router.handle_route_removed(now, id);
+                    }
+                }
             }
+        }
+        if interfaces && self.host.make_vmacs(&self.converted.vmacs()) {
+            self.tell_links(Instant::now());
         }
         if interfaces || sources {
             self.tell_sources(Instant::now());
@@ -144,12 +194,22 @@ impl Shell {
             .virtual_routers()
             .map(|(id, router)| {
                 let config = router.config();
-                let name = self.router.name(id).map(|name| &**name).unwrap_or_default();
-                let configured = self.converted.sources.get(name).copied();
-                let source = configured.or_else(|| {
-                    let present = self.host.addresses(&config.interface);
-                    select_source(config, present)
-                });
+                let host = self
+                    .router
+                    .name(id)
+                    .and_then(|name| self.converted.hosts.get(name));
+                let source = match host.and_then(|host| host.source) {
+                    Some(source) => {
+                        let is_free = host.is_none_or(|host| !host.track_source);
+                        (is_free || self.host.has(source)).then_some(source)
+                    }
+                    None => {
+                        // An interface of its own has none: what it has is virtual.
+                        let vmac = host.and_then(|host| host.vmac.as_ref());
+                        let base = vmac.map_or(&config.interface, |vmac| &vmac.base);
+                        select_source(config, self.host.addresses(base))
+                    }
+                };
                 (id, source)
             })
             .collect();
@@ -188,6 +248,14 @@ impl Shell {
                 Order::Reload(converted) => self.reload(now, *converted),
                 Order::SetPreemptGate(open) => self.router.set_preempt_gate(now, open),
                 Order::Confirm(number) => self.actions.confirm(number),
+                Order::Script(name, success) => {
+                    self.running.remove(&name);
+                    self.router.handle_script_exit(now, &name, success);
+                }
+                Order::File(name, number) => self.router.handle_file(now, &name, number),
+                Order::Processes(name, count) => {
+                    self.router.handle_process_count(now, &name, count);
+                }
                 Order::Status(answer) => {
                     // Who asked may be gone.
                     let _ = answer.send(self.status(now));
@@ -195,6 +263,7 @@ impl Shell {
                 Order::Stop => {
                     self.actions.wait_no_more();
                     self.router.shutdown(now);
+                    self.bfd.shutdown(now);
                     self.stopping = true;
                 }
             }
@@ -203,11 +272,44 @@ impl Shell {
     }
 
     fn reload(&mut self, now: Instant, converted: Converted) {
+        if self.host.make_vmacs(&converted.vmacs()) {
+            self.tell_links(now);
+        }
         if let Err(error) = self.router.reload(now, converted.setup.clone()) {
             return self.complain(format!("reload of VRRP refused: {}", chain(&error)));
         }
-        self.before = std::mem::replace(&mut self.converted, converted).addresses;
+        let old = std::mem::replace(&mut self.converted, converted);
+        self.before = old.addresses;
+        self.hosts_before = old.hosts;
         self.drain();
+        let changed: Vec<RouterId> = self
+            .router
+            .virtual_routers()
+            .filter(|(id, _)| {
+                let routes = |hosts: &BTreeMap<Arc<str>, OnHost>| {
+                    let name = self.router.name(*id)?;
+                    hosts.get(name).map(|host| host.routes.clone())
+                };
+                routes(&self.converted.hosts) != routes(&self.hosts_before)
+            })
+            .map(|(id, _)| id)
+            .collect();
+        for id in changed {
+            self.router.routes_changed(now, id);
+        }
+        self.drain();
+        if self.converted.watched != old.watched {
+            let known = |name: &str| old.watched.files.iter().any(|file| file.name == name);
+            for file in &self.converted.watched.files {
+                if let Err(error) = (!known(&file.name))
+                    .then(|| files::create(file))
+                    .transpose()
+                {
+                    self.complain(format!("track_file {}: {error}", file.path));
+                }
+            }
+            self.follow_watched(now);
+        }
         // The same address with another prefix or label is set anew.
         let changed = self.host.held().filter_map(|address| {
             let new = self.converted.addresses.get(address);
@@ -221,12 +323,63 @@ impl Shell {
                 .push(Action::AddAddresses(vec![(address, new)]));
         }
         self.before.clear();
+        self.hosts_before.clear();
+        self.host.keep_vmacs(&self.converted.vmacs());
         self.tell_sources(now);
         self.follow_sockets();
         self.drain();
         let router = &self.router;
         self.changes
             .retain(|id, _| router.virtual_router(*id).is_some());
+    }
+
+    /// Sessions and files as the configuration says.
+    fn follow_watched(&mut self, now: Instant) {
+        let watched = &self.converted.watched;
+        for (name, error) in self.bfd.keep(now, &watched.bfd) {
+            self.complain(format!("bfd_instance {name}: {error}"));
+        }
+        for (name, state) in self.bfd.states() {
+            self.router.handle_bfd(now, name, state == BfdState::Up);
+        }
+        // The old one must not tell any more what the new one tells.
+        self.watcher = None;
+        match Watcher::start(&self.converted.watched, self.handle.clone()) {
+            Ok(watcher) => self.watcher = watcher,
+            Err(error) => self.complain(format!("tracked files and processes: {error}")),
+        }
+        self.tell_bfd(now);
+    }
+
+    fn tell_bfd(&mut self, now: Instant) {
+        let changes = self.bfd.drain();
+        for (name, event) in &changes {
+            self.router.handle_bfd(now, name, event.to == BfdState::Up);
+        }
+        if !changes.is_empty() {
+            self.drain();
+        }
+    }
+
+    fn check(&mut self, name: &Arc<str>, command: ScriptCommand) {
+        match (command, self.running.get(name)) {
+            (ScriptCommand::Run, _) => {
+                let Some(program) = self.converted.watched.scripts.get(name).cloned() else {
+                    return;
+                };
+                let (vrrp, own) = (self.handle.clone(), Arc::clone(name));
+                let done = move |ended: Ended| {
+                    let success = ended.exit == Exit::Code(0);
+                    vrrp.send(Order::Script(own, success));
+                };
+                // The machine says when it has run for too long.
+                let ticket = self.scripts.run(Purpose::Check, program, None, done);
+                self.running.insert(Arc::clone(name), ticket);
+            }
+            (ScriptCommand::Terminate, Some(ticket)) => ticket.terminate(),
+            (ScriptCommand::Kill, Some(ticket)) => ticket.kill(),
+            (_, None) => {}
+        }
     }
 
     fn status(&self, now: Instant) -> Vec<Status> {
@@ -275,10 +428,14 @@ impl Shell {
             }
         }
         while let Some(task) = self.router.poll_command() {
-            if let Task::Router { command, .. } = task
-                && let Some(action) = self.action(command)
-            {
-                self.actions.push(action);
+            match task {
+                Task::Router { router, command } => {
+                    for action in self.actions_of(router, command) {
+                        self.actions.push(action);
+                    }
+                }
+                Task::Script { name, command } => self.check(&name, command),
+                _ => {}
             }
         }
         self.act();
@@ -287,17 +444,53 @@ impl Shell {
         }
     }
 
-    fn action(&self, command: Command) -> Option<Action> {
+    fn actions_of(&self, id: RouterId, command: Command) -> Vec<Action> {
         let new = &self.converted.addresses;
         let how = |address: &VirtualAddress| new.get(address).or_else(|| self.before.get(address));
         let was = |address: &VirtualAddress| self.before.get(address).or_else(|| new.get(address));
-        Some(match command {
-            Command::AddAddresses(addresses) => Action::AddAddresses(placed(addresses, how)),
-            Command::RemoveAddresses(addresses) => Action::RemoveAddresses(placed(addresses, was)),
-            Command::Announce(announcement) => Action::Announce(announcement),
-            // Named as missing when the configuration was read.
-            _ => return None,
-        })
+        let bare = |addresses: Vec<VirtualAddress>| {
+            let addresses = addresses.into_iter();
+            addresses.map(|address| address.address).collect()
+        };
+        let name = self.router.name(id).cloned().unwrap_or_default();
+        let routes = |hosts: &BTreeMap<Arc<str>, OnHost>| {
+            let host = hosts.get(&name);
+            host.map(|host| host.routes.clone()).unwrap_or_default()
+        };
+        let now = routes(&self.converted.hosts);
+        // Of an instance that a reload takes away only the old configuration knows.
+        let before = match self.hosts_before.is_empty() {
+            true => now.clone(),
+            false => routes(&self.hosts_before),
+        };
+        match command {
+            Command::SetAcceptMode {
+                accept: true,
+                addresses,
+            } => vec![Action::Accept(bare(addresses))],
+            Command::SetAcceptMode { addresses, .. } => vec![Action::Refuse(bare(addresses))],
+            Command::AddAddresses(addresses) => {
+                vec![Action::AddAddresses(placed(addresses, how))]
+            }
+            Command::RemoveAddresses(addresses) => {
+                vec![Action::RemoveAddresses(placed(addresses, was))]
+            }
+            Command::AddRoutes => vec![Action::AddRoutes(name, now)],
+            Command::RemoveRoutes => vec![Action::RemoveRoutes(name, before)],
+            Command::ReplaceRoutes => {
+                let gone = Routes {
+                    routes: without(&before.routes, &now.routes),
+                    rules: without(&before.rules, &now.rules),
+                };
+                // What is there already stays.
+                vec![
+                    Action::RemoveRoutes(Arc::clone(&name), gone),
+                    Action::AddRoutes(name, now),
+                ]
+            }
+            Command::Announce(announcement) => vec![Action::Announce(announcement)],
+            _ => Vec::new(),
+        }
     }
 
     fn act(&mut self) {
@@ -320,13 +513,19 @@ impl Shell {
                     self.host.remove(address, how.as_ref());
                 }
             }
+            Action::Refuse(addresses) => self.host.refuse(addresses),
+            Action::Accept(addresses) => self.host.accept(addresses),
+            Action::AddRoutes(name, routes) => self.host.add_routes(name, routes),
+            Action::RemoveRoutes(name, routes) => self.host.remove_routes(name, routes),
             Action::Announce(announcement) => {
                 let Some((index, mac)) = self.host.place(&announcement.interface) else {
                     return;
                 };
+                let is_router = announcement.address.is_ipv6()
+                    && self.host.forwards_v6(&announcement.interface);
                 let sent = self
                     .sockets
-                    .announce(announcement.address, index, mac, true);
+                    .announce(announcement.address, index, mac, is_router);
                 if let Err(error) = sent {
                     debug!("announcement on {}: {error}", announcement.interface);
                 }
@@ -390,6 +589,11 @@ impl Drop for Shell {
             self.host.remove_all();
         }
     }
+}
+
+fn without<T: PartialEq + Clone>(all: &[T], these: &[T]) -> Vec<T> {
+    let all = all.iter().filter(|each| !these.contains(each));
+    all.cloned().collect()
 }
 
 fn placed<'a>(

@@ -14,7 +14,7 @@ pub(super) struct Ancillary {
     pub(super) source: Option<SocketAddr>,
     /// When the kernel had it, since 1970.
     pub(super) received: Option<Duration>,
-    /// IPv6 only.
+    /// Or the TTL, where it was asked for.
     pub(super) hop_limit: Option<u8>,
     pub(super) truncated: bool,
 }
@@ -28,6 +28,22 @@ pub(super) fn enable_timestamps(socket: BorrowedFd<'_>) -> io::Result<()> {
             socket.as_raw_fd(),
             libc::SOL_SOCKET,
             libc::SO_TIMESTAMPNS,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    checked(result).map(drop)
+}
+
+/// Has the kernel tell the TTL of each IPv4 datagram.
+pub(super) fn enable_ttl(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the option's value is one int, valid for the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_RECVTTL,
             (&raw const on).cast(),
             size_of::<libc::c_int>() as libc::socklen_t,
         )
@@ -75,7 +91,7 @@ pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<A
                 let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
                 ancillary.received = Some(Duration::new(seconds, nanos));
             }
-            (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) => {
+            (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) | (libc::IPPROTO_IP, libc::IP_TTL) => {
                 // SAFETY: this kind of message carries an int, perhaps unaligned.
                 let limit = unsafe { data.cast::<libc::c_int>().read_unaligned() };
                 ancillary.hop_limit = u8::try_from(limit).ok();

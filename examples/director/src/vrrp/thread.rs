@@ -21,13 +21,28 @@ use tracing::warn;
 
 use super::convert::Converted;
 use super::shell::Shell;
+use crate::notify::scripts::Runner;
 
 /// VRRP, running on a thread of its own. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Vrrp {
-    orders: Sender<Order>,
-    wake: OwnedFd,
+    handle: Handle,
     thread: Option<JoinHandle<()>>,
+}
+
+/// Where orders and facts are sent to, from any thread.
+#[derive(Debug, Clone)]
+pub(super) struct Handle {
+    orders: Sender<Order>,
+    wake: Arc<OwnedFd>,
+}
+
+impl Handle {
+    pub(super) fn send(&self, order: Order) {
+        // A thread that has ended needs no orders.
+        let _ = self.orders.send(order);
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
 }
 
 /// What VRRP tells the rest of the program, in the order in which it happens.
@@ -141,6 +156,12 @@ pub(super) enum Order {
     Status(oneshot::Sender<Vec<Status>>),
     SetPreemptGate(bool),
     Confirm(u64),
+    /// A run of a check script ended; whether with success.
+    Script(Arc<str>, bool),
+    /// A tracked file has this number.
+    File(String, i32),
+    /// There are so many processes of this kind.
+    Processes(String, u32),
     Stop,
 }
 
@@ -172,7 +193,7 @@ pub enum Claims {
 }
 
 impl Vrrp {
-    /// Starts what a configuration says, in the calling thread's network namespace.
+    /// Starts what a configuration says, in the calling thread's network namespace. Check scripts are run by `scripts`.
     ///
     /// # Errors
     ///
@@ -180,20 +201,29 @@ impl Vrrp {
     pub fn start(
         converted: Converted,
         claims: Claims,
+        scripts: Runner,
         news: UnboundedSender<News>,
     ) -> Result<Self, VrrpError> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|error| VrrpError::Thread(error.into()))?;
-        let waker = wake.try_clone().map_err(VrrpError::Thread)?;
-        let (orders, receiver) = channel();
-        let shell = Shell::new(converted, claims, news, (receiver, waker))?;
+        let wake = Arc::new(wake);
+        let (orders, inbox) = channel();
+        let handle = Handle { orders, wake };
+        let wake = Arc::clone(&handle.wake);
+        let shell = Shell::new(
+            converted,
+            claims,
+            scripts,
+            news,
+            handle.clone(),
+            (inbox, wake),
+        )?;
         let thread = std::thread::Builder::new()
             .name("vrrp".to_owned())
             .spawn(move || shell.run())
             .map_err(VrrpError::Thread)?;
         Ok(Self {
-            orders,
-            wake,
+            handle,
             thread: Some(thread),
         })
     }
@@ -201,24 +231,24 @@ impl Vrrp {
     /// Takes another configuration; what is the same goes on untouched. One that does not hang together is refused in the log: let
     /// [`Converted::check`] say so first.
     pub fn reload(&self, converted: Converted) {
-        self.order(Order::Reload(Box::new(converted)));
+        self.handle.send(Order::Reload(Box::new(converted)));
     }
 
     /// Opens or closes the way to preemption: closed while the connection table is not complete.
     pub fn set_preempt_gate(&self, open: bool) {
-        self.order(Order::SetPreemptGate(open));
+        self.handle.send(Order::SetPreemptGate(open));
     }
 
     /// Packets to the addresses of this [`News::Held`] are taken from the host now.
     pub fn confirm(&self, number: u64) {
-        self.order(Order::Confirm(number));
+        self.handle.send(Order::Confirm(number));
     }
 
     /// How the virtual routers stand, in the order of the configuration. No answer comes if the thread has ended.
     #[must_use]
     pub fn status(&self) -> oneshot::Receiver<Vec<Status>> {
         let (sender, receiver) = oneshot::channel();
-        self.order(Order::Status(sender));
+        self.handle.send(Order::Status(sender));
         receiver
     }
 
@@ -227,18 +257,12 @@ impl Vrrp {
     pub fn has_ended(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
-
-    fn order(&self, order: Order) {
-        // A thread that has ended needs no orders.
-        let _ = self.orders.send(order);
-        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
-    }
 }
 
 impl Drop for Vrrp {
     /// Leaves with priority 0 where it is Active, and takes its addresses away.
     fn drop(&mut self) {
-        self.order(Order::Stop);
+        self.handle.send(Order::Stop);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {

@@ -133,17 +133,13 @@ fn reload_of_an_unchanged_file_drops_nothing(workers: u32) {
     director.wait_until("the transfer under way", || {
         director.service().stats.outbytes > 1 << 20
     });
-    for _ in 0..5 {
+    for round in 1..=5 {
         director.signal(Signal::HUP);
-        thread::sleep(Duration::from_millis(50));
+        director.wait_until("the reload", || {
+            let log = director.log();
+            log.matches("reload: nothing has changed").count() == round
+        });
     }
-    director.wait_until("five reloads", || {
-        director
-            .log()
-            .matches("reload: nothing has changed")
-            .count()
-            == 5
-    });
     let response = transfer.join().unwrap();
     assert_eq!(response.hash, netlab::bytes_hash(length));
     assert_eq!(before, [5, 5]);

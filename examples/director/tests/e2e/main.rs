@@ -19,7 +19,9 @@ mod hosts;
 mod life;
 mod marks;
 mod methods;
+mod notify;
 mod pair;
+mod reloads;
 mod selftest;
 mod setups;
 mod stage;
@@ -43,6 +45,7 @@ fn main() {
             trials.extend(ftp::trials());
             trials.extend(devices::trials());
             trials.extend(life::trials());
+            trials.extend(reloads::trials());
             trials.extend(marks::trials());
             trials.extend(surroundings::trials());
             trials.extend(editing::trials());
@@ -53,6 +56,7 @@ fn main() {
             trials.extend(selftest::trials());
             trials.extend(setups::trials());
             trials.extend(pair::trials());
+            trials.extend(notify::trials());
         }
         Err(error) => println!("skipped: end-to-end tests need network namespaces: {error}"),
     }

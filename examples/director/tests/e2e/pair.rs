@@ -14,6 +14,7 @@ use crate::stage::{Conf, Director, Stage, VIP, vip};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
+        once("pair_answers_soon_with_10_ms", answers_soon_with_10_ms),
         once(
             "pair_standby_serves_after_a_kill",
             standby_serves_after_a_kill,
@@ -167,6 +168,34 @@ fn standby_serves_after_a_kill() {
     drop(traffic);
     assert_eq!(pair.stage.spread(10), [5, 5]);
     drop((first, second));
+}
+
+/// With advertisements of 10 ms the standby balances tens of milliseconds after the active director was killed, its claim included.
+fn answers_soon_with_10_ms() {
+    let pair = Pair::new();
+    let settings = "version 3\n    advert_int 0.01";
+    let second = pair.start(false, settings);
+    second.wait_until("both servers", || second.service().destinations.len() == 2);
+    let mut times = Vec::new();
+    for _ in 0..7 {
+        let first = pair.start(true, settings);
+        first.wait_until("the address at one", || pair.holders() == (true, false));
+        first.wait_until("an answer", || pair.stage.ask().is_ok());
+        thread::sleep(Duration::from_millis(200));
+        first.kill();
+        let killed = Instant::now();
+        second.wait_until("an answer", || {
+            let patience = Duration::from_millis(20);
+            pair.stage.client.http_get(vip(), "/", patience).is_ok()
+        });
+        times.push(killed.elapsed());
+    }
+    times.sort();
+    let median = times[times.len() / 2];
+    println!(
+        "the standby balances after kill -9 with adverts of 10 ms: median {median:?} of {times:?}"
+    );
+    assert!(median < Duration::from_millis(250), "{times:?}");
 }
 
 fn clean_stop_moves_the_address() {

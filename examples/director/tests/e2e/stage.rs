@@ -456,13 +456,18 @@ impl Director {
         for (ending, text) in beside {
             fs::write(file.with_extension(ending), text).unwrap();
         }
+        // Many run at once, and most have little traffic.
+        if !command
+            .get_args()
+            .any(|argument| argument == "--ring-slots")
+        {
+            command.args(["--ring-slots", "64"]);
+        }
         let mut child = command
             .args([
                 "-n",
                 "-l",
                 "-D",
-                "--ring-slots",
-                "64",
                 "--workers",
                 &workers.to_string(),
                 "--device",
@@ -570,6 +575,10 @@ impl Director {
     /// Runs another `director` to its end in the namespace of this one: exit status, output, errors.
     pub(crate) fn beside(&self, arguments: &[&str]) -> (i32, String, String) {
         director_in(&self.namespace, arguments)
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

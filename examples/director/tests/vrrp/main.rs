@@ -4,12 +4,17 @@
 
 #![allow(clippy::unwrap_used)] // without the test harness clippy does not see that this is a test
 
-use std::net::IpAddr;
+mod host;
+mod steady;
+mod tracking;
+
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use director::config::ConfigFile;
+use director::notify::scripts::{Limits, Runner};
 use director::vrrp::{Claims, Status, Vrrp, convert};
 use libtest_mimic::{Arguments, Trial};
 use lvs_vrrp::State;
@@ -24,7 +29,12 @@ fn main() {
         .into_iter()
         .find(|path| Path::new(path).exists());
     match (netlab::enter(), found) {
-        (Ok(_), Some(_)) => trials.extend(all()),
+        (Ok(_), Some(_)) => {
+            trials.extend(all());
+            trials.extend(tracking::trials());
+            trials.extend(host::trials());
+            trials.extend(steady::trial());
+        }
         (Err(error), _) => {
             println!("skipped: VRRP beside keepalived needs network namespaces: {error}");
         }
@@ -46,7 +56,8 @@ impl Ours {
     fn start(namespace: &Namespace, file: &ConfigFile) -> Self {
         let (news, _) = tokio::sync::mpsc::unbounded_channel();
         let converted = convert(file.config());
-        Self(namespace.run(|| Vrrp::start(converted, Claims::None, news).unwrap()))
+        let scripts = Runner::start(Limits::default()).unwrap();
+        Self(namespace.run(|| Vrrp::start(converted, Claims::None, scripts, news).unwrap()))
     }
 
     fn status(&self) -> Vec<Status> {
@@ -86,7 +97,8 @@ impl Drop for Process {
     }
 }
 
-/// With advertisements every 10 ms the standby has the address tens of milliseconds after the active director was killed.
+/// With advertisements every 10 ms the standby answers for the address tens of milliseconds after the active director was killed. The
+/// dead one's kernel still has the address, but nobody who listens.
 fn kill_with_10_ms() {
     let kind = Kind {
         name: "kill",
@@ -98,31 +110,44 @@ fn kill_with_10_ms() {
     let standby = lan.configuration(false);
     let better = lan.configuration(true);
     let _standby = Process::start(&lan.theirs, &standby);
+    let client = Namespace::new("client").unwrap();
+    lan.switch.attach(&client, "eth0", "192.0.2.13/24").unwrap();
+    let _listener = lan
+        .theirs
+        .run(|| TcpListener::bind("0.0.0.0:7000"))
+        .unwrap();
+    let vip: SocketAddr = "192.0.2.100:7000".parse().unwrap();
     let mut times = Vec::new();
     for _ in 0..ROUNDS {
         let active = Process::start(&lan.ours, &better);
         lan.wait_for(true, Duration::from_secs(5));
         // It returned, so the standby must be one again.
         std::thread::sleep(Duration::from_millis(200));
-        let mut netlink = lan.theirs.netlink().unwrap();
         active.kill();
         let killed = Instant::now();
-        let vip: IpAddr = "192.0.2.100".parse().unwrap();
-        while !netlink
-            .addresses()
-            .unwrap()
-            .iter()
-            .any(|address| address.addr == vip)
-        {
-            assert!(killed.elapsed() < Duration::from_secs(5), "no take-over");
-            std::thread::sleep(Duration::from_micros(500));
-        }
-        times.push(killed.elapsed());
+        let answered = client.run(|| {
+            while TcpStream::connect_timeout(&vip, Duration::from_millis(20)).is_err() {
+                assert!(killed.elapsed() < Duration::from_secs(5), "no take-over");
+                std::thread::sleep(Duration::from_micros(500));
+            }
+            killed.elapsed()
+        });
+        times.push(answered);
     }
     times.sort();
     let median = times[times.len() / 2];
-    println!("take-over after kill -9 with adverts of 10 ms: median {median:?} of {times:?}");
-    assert!(median < Duration::from_millis(150), "{times:?}");
+    println!(
+        "answers from the standby after kill -9 with adverts of 10 ms: median {median:?} of {times:?}"
+    );
+    // Without real-time priority others on the machine count.
+    let most = if is_root() { 50 } else { 150 };
+    assert!(median < Duration::from_millis(most), "{times:?}");
+}
+
+/// In the machine's own user namespace: only there is real-time priority to be had.
+fn is_root() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap();
+    rustix::process::geteuid().is_root() && map.contains("4294967295")
 }
 
 /// How long a take-over took is what the timers say, a tenth more at most, and what it takes to see it.
@@ -293,7 +318,7 @@ fn reload_and_end() {
 }
 
 /// How often the active director is killed.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 20;
 
 /// What is said the same on both sides.
 #[derive(Clone, Copy)]
@@ -390,7 +415,7 @@ fn all() -> Vec<Trial> {
 struct Lan {
     ours: Namespace,
     theirs: Namespace,
-    _switch: Bridge,
+    switch: Bridge,
     folder: PathBuf,
     kind: Kind,
     ours_is_better: bool,
@@ -416,7 +441,7 @@ impl Lan {
         let lan = Self {
             ours,
             theirs,
-            _switch: bridge,
+            switch: bridge,
             folder,
             kind,
             ours_is_better,
@@ -476,13 +501,26 @@ impl Lan {
     }
 
     fn start_theirs_as_written(&self) -> Keepalived {
+        self.start_theirs_with(&["--vrrp"])
+    }
+
+    /// With BFD.
+    fn start_theirs_whole(&self) -> Keepalived {
+        self.start_theirs_with(&[
+            "--bfd_pid",
+            &self.folder.join("bfd_pid").display().to_string(),
+        ])
+    }
+
+    fn start_theirs_with(&self, arguments: &[&str]) -> Keepalived {
         let file = |name: &str| self.folder.join(name).display().to_string();
         let log = std::fs::File::create(self.folder.join("log")).unwrap();
         let child = self
             .theirs
             .command("/usr/sbin/keepalived")
             .unwrap()
-            .args(["--vrrp", "--dont-fork", "--log-console", "--log-detail"])
+            .args(arguments)
+            .args(["--dont-fork", "--log-console", "--log-detail"])
             .args(["--use-file", &file("theirs")])
             .args(["--pid", &file("pid"), "--vrrp_pid", &file("vrrp_pid")])
             .stdin(Stdio::null())
