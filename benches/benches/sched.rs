@@ -5,8 +5,8 @@
 //! cargo bench -p lvs-benches --bench sched --features peers    # beside other crates
 //! ```
 //!
-//! `--bench threads` is about two threads at one service; `--bin picks` measures all contestants of a tier in turn and
-//! shows them side by side.
+//! With the peers a table follows of all contestants, measured in turn, and how many times as long the others take; the
+//! program `picks` prints it alone. `--bench threads` is about two threads at one service.
 
 #![allow(missing_docs)]
 
@@ -17,11 +17,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use lvs_sched::*;
 
 use common::{Clients, server};
-use contest::{SIZES, Tier, contestants, service};
+use contest::{SIZES, Tier, contestants, service, table};
 
 fn picks(c: &mut Criterion) {
     for tier in Tier::ALL {
@@ -156,4 +156,16 @@ criterion_group! {
         .sample_size(20);
     targets = picks, tables, connections
 }
-criterion_main!(benches);
+
+fn main() {
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let is_all = words.iter().all(|word| word.starts_with('-'));
+    if cfg!(feature = "peers") && is_all {
+        let quick = words.iter().any(|word| word == "--test");
+        let effort = if quick { table::QUICK } else { table::FULL };
+        let printed = table::compare(effort, &mut std::io::stdout());
+        printed.expect("standard output takes it");
+    }
+}

@@ -5,6 +5,7 @@
 
 #[cfg(feature = "peers")]
 mod peers;
+pub(crate) mod table;
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -535,7 +535,7 @@ mod tests {
                 check("IPv4", v4);
                 for shift in [0, 40, 64] {
                     let v6 = (0..60_000_u128).map(|number| {
-                        let bits = (0x2001_0db8 << 96) + (number * u128::from(step) << shift);
+                        let bits = (0x2001_0db8 << 96) + ((number * u128::from(step)) << shift);
                         hash_client(key, Ipv6Addr::from_bits(bits).into(), 0)
                     });
                     check("IPv6", v6);
