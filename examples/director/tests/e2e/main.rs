@@ -26,6 +26,7 @@ mod reloads;
 mod selftest;
 mod setups;
 mod stage;
+mod statics;
 mod surroundings;
 mod telling;
 mod tunnels;
@@ -50,6 +51,7 @@ fn main() {
             trials.extend(reloads::trials());
             trials.extend(marks::trials());
             trials.extend(surroundings::trials());
+            trials.extend(statics::trials());
             trials.extend(editing::trials());
             trials.extend(telling::trials());
             trials.extend(asking::trials());
