@@ -7,6 +7,7 @@
 
 mod asking;
 mod command_line;
+mod control;
 mod devices;
 mod editing;
 mod forwarding;
@@ -20,9 +21,12 @@ mod hosts;
 mod life;
 mod marks;
 mod methods;
+mod mishaps;
 mod notify;
 mod pair;
+mod place;
 mod reloads;
+mod routers;
 mod selftest;
 mod setups;
 mod stage;
@@ -61,6 +65,9 @@ fn main() {
             trials.extend(setups::trials());
             trials.extend(pair::trials());
             trials.extend(notify::trials());
+            trials.extend(routers::trials());
+            trials.extend(control::trials());
+            trials.extend(mishaps::trials());
         }
         Err(error) => println!("skipped: end-to-end tests need network namespaces: {error}"),
     }
