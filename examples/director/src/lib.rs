@@ -37,6 +37,7 @@ pub mod pools;
 pub mod realserver;
 pub mod service_manager;
 mod settings;
+pub mod statics;
 mod sys;
 pub mod tunables;
 pub mod tunnels;

@@ -1,5 +1,6 @@
 //! VRRP by itself: `director --vrrp`, keepalived's option of the same name.
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -9,13 +10,15 @@ use tracing::{error, info, warn};
 use super::dump::{self, Dump};
 use super::{Claims, Converted, News, Vrrp, convert, log};
 use crate::app::{RunError, lifecycle};
-use crate::config::ConfigFile;
+use crate::config::{ConfigFile, ReadError};
 use crate::logging::{LogOptions, chain};
 use crate::namespace;
 use crate::notify::scripts::{Limits, Policy, Runner};
 use crate::notify::{Actions, Event, Notifier};
 use crate::pid_file::PidFile;
 use crate::service_manager::{self, State};
+use crate::statics::Statics;
+use crate::sys::{readable, watch};
 
 /// Options of `--vrrp`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +72,9 @@ async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
     lifecycle::begin(&scripts, &policy, file.config()).await;
     let no_listeners = tokio::sync::broadcast::channel(1).0;
     let notifier = Notifier::start(scripts.clone(), actions(&file), no_listeners);
+    let mut statics = Statics::open().map_err(RunError::Addresses)?;
+    let static_changes = watch(statics.as_fd()).map_err(RunError::Watch)?;
+    statics.set(&converted.statics);
     let vrrp = Vrrp::start(converted, Claims::None, scripts, sender)?;
     let _pid_file = options.pid_file.as_deref().and_then(PidFile::write);
     service_manager::tell(State::Ready);
@@ -79,34 +85,23 @@ async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
             _ = interrupt.recv() => break,
             _ = data.recv() => write(&vrrp, Dump::Data).await,
             _ = statistics.recv() => write(&vrrp, Dump::Statistics).await,
+            () = readable(&static_changes) => statics.follow(),
             // Nothing comes any more from a thread that has failed; the kernel keeps no address of it.
             next = news.recv() => match next {
                 Some(next) => tell(&notifier, &next),
                 None => return Err(RunError::VrrpEnded),
             },
             _ = hangup.recv() => {
-              service_manager::tell(State::Reloading);
-              match read() {
-                Err(error) => error!("reload refused: {}", chain(&error)),
-                Ok(next) => {
-                    next.log_new_warnings(&file);
-                    let faults = next.new_errors(&file);
-                    for fault in &faults {
-                        error!("reload refused: {fault}");
-                    }
-                    let converted = convert(next.config());
-                    if let Err(error) = converted.check() {
-                        error!("reload refused: {}", chain(&error));
-                    } else if faults.is_empty() && next.is_usable() {
-                        remark(&mut remarks, &converted);
+                service_manager::tell(State::Reloading);
+                match reload(read(), &file, &vrrp, &mut statics, &mut remarks) {
+                    Ok(next) => {
                         notifier.configure(actions(&next));
-                        vrrp.reload(converted);
                         file = next;
                         info!("reload done");
                     }
+                    Err(faults) => faults.iter().for_each(|fault| error!("reload refused: {fault}")),
                 }
-              }
-              service_manager::tell(State::Ready);
+                service_manager::tell(State::Ready);
             },
         }
     }
@@ -114,11 +109,37 @@ async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
     service_manager::tell(State::Stopping);
     // It leaves with priority 0 where it is Active.
     drop(vrrp);
+    statics.clear();
     while let Ok(last) = news.try_recv() {
         tell(&notifier, &last);
     }
     lifecycle::end(&notifier, file.config()).await;
     Ok(())
+}
+
+/// Has VRRP do what a file says that was read anew; or why it does not, in lines.
+fn reload(
+    read: Result<ConfigFile, ReadError>,
+    before: &ConfigFile,
+    vrrp: &Vrrp,
+    statics: &mut Statics,
+    remarks: &mut Vec<String>,
+) -> Result<ConfigFile, Vec<String>> {
+    let next = read.map_err(|error| vec![chain(&error)])?;
+    let faults = next.new_errors(before);
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    if !next.is_usable() {
+        return Err(vec!["the configuration can't be used".to_owned()]);
+    }
+    let converted = convert(next.config());
+    converted.check().map_err(|error| vec![chain(&error)])?;
+    next.log_new_warnings(before);
+    remark(remarks, &converted);
+    statics.set(&converted.statics);
+    vrrp.reload(converted);
+    Ok(next)
 }
 
 fn actions(file: &ConfigFile) -> Actions {
