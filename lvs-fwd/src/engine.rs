@@ -664,7 +664,11 @@ impl Engine {
                     Some(verdict) if item.is_first_fragment => {
                         self.core.lead(now, view, item, *verdict, output);
                     }
-                    Some(verdict) => self.core.carry_out(now, view, item, verdict, output),
+                    Some(verdict) => {
+                        if !self.core.pass_on(view, item, verdict, output) {
+                            self.core.carry_out(now, view, item, verdict, output);
+                        }
+                    }
                     None => self.core.counters.count_drop(DropReason::NoVerdict, 1),
                 }
             }

@@ -82,7 +82,7 @@ impl Balancer for SchedBalancer {
         self.packets.clear();
         self.packets
             .extend(packets.iter().enumerate().map(|(at, info)| sched::Packet {
-                sctp: sctp_event(info, packets.payload(at)),
+                sctp: sctp_event(info, || packets.payload(at)),
                 ..packet(info)
             }));
         self.verdicts.clear();
@@ -180,10 +180,10 @@ impl sched::Payloads for Payloads<'_> {
     }
 }
 
-/// What an SCTP packet means, by its chunks.
-pub fn sctp_event(info: &PacketInfo, chunks: &[u8]) -> Option<SctpEvent> {
+/// What an SCTP packet means, by its chunks; those of others are not looked up.
+fn sctp_event<'a>(info: &PacketInfo, chunks: impl FnOnce() -> &'a [u8]) -> Option<SctpEvent> {
     match info.protocol == Protocol::Sctp.number() {
-        true => SctpEvent::parse(chunks),
+        true => SctpEvent::parse(chunks()),
         false => None,
     }
 }

@@ -13,12 +13,13 @@ use super::reassembly::Reassembly;
 use super::streams::{Sides, Streams};
 use super::{EngineConfig, Item, Output, write_link};
 use crate::balancer::{Direction, Edit, Encapsulation, Ended, Method, Verdict};
-use crate::frame::{Frame, GsoKind};
+use crate::frame::{ChecksumState, Frame, GsoKind};
 use crate::handoff::{Errand, Handoff, Origin};
 use crate::icmp;
 use crate::neigh::{Holding, Original};
 use crate::reset;
 use crate::rewrite::fullnat::{self, Segment};
+use crate::rewrite::nat::Side;
 use crate::rewrite::{dr, error, fragment, nat, segment, sequence, tun};
 use crate::stats::{Counters, DropReason, Event, LeftReason};
 use crate::view::{PortId, View};
@@ -107,6 +108,66 @@ impl Core {
             self.counters.count(Event::Edited, 1);
             sequence::edit(&mut item.frame, &mut item.headers, edit);
         }
+    }
+
+    /// Sends on what most packets are: whole, short enough, with a hop left, by NAT or direct routing to a neighbour that is
+    /// known. `false`: it is something else, and nothing was done.
+    #[inline]
+    pub(super) fn pass_on(
+        &self,
+        view: &View,
+        item: &mut Item,
+        verdict: &Verdict,
+        output: &mut Output,
+    ) -> bool {
+        let (target, replaced) = match *verdict {
+            Verdict::Forward(Method::Nat { rip }) => (rip.ip(), Some((Side::Destination, rip))),
+            Verdict::Forward(Method::DirectRoute { rip }) => (rip, None),
+            Verdict::Reply { source } => (
+                item.headers.destination.ip(),
+                Some((Side::Source, source)),
+            ),
+            _ => return false,
+        };
+        let Some(clear) = self.hops.clear(view, &target) else {
+            return false;
+        };
+        let headers = &mut item.headers;
+        let ipv6 = headers.is_ipv6();
+        let partial = match item.frame.meta.checksum {
+            ChecksumState::Partial { start, .. } if usize::from(start) != headers.transport => {
+                return false;
+            }
+            ChecksumState::Partial { .. } => true,
+            ChecksumState::Complete | ChecksumState::Verified => false,
+        };
+        let is_plain = item.origin != Origin::Host
+            && item.frame.meta.gso.is_none()
+            && item.frame.meta.longest_part.is_none()
+            && headers.ip_len() <= clear.mtu as usize
+            && target.is_ipv6() == ipv6
+            && replaced.is_none_or(|(_, new)| new.is_ipv6() == ipv6);
+        if !is_plain {
+            return false;
+        }
+        let bytes = item.frame.bytes_mut();
+        let hops_at = headers.network + if ipv6 { 7 } else { 8 };
+        if bytes.get(hops_at).is_none_or(|hops| *hops <= 1) {
+            return false;
+        }
+        dr::decrement(bytes, headers);
+        if let Some((side, new)) = replaced {
+            nat::replace_in(bytes, headers, partial, side, new);
+        }
+        let link = ethernet::Repr {
+            destination: clear.destination,
+            source: clear.source,
+            ethertype: if ipv6 { ethernet::IPV6 } else { ethernet::IPV4 },
+        };
+        link.emit(bytes);
+        self.counters.count(Event::Transmitted, 1);
+        output.transmit.push((clear.port, item.frame.take()));
+        true
     }
 
     pub(super) fn carry_out(
