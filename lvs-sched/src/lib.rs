@@ -160,6 +160,7 @@ mod scheduler;
 mod service;
 mod stats;
 mod sync;
+mod sys;
 mod time;
 mod trash;
 mod tunables;

@@ -144,6 +144,7 @@ impl PacketPath<'_> {
         verdict
     }
 
+    #[inline]
     fn inbound<A: Address>(
         &mut self,
         table: &mut Table<A>,
@@ -160,10 +161,12 @@ impl PacketPath<'_> {
                 && (tunables.expire_nodest_conn && has_quiesced_server(table.entry(id))
                     || is_reusable(table, id, tunables.conn_reuse_mode));
             if !reschedule {
+                let entry = table.entry(id);
                 // The end of a drain is forced: here it ends as if nothing were known of it.
-                let is_forced = has_forced_server(table.entry(id));
-                if !table.entry(id).lost_its_server() && !is_forced {
-                    return self.take(table, id);
+                let is_forced = has_forced_server(entry);
+                if !entry.lost_its_server() && !is_forced {
+                    let learns = entry.no_client_port();
+                    return self.take(table, id, learns);
                 }
                 if !tunables.expire_nodest_conn && !is_forced {
                     return Verdict::Drop(DropReason::ServerRemoved);
@@ -196,6 +199,7 @@ impl PacketPath<'_> {
         outcome
     }
 
+    #[inline]
     fn outbound<A: Address>(
         &mut self,
         table: &mut Table<A>,
@@ -212,9 +216,9 @@ impl PacketPath<'_> {
         verdict
     }
 
-    /// A client's packet of a connection.
-    fn take<A: Address>(&mut self, table: &mut Table<A>, id: u32) -> Verdict {
-        let learns = table.entry(id).no_client_port();
+    /// A client's packet of a connection, from which that may learn its client's port.
+    #[inline]
+    fn take<A: Address>(&mut self, table: &mut Table<A>, id: u32, learns: bool) -> Verdict {
         if learns {
             table.set_client_port(id, self.packet.source.port());
         }
@@ -227,6 +231,7 @@ impl PacketPath<'_> {
 
     /// Counts a packet, applies it to the connection's state and restarts the timer. Returns
     /// whether the state changed as well.
+    #[inline]
     fn pass<A: Address>(
         &self,
         table: &mut Table<A>,
@@ -262,18 +267,23 @@ impl PacketPath<'_> {
             }
         };
         let changed = entry.enter(state);
+        let deadline = self.now + self.snapshot.timings.of(state);
+        let prolonged = entry.prolong(deadline);
         let assures = changed && state.is_established()
             || state == State::Udp && direction == Direction::Outbound;
         if assures && let Some(template) = table.template(id) {
             template.assure();
         }
-        table.set_deadline(id, self.now + self.snapshot.timings.of(state));
+        if !prolonged {
+            table.lower(id, deadline);
+        }
         if is_local {
             return (answer(table, id, direction), changed);
         }
         (verdict, changed)
     }
 
+    #[inline]
     fn count_in<A>(&self, entry: &Entry<A>) {
         if let Some(server) = entry
             .server
@@ -285,6 +295,7 @@ impl PacketPath<'_> {
         }
     }
 
+    #[inline]
     fn count_out<A>(&self, entry: &Entry<A>) {
         if let Some(server) = entry
             .server
@@ -297,6 +308,7 @@ impl PacketPath<'_> {
     }
 
     /// Whether the packet is one that begins a connection even where there is one.
+    #[inline]
     fn begins(&self) -> bool {
         match self.packet.protocol {
             Protocol::Tcp => self.packet.tcp_flags.contains(TcpFlags::SYN),

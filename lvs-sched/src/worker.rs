@@ -374,15 +374,37 @@ impl Worker {
     ) {
         let now = self.advance(now);
         let mut prepared = std::mem::take(&mut self.prepared);
-        let mut index = 0;
-        for packets in packets.chunks(BATCH) {
+        for (number, packets) in packets.chunks(BATCH).enumerate() {
             prepared.clear();
-            prepared.extend(packets.iter().map(|packet| self.prepare(packet)));
-            self.fetch(packets, &mut prepared);
-            for (packet, prepared) in packets.iter().zip(&prepared) {
-                let payload = payloads.map(|of| Payload { of, index });
-                verdicts.push(self.answer(now, packet, payload, prepared));
-                index += 1;
+            prepared.extend(packets.iter().map(|packet| self.prepare_ahead(packet)));
+            self.fetch_entries(packets, &mut prepared);
+            let first = number * BATCH;
+            let limit = self.director.max_connections;
+            let mut path = PacketPath {
+                snapshot: self.snapshot.load(),
+                counters: &self.counters,
+                ends: Ends::new(&self.director, &mut self.feed, &mut self.ports),
+                packet: &packets[0],
+                payload: None,
+                now,
+                has_room: true,
+            };
+            for (index, (packet, prepared)) in packets.iter().zip(&prepared).enumerate() {
+                path.packet = packet;
+                path.payload = payloads.map(|of| Payload {
+                    of,
+                    index: first + index,
+                });
+                path.has_room = self.v4.len() + self.v6.len() < limit;
+                let verdict = match prepared {
+                    Prepared::V4(key, sought) => path.walk(&mut self.v4, key, sought),
+                    Prepared::V6(key, sought) => path.walk(&mut self.v6, key, sought),
+                    Prepared::Neither => Verdict::NotOurs,
+                };
+                if let Verdict::Drop(reason) = verdict {
+                    path.counters.count_drop(reason);
+                }
+                verdicts.push(verdict);
             }
         }
         self.prepared = prepared;
@@ -394,6 +416,7 @@ impl Worker {
         self.answer(now, packet, payload, &prepared)
     }
 
+    #[inline]
     fn prepare(&self, packet: &Packet) -> Prepared {
         let (client, other) = match packet.direction {
             Direction::Inbound => (packet.source, packet.destination),
@@ -402,6 +425,7 @@ impl Worker {
         self.prepare_flow(packet.protocol, client, other)
     }
 
+    #[inline]
     fn prepare_flow(&self, protocol: Protocol, client: SocketAddr, other: SocketAddr) -> Prepared {
         if let Some(key) = key(protocol, client, other) {
             Prepared::V4(key, self.v4.sought(&key))
@@ -412,26 +436,29 @@ impl Worker {
         }
     }
 
-    /// Reads what the lookups of a batch will read, first of the index, then of the entries, so that
-    /// the cache misses overlap. There is no prefetch without unsafe code, but a load that nothing waits
-    /// for is one: what was read is added up and nothing else depends on it.
-    fn fetch(&self, packets: &[Packet], prepared: &mut [Prepared]) {
-        let mut sum = 0_u64;
-        for (packet, prepared) in packets.iter().zip(&*prepared) {
-            sum = sum.wrapping_add(match prepared {
-                Prepared::V4(_, sought) => self.v4.peek(packet.direction, sought),
-                Prepared::V6(_, sought) => self.v6.peek(packet.direction, sought),
-                Prepared::Neither => 0,
-            });
+    /// Prepares one of several packets, and fetches what its lookup will read first. While that is on its way the others
+    /// are prepared, so that the cache misses overlap.
+    #[inline]
+    fn prepare_ahead(&self, packet: &Packet) -> Prepared {
+        let prepared = self.prepare(packet);
+        match &prepared {
+            Prepared::V4(_, sought) => self.v4.fetch(packet.direction, sought),
+            Prepared::V6(_, sought) => self.v6.fetch(packet.direction, sought),
+            Prepared::Neither => {}
         }
+        prepared
+    }
+
+    /// Fetches the entries that the lookups will find.
+    #[inline]
+    fn fetch_entries(&self, packets: &[Packet], prepared: &mut [Prepared]) {
         for (packet, prepared) in packets.iter().zip(prepared) {
-            sum = sum.wrapping_add(match prepared {
-                Prepared::V4(_, sought) => self.v4.peek_entry(packet.direction, sought),
-                Prepared::V6(_, sought) => self.v6.peek_entry(packet.direction, sought),
-                Prepared::Neither => 0,
-            });
+            match prepared {
+                Prepared::V4(_, sought) => self.v4.fetch_entry(packet.direction, sought),
+                Prepared::V6(_, sought) => self.v6.fetch_entry(packet.direction, sought),
+                Prepared::Neither => {}
+            }
         }
-        std::hint::black_box(sum);
     }
 
     fn answer(

@@ -25,11 +25,13 @@ impl<T> Chunks<T> {
         self.len
     }
 
+    #[inline]
     pub(crate) fn get(&self, id: u32) -> Option<&T> {
         let (part, chunk, place) = split(id);
         self.parts.get(part)?.get(chunk)?.get(place)
     }
 
+    #[inline]
     pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut T> {
         let (part, chunk, place) = split(id);
         self.parts.get_mut(part)?.get_mut(chunk)?.get_mut(place)
@@ -59,6 +61,7 @@ impl<T> Chunks<T> {
 }
 
 /// The part, the chunk in it, and the place in that.
+#[inline]
 fn split(id: u32) -> (usize, usize, usize) {
     let id = id as usize;
     (id / CHUNK / PART, id / CHUNK % PART, id % CHUNK)
@@ -103,6 +106,7 @@ impl<T> Slab<T> {
         self.slots.len()
     }
 
+    #[inline]
     pub(crate) fn get(&self, id: u32) -> Option<&T> {
         match self.slots.get(id)? {
             Slot::Used(value) => Some(value),
@@ -110,6 +114,7 @@ impl<T> Slab<T> {
         }
     }
 
+    #[inline]
     pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut T> {
         match self.slots.get_mut(id)? {
             Slot::Used(value) => Some(value),
