@@ -212,13 +212,12 @@ impl Frame {
     /// Takes the frame out of a place; an empty one, which owns nothing, stays there.
     #[inline]
     pub(crate) fn take(&mut self) -> Self {
-        let empty = Self {
-            storage: Storage::Heap(Vec::new()),
-            start: 0,
-            end: 0,
-            meta: FrameMeta::default(),
+        let taken = Self {
+            storage: std::mem::replace(&mut self.storage, Storage::Heap(Vec::new())),
+            ..*self
         };
-        std::mem::replace(self, empty)
+        (self.start, self.end) = (0, 0);
+        taken
     }
 
     /// Copies the bytes to a new buffer with this much room in front.

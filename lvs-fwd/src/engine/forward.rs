@@ -11,7 +11,7 @@ use super::hops::{HopCache, Path};
 use super::path_mtu::PathMtus;
 use super::reassembly::Reassembly;
 use super::streams::{Sides, Streams};
-use super::{EngineConfig, Item, Output, write_link};
+use super::{EngineConfig, Head, Item, Output, write_link};
 use crate::balancer::{Direction, Edit, Encapsulation, Ended, Method, Verdict};
 use crate::frame::{ChecksumState, Frame, GsoKind};
 use crate::handoff::{Errand, Handoff, Origin};
@@ -103,10 +103,10 @@ impl Core {
 
     /// Changes a packet's stream. Part of a datagram is no segment.
     #[cold]
-    pub(super) fn edit(&self, item: &mut Item, edit: &Edit) {
-        if !item.is_first_fragment {
+    pub(super) fn edit(&self, frame: &mut Frame, head: &mut Head, edit: &Edit) {
+        if !head.is_first_fragment {
             self.counters.count(Event::Edited, 1);
-            sequence::edit(&mut item.frame, &mut item.headers, edit);
+            sequence::edit(frame, &mut head.headers, edit);
         }
     }
 
@@ -116,15 +116,16 @@ impl Core {
     pub(super) fn pass_on(
         &self,
         view: &View,
-        item: &mut Item,
+        frame: &mut Frame,
+        head: &Head,
         verdict: &Verdict,
         output: &mut Output,
     ) -> bool {
-        let (target, replaced) = match *verdict {
+        let (target, replaced) = match verdict {
             Verdict::Forward(Method::Nat { rip }) => (rip.ip(), Some((Side::Destination, rip))),
-            Verdict::Forward(Method::DirectRoute { rip }) => (rip, None),
+            Verdict::Forward(Method::DirectRoute { rip }) => (*rip, None),
             Verdict::Reply { source } => (
-                item.headers.destination.ip(),
+                head.headers.destination.ip(),
                 Some((Side::Source, source)),
             ),
             _ => return false,
@@ -132,32 +133,27 @@ impl Core {
         let Some(clear) = self.hops.clear(view, &target) else {
             return false;
         };
-        let headers = &mut item.headers;
+        let headers = &head.headers;
         let ipv6 = headers.is_ipv6();
-        let partial = match item.frame.meta.checksum {
-            ChecksumState::Partial { start, .. } if usize::from(start) != headers.transport => {
-                return false;
-            }
-            ChecksumState::Partial { .. } => true,
-            ChecksumState::Complete | ChecksumState::Verified => false,
-        };
-        let is_plain = item.origin != Origin::Host
-            && item.frame.meta.gso.is_none()
-            && item.frame.meta.longest_part.is_none()
+        let is_plain = head.origin != Origin::Host
+            && !head.is_first_fragment
+            && frame.meta.gso.is_none()
+            && frame.meta.longest_part.is_none()
             && headers.ip_len() <= clear.mtu as usize
             && target.is_ipv6() == ipv6
             && replaced.is_none_or(|(_, new)| new.is_ipv6() == ipv6);
-        if !is_plain {
-            return false;
-        }
-        let bytes = item.frame.bytes_mut();
-        let hops_at = headers.network + if ipv6 { 7 } else { 8 };
-        if bytes.get(hops_at).is_none_or(|hops| *hops <= 1) {
+        let partial = match frame.meta.checksum {
+            ChecksumState::Complete | ChecksumState::Verified => false,
+            ChecksumState::Partial { start, .. } if usize::from(start) == headers.transport => true,
+            ChecksumState::Partial { .. } => return false,
+        };
+        let bytes = frame.bytes_mut();
+        if !is_plain || dr::hops_left(bytes, headers) <= 1 {
             return false;
         }
         dr::decrement(bytes, headers);
         if let Some((side, new)) = replaced {
-            nat::replace_in(bytes, headers, partial, side, new);
+            nat::replace_in(bytes, headers, partial, side, *new);
         }
         let link = ethernet::Repr {
             destination: clear.destination,
@@ -166,7 +162,7 @@ impl Core {
         };
         link.emit(bytes);
         self.counters.count(Event::Transmitted, 1);
-        output.transmit.push((clear.port, item.frame.take()));
+        output.transmit.push((clear.port, frame.take()));
         true
     }
 

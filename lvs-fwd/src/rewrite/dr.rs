@@ -36,3 +36,10 @@ pub(crate) fn decrement(bytes: &mut [u8], headers: &Headers) {
     packet.set_ttl(left);
     packet.set_checksum(sum);
 }
+
+/// Hops left; 0 if there is no header.
+#[inline]
+pub(crate) fn hops_left(bytes: &[u8], headers: &Headers) -> u8 {
+    let at = headers.network + if headers.is_ipv6() { 7 } else { 8 };
+    bytes.get(at).copied().unwrap_or(0)
+}

@@ -10,13 +10,17 @@ use crate::wire::{Headers, ipv4, ipv6, protocol, sctp, tcp, udp};
 /// Replaces the receiver: virtual service → real server. Nothing happens if that is of the other family.
 #[inline]
 pub fn set_destination(frame: &mut Frame, headers: &mut Headers, destination: SocketAddr) {
-    replace(frame, headers, Side::Destination, destination);
+    if replace(frame, headers, Side::Destination, destination) {
+        headers.destination = destination;
+    }
 }
 
 /// Replaces the sender: real server → virtual service. Nothing happens if that is of the other family.
 #[inline]
 pub fn set_source(frame: &mut Frame, headers: &mut Headers, source: SocketAddr) {
-    replace(frame, headers, Side::Source, source);
+    if replace(frame, headers, Side::Source, source) {
+        headers.source = source;
+    }
 }
 
 /// A side of a packet.
@@ -26,7 +30,7 @@ pub(crate) enum Side {
     Destination,
 }
 
-fn replace(frame: &mut Frame, headers: &mut Headers, side: Side, new: SocketAddr) {
+fn replace(frame: &mut Frame, headers: &Headers, side: Side, new: SocketAddr) -> bool {
     // A partial checksum that is about something else than this transport header (an inner one) can't be
     // carried through a change of it.
     if let ChecksumState::Partial { start, .. } = frame.meta.checksum
@@ -35,18 +39,19 @@ fn replace(frame: &mut Frame, headers: &mut Headers, side: Side, new: SocketAddr
         frame.complete_checksum();
     }
     let partial = matches!(frame.meta.checksum, ChecksumState::Partial { .. });
-    replace_in(frame.bytes_mut(), headers, partial, side, new);
+    replace_in(frame.bytes_mut(), headers, partial, side, new)
 }
 
-/// Replaces a side in a frame's bytes; `partial` says that the transport checksum is the plain sum of the pseudo-header.
+/// Replaces a side in a frame's bytes, unless it is of the other family; `partial` says that the transport checksum is the
+/// plain sum of the pseudo-header.
 #[inline]
 pub(crate) fn replace_in(
     bytes: &mut [u8],
-    headers: &mut Headers,
+    headers: &Headers,
     partial: bool,
     side: Side,
     new: SocketAddr,
-) {
+) -> bool {
     let replaced = Replaced {
         old: match side {
             Side::Source => headers.source,
@@ -76,12 +81,8 @@ pub(crate) fn replace_in(
             }
             Change::new().ipv6(*old.ip(), *new.ip())
         }
-        _ => return,
+        _ => return false,
     };
-    match side {
-        Side::Source => headers.source = new,
-        Side::Destination => headers.destination = new,
-    }
     let segment = &mut bytes[headers.transport..headers.end];
     let whole = address.word(replaced.old.port(), replaced.new.port());
     if headers.protocol == protocol::TCP {
@@ -122,6 +123,7 @@ pub(crate) fn replace_in(
         };
         packet.set_checksum(sum);
     }
+    true
 }
 
 #[derive(Clone, Copy)]
