@@ -4,6 +4,8 @@
 //! chunk is reserved, and its pages come one by one as they are written. The list of chunks is in
 //! parts too: copying it would take as long as hundreds of inserts.
 
+use crate::sys;
+
 /// The vector.
 #[derive(Debug)]
 pub(crate) struct Chunks<T> {
@@ -119,6 +121,14 @@ impl<T> Slab<T> {
         match self.slots.get_mut(id)? {
             Slot::Used(value) => Some(value),
             Slot::Free(_) => None,
+        }
+    }
+
+    /// Fetches a place without looking whether it is used: that would be waiting for it.
+    #[inline]
+    pub(crate) fn fetch(&self, id: u32) {
+        if let Some(slot) = self.slots.get(id) {
+            sys::prefetch(slot);
         }
     }
 

@@ -30,7 +30,7 @@ use crate::local::LocalPort;
 use crate::persist::Template;
 use crate::real_server::Class;
 use crate::time::{NEVER, Nanos, seconds};
-use crate::{ForwardMethod, Protocol, RealServer, sys};
+use crate::{ForwardMethod, Protocol, RealServer};
 
 /// One connection.
 #[derive(Debug)]
@@ -377,9 +377,7 @@ impl<A: Address> Table<A> {
     pub(crate) fn fetch_entry(&self, direction: crate::Direction, sought: &mut Sought) {
         let id = self.indexes[Way::of(direction) as usize].guess(sought.hash);
         sought.guess = id.unwrap_or(NONE);
-        if let Some(entry) = self.entries.get(sought.guess) {
-            sys::prefetch(entry);
-        }
+        self.entries.fetch(sought.guess);
     }
 
     /// The newest connection of a client's packet. A client that uses port 0 never finds its own.
