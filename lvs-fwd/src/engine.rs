@@ -1037,6 +1037,7 @@ fn copy_of(frame: &Frame) -> Frame {
     copy
 }
 
+#[inline]
 fn is_single_host(addr: &SocketAddr) -> bool {
     match addr {
         SocketAddr::V4(addr) => icmp::is_single_host(*addr.ip()),

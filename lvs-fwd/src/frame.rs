@@ -132,6 +132,7 @@ impl Frame {
     }
 
     /// Cuts the frame to `len` bytes; longer than it is changes nothing.
+    #[inline]
     pub fn truncate(&mut self, len: usize) {
         self.end = self.end.min(self.start + len);
     }

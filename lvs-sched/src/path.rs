@@ -483,6 +483,7 @@ fn answer<A: Address>(table: &Table<A>, id: u32, direction: Direction) -> Verdic
     verdict(entry, direction, table.local(entry))
 }
 
+#[inline]
 fn verdict<A: Address>(
     entry: &Entry<A>,
     direction: Direction,

@@ -336,7 +336,7 @@ impl Worker {
             client: SocketAddr,
             other: SocketAddr,
         ) -> Option<&Entry<A>> {
-            let key = key(protocol, client, other)?;
+            let key = key(protocol, &client, &other)?;
             table.get(table.find(&key, &table.sought(&key))?)
         }
         find(&self.v4, protocol, client, virtual_addr)
@@ -419,21 +419,26 @@ impl Worker {
     #[inline]
     fn prepare(&self, packet: &Packet) -> Prepared {
         let (client, other) = match packet.direction {
-            Direction::Inbound => (packet.source, packet.destination),
-            Direction::Outbound => (packet.destination, packet.source),
+            Direction::Inbound => (&packet.source, &packet.destination),
+            Direction::Outbound => (&packet.destination, &packet.source),
         };
         self.prepare_flow(packet.protocol, client, other)
     }
 
     #[inline]
-    fn prepare_flow(&self, protocol: Protocol, client: SocketAddr, other: SocketAddr) -> Prepared {
-        if let Some(key) = key(protocol, client, other) {
-            Prepared::V4(key, self.v4.sought(&key))
-        } else if let Some(key) = key(protocol, client, other) {
-            Prepared::V6(key, self.v6.sought(&key))
-        } else {
-            Prepared::Neither
+    fn prepare_flow(
+        &self,
+        protocol: Protocol,
+        client: &SocketAddr,
+        other: &SocketAddr,
+    ) -> Prepared {
+        match client {
+            SocketAddr::V4(_) => key(protocol, client, other)
+                .map(|key| Prepared::V4(key, self.v4.sought(&key))),
+            SocketAddr::V6(_) => key(protocol, client, other)
+                .map(|key| Prepared::V6(key, self.v6.sought(&key))),
         }
+        .unwrap_or(Prepared::Neither)
     }
 
     /// Prepares one of several packets, and fetches what its lookup will read first. While that is on its way the others
@@ -497,10 +502,11 @@ impl Worker {
         // a client's.
         let from_client = about_tunnel || quoted.direction == Direction::Outbound;
         let (client, other) = if from_client {
-            (quoted.source, quoted.destination)
+            (&quoted.source, &quoted.destination)
         } else {
-            (quoted.destination, quoted.source)
+            (&quoted.destination, &quoted.source)
         };
+        let prepared = self.prepare_flow(quoted.protocol, client, other);
         let quoted = Packet {
             direction: if about_tunnel {
                 Direction::Inbound
@@ -509,7 +515,6 @@ impl Worker {
             },
             ..*quoted
         };
-        let prepared = self.prepare_flow(quoted.protocol, client, other);
         let verdict = self.on_path(now, &quoted, None, |path, tables| match prepared {
             Prepared::V4(key, _) => path.icmp(tables.0, &key, about_tunnel),
             Prepared::V6(key, _) => path.icmp(tables.1, &key, about_tunnel),
@@ -714,7 +719,7 @@ fn import<A: Address>(
     has_room: bool,
 ) -> Result<(), ImportError> {
     let state = connection.state;
-    let key: FlowKey<A> = key(state.protocol(), connection.client, connection.virtual_addr)
+    let key: FlowKey<A> = key(state.protocol(), &connection.client, &connection.virtual_addr)
         .ok_or(ImportError::Family)?;
     let address = A::from_ip(connection.destination.ip()).ok_or(ImportError::Family)?;
     let deadline = now + nanos(connection.remaining);
@@ -790,10 +795,11 @@ fn import<A: Address>(
     Ok(())
 }
 
+#[inline]
 fn key<A: Address>(
     protocol: Protocol,
-    client: SocketAddr,
-    other: SocketAddr,
+    client: &SocketAddr,
+    other: &SocketAddr,
 ) -> Option<FlowKey<A>> {
     FlowKey::new(
         protocol,

@@ -188,6 +188,7 @@ fn sctp_event<'a>(info: &PacketInfo, chunks: impl FnOnce() -> &'a [u8]) -> Optio
     }
 }
 
+#[inline]
 fn direction(direction: balancer::Direction) -> sched::Direction {
     match direction {
         balancer::Direction::Inbound => sched::Direction::Inbound,
@@ -195,6 +196,7 @@ fn direction(direction: balancer::Direction) -> sched::Direction {
     }
 }
 
+#[inline]
 fn packet(info: &PacketInfo) -> sched::Packet {
     sched::Packet {
         // The data path claims the protocols of services only.
@@ -209,6 +211,7 @@ fn packet(info: &PacketInfo) -> sched::Packet {
     }
 }
 
+#[inline]
 fn verdict(
     verdict: &sched::Verdict,
     encapsulation: impl FnOnce(SocketAddr) -> Encapsulation,
@@ -245,6 +248,7 @@ fn verdict(
 }
 
 /// How the data path sends to a server; `None` if it can't.
+#[inline]
 pub fn method(
     method: ForwardMethod,
     server: SocketAddr,

@@ -153,7 +153,7 @@ impl Core {
         }
         dr::decrement(bytes, headers);
         if let Some((side, new)) = replaced {
-            nat::replace_in(bytes, headers, partial, side, *new);
+            nat::replace_in(bytes, headers, partial, side, new);
         }
         let link = ethernet::Repr {
             destination: clear.destination,

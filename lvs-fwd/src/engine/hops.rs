@@ -119,6 +119,7 @@ impl HopCache {
     }
 }
 
+#[inline]
 fn place(addr: &IpAddr) -> usize {
     steer::place(addr, PLACES)
 }

@@ -39,7 +39,7 @@ fn replace(frame: &mut Frame, headers: &Headers, side: Side, new: SocketAddr) ->
         frame.complete_checksum();
     }
     let partial = matches!(frame.meta.checksum, ChecksumState::Partial { .. });
-    replace_in(frame.bytes_mut(), headers, partial, side, new)
+    replace_in(frame.bytes_mut(), headers, partial, side, &new)
 }
 
 /// Replaces a side in a frame's bytes, unless it is of the other family; `partial` says that the transport checksum is the
@@ -50,16 +50,14 @@ pub(crate) fn replace_in(
     headers: &Headers,
     partial: bool,
     side: Side,
-    new: SocketAddr,
+    new: &SocketAddr,
 ) -> bool {
-    let replaced = Replaced {
-        old: match side {
-            Side::Source => headers.source,
-            Side::Destination => headers.destination,
-        },
-        new,
+    let old = match side {
+        Side::Source => &headers.source,
+        Side::Destination => &headers.destination,
     };
-    let address = match (replaced.old, replaced.new) {
+    let ports = (old.port(), new.port());
+    let address = match (old, new) {
         (SocketAddr::V4(old), SocketAddr::V4(new)) => {
             let address = Change::new().ipv4(*old.ip(), *new.ip());
             if let Some(mut packet) = ipv4::Packet::fixed(&mut bytes[headers.network..]) {
@@ -84,12 +82,12 @@ pub(crate) fn replace_in(
         _ => return false,
     };
     let segment = &mut bytes[headers.transport..headers.end];
-    let whole = address.word(replaced.old.port(), replaced.new.port());
+    let whole = address.word(ports.0, ports.1);
     if headers.protocol == protocol::TCP {
         if let Ok(mut packet) = tcp::Packet::new_checked(segment) {
             match side {
-                Side::Source => packet.set_source_port(replaced.new.port()),
-                Side::Destination => packet.set_destination_port(replaced.new.port()),
+                Side::Source => packet.set_source_port(ports.1),
+                Side::Destination => packet.set_destination_port(ports.1),
             }
             // A partial sum covers the pseudo-header only: ports are not part of it.
             let sum = match partial {
@@ -100,20 +98,20 @@ pub(crate) fn replace_in(
         }
     } else if headers.protocol == protocol::SCTP {
         // No address is under its checksum.
-        if replaced.old.port() != replaced.new.port()
+        if ports.0 != ports.1
             && let Ok(mut packet) = sctp::Packet::new_checked(segment)
         {
             match side {
-                Side::Source => packet.set_source_port(replaced.new.port()),
-                Side::Destination => packet.set_destination_port(replaced.new.port()),
+                Side::Source => packet.set_source_port(ports.1),
+                Side::Destination => packet.set_destination_port(ports.1),
             }
         }
     } else if headers.protocol == protocol::UDP
         && let Ok(mut packet) = udp::Packet::new_checked(segment)
     {
         match side {
-            Side::Source => packet.set_source_port(replaced.new.port()),
-            Side::Destination => packet.set_destination_port(replaced.new.port()),
+            Side::Source => packet.set_source_port(ports.1),
+            Side::Destination => packet.set_destination_port(ports.1),
         }
         let sum = match (partial, packet.checksum()) {
             (true, sum) => address.apply_partial(sum),
@@ -124,10 +122,4 @@ pub(crate) fn replace_in(
         packet.set_checksum(sum);
     }
     true
-}
-
-#[derive(Clone, Copy)]
-struct Replaced {
-    old: SocketAddr,
-    new: SocketAddr,
 }
