@@ -158,7 +158,15 @@ mod tests {
 
     #[test]
     fn the_largest_sums_are_folded_wholly() {
-        for sum in [u64::MAX, 1 << 63, 0xffff_ffff_0000_0001, 0x1_ffff_ffff, 0x1_fffe, 0xffff, 0] {
+        for sum in [
+            u64::MAX,
+            1 << 63,
+            0xffff_ffff_0000_0001,
+            0x1_ffff_ffff,
+            0x1_fffe,
+            0xffff,
+            0,
+        ] {
             let folded = fold(sum);
             assert!(sum == 0 || folded != 0);
             assert_eq!(u64::from(folded) % 0xffff, sum % 0xffff);

@@ -187,7 +187,7 @@ impl Engine {
             write_link(&mut frame, [0; 6], [0; 6], ethertype);
             match Headers::parse(frame.bytes()) {
                 Ok(headers) => {
-                    self.enlist(view, Origin::Host, OUTBOUND, headers, frame, output);
+                    self.enlist(view, Origin::Host, OUTBOUND, &headers, frame, output);
                 }
                 Err(Unparsed::Fragment) => {
                     self.admit_fragment(now, view, (Origin::Host, false), frame, output);
@@ -228,7 +228,7 @@ impl Engine {
                 // The claim may have changed on the way: the frame is looked at again.
                 Origin::Port(_) => self.admit(now, view, origin, frame, output),
                 Origin::Host => match Headers::parse(frame.bytes()) {
-                    Ok(headers) => self.enlist(view, origin, OUTBOUND, headers, frame, output),
+                    Ok(headers) => self.enlist(view, origin, OUTBOUND, &headers, frame, output),
                     Err(Unparsed::Fragment) => {
                         self.admit_fragment(now, view, (origin, false), frame, output);
                     }
@@ -285,7 +285,9 @@ impl Engine {
         frame: Frame,
         output: &mut Output,
     ) {
-        let headers = match Headers::parse(frame.bytes()) {
+        // Looked at where it was written: what is copied just after it was put together in pieces makes the processor wait.
+        let parsed = Headers::parse(frame.bytes());
+        let headers = match &parsed {
             Ok(headers) => headers,
             Err(Unparsed::OtherProtocol) => {
                 self.admit_error(now, view, origin, frame, output);
@@ -306,7 +308,7 @@ impl Engine {
                 return;
             }
         };
-        match classify(view, origin, &headers) {
+        match classify(view, origin, headers) {
             Some(class) => self.enlist(view, origin, class, headers, frame, output),
             None => self.core.leave(frame, LeftReason::NotClaimed, output),
         }
@@ -318,15 +320,15 @@ impl Engine {
         &mut self,
         view: &View,
         origin: Origin,
-        Class { direction, mark }: Class,
-        headers: Headers,
+        class: Class,
+        headers: &Headers,
         mut frame: Frame,
         output: &mut Output,
     ) {
         let counters = &self.core.counters;
         let bytes = frame.bytes();
         let tcp_flags = headers.tcp_flags(bytes);
-        if !headers.is_sound(bytes) || !is_finishable(&frame, &headers) {
+        if !headers.is_sound(bytes) || !is_finishable(&frame, headers) {
             counters.count_drop(DropReason::Malformed, 1);
             return;
         }
@@ -334,24 +336,19 @@ impl Engine {
             counters.count_drop(DropReason::MartianSource, 1);
             return;
         }
-        frame.truncate(headers.end);
-        if headers.protocol == protocol::SCTP {
-            // No device can be asked for this one.
-            frame.complete_checksum();
-        }
-        let owner = self.owner(view, direction, &headers.source, &headers.destination);
+        let owner = self.owner(view, class.direction, &headers.source, &headers.destination);
         if owner != self.worker {
+            frame.truncate(headers.end);
             self.hand_over(owner, origin, frame, output);
             return;
         }
         counters.count(
-            match direction {
+            match class.direction {
                 Direction::Inbound => Event::Inbound,
                 Direction::Outbound => Event::Outbound,
             },
             1,
         );
-        let class = Class { direction, mark };
         self.put_on_batch(origin, class, (headers, tcp_flags), frame, None);
     }
 
@@ -361,7 +358,7 @@ impl Engine {
         &mut self,
         origin: Origin,
         Class { direction, mark }: Class,
-        (headers, tcp_flags): (Headers, u8),
+        (headers, tcp_flags): (&Headers, u8),
         frame: Frame,
         first_of: Option<Datagram>,
     ) {
@@ -375,18 +372,27 @@ impl Engine {
             mark,
         };
         let head = Head {
-            headers,
+            headers: *headers,
             origin,
             direction,
             is_first_fragment: first_of.is_some(),
         };
         if is_ipsec(headers.protocol) {
-            self.ipsec.push((head.with(frame), info));
-        } else {
-            self.frames.push(frame);
-            self.heads.push(head);
-            self.packets.push(info);
+            let mut item = head.with(frame);
+            item.frame.truncate(headers.end);
+            self.ipsec.push((item, info));
+            return;
         }
+        self.frames.push(frame);
+        if let Some(frame) = self.frames.last_mut() {
+            frame.truncate(headers.end);
+            if headers.protocol == protocol::SCTP {
+                // No device can be asked for this one.
+                frame.complete_checksum();
+            }
+        }
+        self.heads.push(head);
+        self.packets.push(info);
     }
 
     /// As [`admit`](Self::admit) for parts of datagrams.
@@ -465,7 +471,7 @@ impl Engine {
             self.misplaced.push((item, fragment, owner));
         } else if fragment.is_first() {
             let class = Class { direction, mark };
-            let known = (headers, headers.tcp_flags(frame.bytes()));
+            let known = (&headers, headers.tcp_flags(frame.bytes()));
             self.put_on_batch(origin, class, known, frame, Some(fragment.datagram));
         } else {
             let item = Item {
@@ -509,7 +515,7 @@ impl Engine {
             Origin::Port(_) => classify(view, origin, &headers),
         };
         match class {
-            Some(class) => self.enlist(view, origin, class, headers, frame, output),
+            Some(class) => self.enlist(view, origin, class, &headers, frame, output),
             None => self.core.pass_up(frame, output),
         }
     }

@@ -213,12 +213,18 @@ impl Frame {
     /// Takes the frame out of a place; an empty one, which owns nothing, stays there.
     #[inline]
     pub(crate) fn take(&mut self) -> Self {
-        let taken = Self {
-            storage: std::mem::replace(&mut self.storage, Storage::Heap(Vec::new())),
-            ..*self
-        };
-        (self.start, self.end) = (0, 0);
-        taken
+        std::mem::replace(self, Self::empty())
+    }
+
+    /// One without bytes.
+    #[inline]
+    pub(crate) fn empty() -> Self {
+        Self {
+            storage: Storage::Heap(Vec::new()),
+            start: 0,
+            end: 0,
+            meta: FrameMeta::default(),
+        }
     }
 
     /// Copies the bytes to a new buffer with this much room in front.

@@ -187,9 +187,9 @@ impl PacketPath<'_> {
         let outcome = match scheduled {
             Ok(new) => {
                 let id = table.insert(new);
-                let verdict = self.pass(table, id, Direction::Inbound).0;
+                self.pass(table, id, Direction::Inbound);
                 self.ends.created(table, id);
-                verdict
+                answer(table, id, Direction::Inbound)
             }
             Err(verdict) => verdict,
         };
@@ -209,11 +209,10 @@ impl PacketPath<'_> {
         let Some(id) = table.find_reverse(key, sought) else {
             return self.unknown_reply(table, key);
         };
-        let (verdict, changed) = self.pass(table, id, Direction::Outbound);
-        if changed {
+        if self.pass(table, id, Direction::Outbound) {
             self.ends.changed(table, id);
         }
-        verdict
+        answer(table, id, Direction::Outbound)
     }
 
     /// A client's packet of a connection, from which that may learn its client's port.
@@ -222,22 +221,17 @@ impl PacketPath<'_> {
         if learns {
             table.set_client_port(id, self.packet.source.port());
         }
-        let (verdict, changed) = self.pass(table, id, Direction::Inbound);
+        let changed = self.pass(table, id, Direction::Inbound);
         if changed || learns {
             self.ends.changed(table, id);
         }
-        verdict
+        answer(table, id, Direction::Inbound)
     }
 
     /// Counts a packet, applies it to the connection's state and restarts the timer. Returns
     /// whether the state changed as well.
     #[inline]
-    fn pass<A: Address>(
-        &self,
-        table: &mut Table<A>,
-        id: u32,
-        direction: Direction,
-    ) -> (Verdict, bool) {
+    fn pass<A: Address>(&self, table: &mut Table<A>, id: u32, direction: Direction) -> bool {
         let entry = table.entry_mut(id);
         match direction {
             Direction::Inbound => {
@@ -249,9 +243,6 @@ impl PacketPath<'_> {
                 self.count_out(entry);
             }
         }
-        // Most have no local address, and need not be looked up once more.
-        let is_local = entry.method == ForwardMethod::FullNat;
-        let verdict = verdict(entry, direction, None);
         let path = Path::new(direction, entry.no_output());
         let state = match (entry.state, self.packet.sctp) {
             (State::Tcp(state), _) => {
@@ -263,7 +254,7 @@ impl PacketPath<'_> {
             (State::Sctp(_), None) => {
                 let timeout = entry.timeout(self.snapshot.timings.of(entry.state));
                 table.set_deadline(id, self.now + timeout);
-                return (answer(table, id, direction), false);
+                return false;
             }
         };
         let changed = entry.enter(state);
@@ -277,10 +268,7 @@ impl PacketPath<'_> {
         if !prolonged {
             table.lower(id, deadline);
         }
-        if is_local {
-            return (answer(table, id, direction), changed);
-        }
-        (verdict, changed)
+        changed
     }
 
     #[inline]
@@ -290,7 +278,9 @@ impl PacketPath<'_> {
             .as_deref()
             .filter(|server| server.is_available())
         {
-            server.counters().count_in(self.packet.length);
+            server
+                .counters()
+                .count_in(self.counters, self.packet.length);
             self.counters.count_in(self.packet.length);
         }
     }
@@ -302,7 +292,9 @@ impl PacketPath<'_> {
             .as_deref()
             .filter(|server| server.is_available())
         {
-            server.counters().count_out(self.packet.length);
+            server
+                .counters()
+                .count_out(self.counters, self.packet.length);
             self.counters.count_out(self.packet.length);
         }
     }
@@ -478,6 +470,7 @@ fn describe<A: Address>(
     })
 }
 
+#[inline]
 fn answer<A: Address>(table: &Table<A>, id: u32, direction: Direction) -> Verdict {
     let entry = table.entry(id);
     verdict(entry, direction, table.local(entry))

@@ -389,22 +389,23 @@ impl Worker {
                 now,
                 has_room: true,
             };
-            for (index, (packet, prepared)) in packets.iter().zip(&prepared).enumerate() {
+            let asked = packets.iter().zip(&prepared).enumerate();
+            // What is answered is written to its place at once.
+            verdicts.extend(asked.map(|(index, (packet, prepared))| {
                 path.packet = packet;
                 path.payload = payloads.map(|of| Payload {
                     of,
                     index: first + index,
                 });
                 path.has_room = self.v4.len() + self.v6.len() < limit;
-                let verdict = match prepared {
+                match prepared {
                     Prepared::V4(key, sought) => path.walk(&mut self.v4, key, sought),
                     Prepared::V6(key, sought) => path.walk(&mut self.v6, key, sought),
                     Prepared::Neither => Verdict::NotOurs,
-                };
-                if let Verdict::Drop(reason) = verdict {
-                    path.counters.count_drop(reason);
                 }
-                verdicts.push(verdict);
+            }));
+            for verdict in verdicts.iter().rev().take(packets.len()) {
+                self.count_drop(verdict);
             }
         }
         self.prepared = prepared;
@@ -433,10 +434,12 @@ impl Worker {
         other: &SocketAddr,
     ) -> Prepared {
         match client {
-            SocketAddr::V4(_) => key(protocol, client, other)
-                .map(|key| Prepared::V4(key, self.v4.sought(&key))),
-            SocketAddr::V6(_) => key(protocol, client, other)
-                .map(|key| Prepared::V6(key, self.v6.sought(&key))),
+            SocketAddr::V4(_) => {
+                key(protocol, client, other).map(|key| Prepared::V4(key, self.v4.sought(&key)))
+            }
+            SocketAddr::V6(_) => {
+                key(protocol, client, other).map(|key| Prepared::V6(key, self.v6.sought(&key)))
+            }
         }
         .unwrap_or(Prepared::Neither)
     }
@@ -544,10 +547,15 @@ impl Worker {
     }
 
     fn counted(&self, verdict: Verdict) -> Verdict {
-        if let Verdict::Drop(reason) = verdict {
-            self.counters.count_drop(reason);
-        }
+        self.count_drop(&verdict);
         verdict
+    }
+
+    #[inline]
+    fn count_drop(&self, verdict: &Verdict) {
+        if let Verdict::Drop(reason) = verdict {
+            self.counters.count_drop(*reason);
+        }
     }
 
     /// Whether `drop_entry` is active; the snapshot is not advanced.
@@ -719,8 +727,12 @@ fn import<A: Address>(
     has_room: bool,
 ) -> Result<(), ImportError> {
     let state = connection.state;
-    let key: FlowKey<A> = key(state.protocol(), &connection.client, &connection.virtual_addr)
-        .ok_or(ImportError::Family)?;
+    let key: FlowKey<A> = key(
+        state.protocol(),
+        &connection.client,
+        &connection.virtual_addr,
+    )
+    .ok_or(ImportError::Family)?;
     let address = A::from_ip(connection.destination.ip()).ok_or(ImportError::Family)?;
     let deadline = now + nanos(connection.remaining);
     let mut replaced = None;

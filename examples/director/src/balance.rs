@@ -217,6 +217,11 @@ fn verdict(
     encapsulation: impl FnOnce(SocketAddr) -> Encapsulation,
 ) -> balancer::Verdict {
     match *verdict {
+        // Named for itself: most are this, and go to their place without a stop.
+        sched::Verdict::Forward {
+            method: ForwardMethod::Nat,
+            server: rip,
+        } => balancer::Verdict::Forward(balancer::Method::Nat { rip }),
         // The host routes it to where it was sent.
         sched::Verdict::Forward {
             method: ForwardMethod::Bypass,

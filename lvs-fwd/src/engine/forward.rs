@@ -124,10 +124,9 @@ impl Core {
         let (target, replaced) = match verdict {
             Verdict::Forward(Method::Nat { rip }) => (rip.ip(), Some((Side::Destination, rip))),
             Verdict::Forward(Method::DirectRoute { rip }) => (*rip, None),
-            Verdict::Reply { source } => (
-                head.headers.destination.ip(),
-                Some((Side::Source, source)),
-            ),
+            Verdict::Reply { source } => {
+                (head.headers.destination.ip(), Some((Side::Source, source)))
+            }
             _ => return false,
         };
         let Some(clear) = self.hops.clear(view, &target) else {
@@ -162,7 +161,11 @@ impl Core {
         };
         link.emit(bytes);
         self.counters.count(Event::Transmitted, 1);
-        output.transmit.push((clear.port, frame.take()));
+        // Into its place in one step: see `admit`.
+        output.transmit.push((clear.port, Frame::empty()));
+        if let Some((_, sent)) = output.transmit.last_mut() {
+            std::mem::swap(sent, frame);
+        }
         true
     }
 

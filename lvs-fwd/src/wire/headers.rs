@@ -70,9 +70,8 @@ impl Headers {
         }
         let protocol = fixed[network + 9];
         let ports = ports(protocol, &frame[transport..end])?;
-        let addr = |at: usize| {
-            Ipv4Addr::new(fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3])
-        };
+        let addr =
+            |at: usize| Ipv4Addr::new(fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]);
         Ok(Self {
             network,
             transport,
