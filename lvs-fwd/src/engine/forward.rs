@@ -1,5 +1,6 @@
 //! Carrying out verdicts: next hop, hops left, MTU, rewriting, and the errors that senders are told.
 
+use std::iter;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -161,11 +162,9 @@ impl Core {
         };
         link.emit(bytes);
         self.counters.count(Event::Transmitted, 1);
-        // Into its place in one step: see `admit`.
-        output.transmit.push((clear.port, Frame::empty()));
-        if let Some((_, sent)) = output.transmit.last_mut() {
-            std::mem::swap(sent, frame);
-        }
+        // A `push` would put the two together before it makes room, and copy that.
+        let sent = iter::once_with(|| (clear.port, frame.take()));
+        output.transmit.extend(sent);
         true
     }
 
