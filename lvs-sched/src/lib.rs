@@ -132,8 +132,9 @@
 //!
 //! # Cost
 //!
-//! A packet of a known connection: one hash, one lookup, one cache line of entry, and its server's
-//! counters; no lock, no allocation. A new connection takes its service's lock for the pick unless
+//! A packet of a known connection: one hash, one lookup, one cache line of entry, and its worker's own
+//! share of the server's counters; no lock, no locked instruction, no allocation. A batch's lookups
+//! overlap ([`Worker::handle_batch`]). A new connection takes its service's lock for the pick unless
 //! the scheduler needs none and no server has a threshold; with persistence, one template shard's.
 //!
 //! No call does much at once, however large the table is: it grows in pieces of which none is moved

@@ -304,6 +304,38 @@ fn bump(counter: &AtomicU64, by: u64) {
 mod tests {
     use super::*;
 
+    #[test]
+    fn workers_count_apart_or_together_and_nothing_is_lost() {
+        let mut shards = Shards::default();
+        let mut workers: Vec<WorkerCounters> = (0..SHARDS + 3)
+            .map(|_| WorkerCounters::new(shards.take()))
+            .collect();
+        assert_eq!(shards.take(), None);
+        let server = ServerCounters::default();
+        for worker in &workers {
+            server.count_in(worker, 100);
+            server.count_out(worker, 40);
+            server.count_out(worker, 2);
+        }
+        let all = (SHARDS + 3) as u64;
+        let sum = Stats {
+            connections: 0,
+            in_packets: all,
+            in_bytes: 100 * all,
+            out_packets: 2 * all,
+            out_bytes: 42 * all,
+        };
+        assert_eq!(server.raw(), sum);
+        // One goes, another comes and counts on in its place.
+        let gone = workers.remove(5);
+        shards.give(gone.shard().unwrap());
+        let next = WorkerCounters::new(shards.take());
+        assert_eq!(next.shard(), gone.shard());
+        server.count_in(&next, 1);
+        assert_eq!(server.raw().in_packets, all + 1);
+        assert_eq!(server.raw().in_bytes, 100 * all + 1);
+    }
+
     fn connections(connections: u64) -> Stats {
         Stats {
             connections,

@@ -218,16 +218,7 @@ impl Worker {
         length: u32,
     ) -> Verdict {
         let now = self.advance(now);
-        let packet = Packet {
-            protocol: Protocol::Udp,
-            source: SocketAddr::new(source, ISAKMP),
-            destination: SocketAddr::new(destination, ISAKMP),
-            direction,
-            tcp_flags: TcpFlags::default(),
-            sctp: None,
-            length,
-            mark: 0,
-        };
+        let packet = exchange(direction, source, destination, length);
         let prepared = self.prepare(&packet);
         let verdict = self.on_path(now, &packet, None, |path, tables| match prepared {
             Prepared::V4(key, _) => path.ipsec(tables.0, &key),
@@ -235,6 +226,24 @@ impl Worker {
             Prepared::Neither => Verdict::NotOurs,
         });
         self.counted(verdict)
+    }
+
+    /// [`explain`](Self::explain) for [`handle_ipsec`](Self::handle_ipsec).
+    pub fn explain_ipsec(
+        &mut self,
+        now: Instant,
+        direction: Direction,
+        source: IpAddr,
+        destination: IpAddr,
+    ) -> Explanation {
+        let now = self.advance(now);
+        let packet = exchange(direction, source, destination, 0);
+        let prepared = self.prepare(&packet);
+        self.on_path(now, &packet, None, |path, tables| match prepared {
+            Prepared::V4(key, _) => path.explain_ipsec(tables.0, &key),
+            Prepared::V6(key, _) => path.explain_ipsec(tables.1, &key),
+            Prepared::Neither => Explanation::new(Reason::MixedFamilies, Verdict::NotOurs),
+        })
     }
 
     /// Ends connections whose time has come, and does a step of what else is due.
@@ -805,6 +814,20 @@ fn import<A: Address>(
     table.entry_mut(id).enter(state);
     ends.created(table, id);
     Ok(())
+}
+
+/// The key exchange's packet that stands for an AH or ESP packet.
+fn exchange(direction: Direction, source: IpAddr, destination: IpAddr, length: u32) -> Packet {
+    Packet {
+        protocol: Protocol::Udp,
+        source: SocketAddr::new(source, ISAKMP),
+        destination: SocketAddr::new(destination, ISAKMP),
+        direction,
+        tcp_flags: TcpFlags::default(),
+        sctp: None,
+        length,
+        mark: 0,
+    }
 }
 
 #[inline]

@@ -1,6 +1,6 @@
 //! The scheduler as the data path's balancer: two vocabularies, translated.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -50,6 +50,17 @@ impl SchedBalancer {
             Some(payload) => self.worker.explain_with(now, packet, payload),
             None => self.worker.explain(now, packet),
         }
+    }
+
+    /// What an AH or ESP packet would meet, as [`lvs_sched::Worker::explain_ipsec`].
+    pub fn explain_ipsec(
+        &mut self,
+        now: Instant,
+        direction: sched::Direction,
+        (source, destination): (IpAddr, IpAddr),
+    ) -> sched::Explanation {
+        self.worker
+            .explain_ipsec(now, direction, source, destination)
     }
 
     /// Lets the FTP helper read the control connections in the batch.
@@ -122,12 +133,7 @@ impl Balancer for SchedBalancer {
             packet.length,
         );
         // The tunnel is the key exchange's.
-        let exchange = PacketInfo {
-            protocol: Protocol::Udp.number(),
-            source: SocketAddr::new(packet.source.ip(), ISAKMP),
-            destination: SocketAddr::new(packet.destination.ip(), ISAKMP),
-            ..*packet
-        };
+        let exchange = exchange(packet);
         verdict(&found, |server| {
             tunnels::encapsulation(&self.tunnels.present(), &exchange, false, server)
         })
@@ -269,6 +275,16 @@ pub fn method(
             encapsulation: encapsulation(server),
         }),
         ForwardMethod::Bypass | ForwardMethod::FullNat => None,
+    }
+}
+
+/// The packet of a key exchange that stands for an AH or ESP packet.
+pub fn exchange(packet: &PacketInfo) -> PacketInfo {
+    PacketInfo {
+        protocol: Protocol::Udp.number(),
+        source: SocketAddr::new(packet.source.ip(), ISAKMP),
+        destination: SocketAddr::new(packet.destination.ip(), ISAKMP),
+        ..*packet
     }
 }
 

@@ -16,6 +16,7 @@ mod fullnat;
 mod generated;
 mod health;
 mod hosts;
+mod hosts_own;
 mod life;
 mod marks;
 mod methods;
@@ -52,6 +53,7 @@ fn main() {
             trials.extend(asking::trials());
             trials.extend(health::trials());
             trials.extend(hosts::trials());
+            trials.extend(hosts_own::trials());
             trials.extend(selftest::trials());
             trials.extend(setups::trials());
             trials.extend(pair::trials());
