@@ -33,6 +33,7 @@ use std::{env, fs, thread};
 use candidate::Candidate;
 use director::cli::RunOptions;
 use director::devices::Choice;
+use director::logging::LogOptions;
 use report::{Measured, Task};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use stage::{Packets, SERVERS, Stage};
@@ -115,8 +116,14 @@ fn run_director(device: &str, workers: &str, file: &str) -> io::Result<()> {
     let options = RunOptions {
         file: PathBuf::from(file),
         config_id: None,
-        log_console: true,
-        log_detail: false,
+        log: LogOptions {
+            console: true,
+            ..LogOptions::default()
+        },
+        pid_file: None,
+        without_vrrp: false,
+        dump_config: false,
+        remarks: Vec::new(),
         workers: workers.parse().map_err(io::Error::other)?,
         device: choice(device)?,
         ring_slots: NonZeroU32::new(barest::SLOTS).expect("it is not zero"),

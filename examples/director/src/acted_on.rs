@@ -88,22 +88,14 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "virtual_server",
             "local_address_group",
             "SSL",
-            "track_file",
         ],
     ),
     (&[Place::Ssl], &["ca", "certificate", "key"]),
-    (&[Place::TrackFile], &["file", "weight", "init_file"]),
     (
         &[Place::GlobalDefs],
         &[
-            "script_user",
-            "enable_script_security",
-            "use_symlink_paths",
-            "set_supplementary_groups",
             "lvs_timeouts",
             "checker_log_all_failures",
-            "script_user",
-            "enable_script_security",
             "dynamic_interfaces",
             "include_check",
             // The table is empty at the start and gone at the end in any case.
@@ -191,6 +183,67 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "virtual_ipaddress",
             "virtual_ipaddress_excluded",
         ],
+    ),
+    // Of `notify`.
+    (
+        &[Place::GlobalDefs],
+        &[
+            "router_id",
+            "notification_email",
+            "notification_email_from",
+            "smtp_server",
+            "smtp_helo_name",
+            "smtp_connect_timeout",
+            "smtp_alert",
+            "smtp_alert_vrrp",
+            "smtp_alert_checker",
+            "no_email_faults",
+            "no_checker_emails",
+            "rs_init_notifies",
+            "script_user",
+            "enable_script_security",
+            "use_symlink_paths",
+            "set_supplementary_groups",
+            "startup_script",
+            "startup_script_timeout",
+            "shutdown_script",
+            "shutdown_script_timeout",
+            "notify_fifo",
+            "notify_fifo_script",
+            "vrrp_notify_fifo",
+            "vrrp_notify_fifo_script",
+            "lvs_notify_fifo",
+            "lvs_notify_fifo_script",
+            "vrrp_notify_priority_changes",
+            "fifo_write_vrrp_states_on_reload",
+        ],
+    ),
+    (
+        &[Place::Instance, Place::SyncGroup],
+        &[
+            "notify_master",
+            "notify_backup",
+            "notify_fault",
+            "notify_stop",
+            "notify",
+            "smtp_alert",
+        ],
+    ),
+    (
+        &[Place::Instance],
+        &[
+            "notify_deleted",
+            "notify_master_rx_lower_pri",
+            "notify_priority_changes",
+        ],
+    ),
+    (
+        &[Place::VirtualServer],
+        &["quorum_up", "quorum_down", "omega", "smtp_alert"],
+    ),
+    (
+        &[Place::RealServer],
+        &["notify_up", "notify_down", "smtp_alert"],
     ),
     (&[Place::Authentication], &["auth_type", "auth_pass"]),
     (
@@ -438,8 +491,8 @@ mod tests {
     fn keywords_without_effect_are_named_once_and_by_block() {
         let text = "\
 global_defs {
-    router_id A
-    smtp_server 192.0.2.1
+    random_seed 7
+    snmp_socket unix:/x
     lvs_timeouts tcp 900
 }
 vrrp_script up {
@@ -468,7 +521,7 @@ virtual_server 192.0.2.10 80 {
     lvs_sched rr
     lb_kind NAT
     protocol TCP
-    omega
+    snmp_name web
     real_server 10.0.0.1 80 {
         HTTP_GET {
             nb_get_retry 3
@@ -490,9 +543,7 @@ virtual_server 192.0.2.10 80 {
 ";
         assert_eq!(
             no_effect(text),
-            "global_defs: router_id, smtp_server; \
-             virtual_server: omega; \
-             real_server: notify_up"
+            "global_defs: random_seed, snmp_socket; virtual_server: snmp_name"
         );
     }
 

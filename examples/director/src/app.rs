@@ -31,7 +31,9 @@ use crate::data_path::DataPath;
 use crate::edits::Edits;
 use crate::logging::chain;
 use crate::marks::Marks;
-use crate::notify::scripts::{Limits, Runner};
+use crate::notify::scripts::{Limits, Policy, Runner};
+use crate::notify::{Actions, Notifier};
+use crate::pid_file::PidFile;
 use crate::plan::Plan;
 use crate::pools::{HealthNews, Pools};
 use crate::sys::watch;
@@ -43,6 +45,7 @@ use crate::vrrp::{News, Vrrp, VrrpError};
 
 mod answer;
 mod error;
+mod lifecycle;
 mod reload;
 mod vrrp;
 
@@ -84,6 +87,7 @@ struct App {
     pools: Pools,
     edits: Edits,
     tunnels: Arc<Tunnels>,
+    notifier: Notifier,
     /// Runs programs for whoever needs one.
     scripts: Runner,
     addresses: Addresses,
@@ -101,6 +105,7 @@ struct App {
     /// Held for its end: the socket goes with it.
     _socket: ControlSocket,
     _only: UnixListener,
+    _pid_file: Option<PidFile>,
     questions: Receiver<Question>,
     signals: Signals,
 }
@@ -126,20 +131,33 @@ impl App {
         }
         let no_effect = NoEffect::of(file.tree());
         reload::warn_of(&no_effect);
-        let plan = Plan::new(file.config());
+        for remark in &options.remarks {
+            warn!("{remark}");
+        }
+        if options.dump_config {
+            for line in lvs_conf::print(file.config()).lines() {
+                info!("configuration: {line}");
+            }
+        }
+        let plan = reload::plan(&options, file.config());
         let beside = Beside::read(&options.file).map_err(|faults| {
             faults.iter().for_each(|fault| error!("{fault}"));
             RunError::Beside
         })?;
+        // Before the limit is raised, which is not for scripts.
+        let scripts = Runner::start(Limits::default()).map_err(RunError::Scripts)?;
         raise_descriptor_limit();
         let signals = Signals::new().map_err(RunError::Signals)?;
         let address = SocketAddress::from_env();
+        let (events, _) = tokio::sync::broadcast::channel(EVENTS_KEPT);
         let (socket, questions) =
-            ControlSocket::listen(&address).map_err(|source| RunError::Socket {
+            ControlSocket::listen(&address, events.clone()).map_err(|source| RunError::Socket {
                 address: address.clone(),
                 source,
             })?;
         let only = only_one()?;
+        let policy = Policy::new(&file.config().global);
+        lifecycle::begin(&scripts, &policy, file.config()).await;
         let random = RandomState::new();
         let seed = |n: u64| random.hash_one(n);
         let seeds = [seed(0), seed(1), seed(2), seed(3)];
@@ -151,6 +169,8 @@ impl App {
         plan.vrrp.check().map_err(VrrpError::Setup)?;
         let (vrrp_teller, vrrp_news) = unbounded_channel();
         let driver = Driver::new(DriverOptions::new(seed(4))).map_err(RunError::Checks)?;
+        let actions = Actions::new(file.config(), &policy);
+        let notifier = Notifier::start(scripts.clone(), Actions::default(), events);
         let mut app = Self {
             options,
             started,
@@ -161,11 +181,12 @@ impl App {
             marks: Marks::default(),
             unmarked: Vec::new(),
             is_incomplete: false,
-            pools: Pools::new(Arc::clone(&scheduler), driver),
+            pools: Pools::new(Arc::clone(&scheduler), driver, notifier.clone()),
             tunnels: Arc::clone(&tunnels),
-            scripts: Runner::start(Limits::default()).map_err(RunError::Scripts)?,
+            scripts,
             edits: Edits::new(Arc::clone(&scheduler), Arc::clone(&tunnels)),
             scheduler,
+            notifier,
             addresses: Addresses::new().map_err(RunError::Addresses)?,
             vrrp: None,
             vrrp_teller,
@@ -178,11 +199,13 @@ impl App {
             failures,
             _socket: socket,
             _only: only,
+            _pid_file: None,
             questions,
             signals,
         };
         app.addresses.remove_leftovers(&plan.addresses);
-        app.apply(plan, beside).await?;
+        app.apply(plan, beside, actions).await?;
+        app._pid_file = app.options.pid_file.as_deref().and_then(PidFile::write);
         info!(
             "running {}, control socket {address}",
             app.options.file.display()
@@ -213,7 +236,7 @@ impl App {
                     info!("{name}: ending");
                     return Ok(());
                 }
-                Happening::Reload => self.reload().await,
+                Happening::Reload => drop(self.reload().await),
                 Happening::Health(news) => self.pools.handle_news(Instant::now(), news),
                 Happening::Question(question) => self.answer(question).await,
                 Happening::Vrrp(news) => self.hear_vrrp(news).await,
@@ -301,6 +324,7 @@ impl App {
         if let Err(error) = self.data_path.set_claims(ClaimSet::new()).await {
             warn!("{}", chain(&error));
         }
+        lifecycle::end(&self.notifier, self.file.config()).await;
     }
 }
 
@@ -358,6 +382,9 @@ async fn readable(descriptor: &AsyncFd<OwnedFd>) {
 }
 
 const LOCK: &str = "lvs-director-only-one";
+
+/// Events that one who listens may be behind.
+const EVENTS_KEPT: usize = 1024;
 
 /// The scheduler's own period of estimation.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);

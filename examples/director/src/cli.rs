@@ -16,6 +16,7 @@ use lvs_fwd::view::LOCAL_PORTS;
 use lvs_health::HttpProtocol;
 
 use crate::commands::compare::Old;
+use crate::commands::completions::Shell;
 use crate::commands::drain::DrainCommand;
 use crate::commands::format::Mode;
 use crate::commands::genhash::Page;
@@ -25,8 +26,11 @@ use crate::commands::why::Packet;
 use crate::control::by_hand::MarksQuestion;
 use crate::demo::Setup;
 use crate::devices::Choice;
+use crate::logging::{Facility, LogOptions};
 use crate::realserver::{Mode as RealServerMode, RealServer};
 use crate::vrrp::VrrpOptions;
+
+mod habits;
 
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +117,18 @@ pub enum Invocation {
     Marks(MarksQuestion),
     /// Set tunables (`set`), or without any list them (`show tunables`).
     Tunables(Vec<String>),
+    /// Show what happens (`events`).
+    Events {
+        /// One JSON object an event instead of text (`--json`).
+        json: bool,
+    },
+    /// Have the running director read its file again (`reload`).
+    Reload {
+        /// One JSON object instead of text (`--json`).
+        json: bool,
+    },
+    /// What a shell needs to complete the command line (`completions`).
+    Completions(Shell),
     /// Show a director at work in network namespaces of its own.
     Demo {
         /// Data-path threads of the demo's director.
@@ -129,10 +145,16 @@ pub struct RunOptions {
     pub file: PathBuf,
     /// What `@ID` lines are for (`-i`); `None`: the host's name.
     pub config_id: Option<String>,
-    /// Log to the console (`-l`) rather than to syslog.
-    pub log_console: bool,
-    /// Log more (`-D`).
-    pub log_detail: bool,
+    /// Where log lines go.
+    pub log: LogOptions,
+    /// Where the process's number is written (`-p`).
+    pub pid_file: Option<PathBuf>,
+    /// Leave VRRP out (`-C`).
+    pub without_vrrp: bool,
+    /// Log the configuration at the start (`-d`).
+    pub dump_config: bool,
+    /// What of the options given has no effect, and why.
+    pub remarks: Vec<String>,
     /// Data-path threads, at least one.
     pub workers: NonZeroU32,
     /// What frames are received and sent with (`--device`).
@@ -209,6 +231,21 @@ where
             ));
         }
         Some(("show", _)) => return Ok(Invocation::Tunables(Vec::new())),
+        Some(("events", events)) => {
+            return Ok(Invocation::Events {
+                json: events.get_flag("json"),
+            });
+        }
+        Some(("reload", reload)) => {
+            return Ok(Invocation::Reload {
+                json: reload.get_flag("json"),
+            });
+        }
+        Some(("completions", completions)) => {
+            let shell = completions.get_one::<String>("shell");
+            let shell = shell.and_then(|word| Shell::from_word(word));
+            return Ok(Invocation::Completions(shell.unwrap_or(Shell::Bash)));
+        }
         Some(("why", why)) => return Ok(why_invocation(why)),
         _ => {}
     }
@@ -221,19 +258,32 @@ where
             json: matches.get_flag("json"),
         });
     }
-    if matches.get_flag("vrrp") {
+    let log = LogOptions {
+        console: matches.get_flag("log-console") || matches.get_flag("no-syslog"),
+        detail: matches.get_flag("log-detail"),
+        facility: matches
+            .get_one::<Facility>("log-facility")
+            .copied()
+            .unwrap_or_default(),
+    };
+    let pid_file = path(&matches, "pid");
+    let (vrrp_only, checks_only) = (matches.get_flag("vrrp"), matches.get_flag("check"));
+    if vrrp_only && !checks_only {
         return Ok(Invocation::RunVrrp(VrrpOptions {
             file,
             config_id,
-            log_console: matches.get_flag("log-console"),
-            log_detail: matches.get_flag("log-detail"),
+            log,
+            pid_file,
         }));
     }
     Ok(Invocation::Run(RunOptions {
         file,
         config_id,
-        log_console: matches.get_flag("log-console"),
-        log_detail: matches.get_flag("log-detail"),
+        log,
+        pid_file,
+        without_vrrp: checks_only && !vrrp_only,
+        dump_config: matches.get_flag("dump-conf"),
+        remarks: habits::given(&matches),
         workers: workers(&matches),
         device: device(&matches),
         ring_slots: *matches
@@ -387,7 +437,8 @@ fn workers(matches: &ArgMatches) -> NonZeroU32 {
         .unwrap_or(&NonZeroU32::MIN)
 }
 
-fn command() -> Command {
+/// The table of options and commands.
+pub fn command() -> Command {
     let workers = Arg::new("workers")
         .long("workers")
         .value_name("N")
@@ -400,6 +451,7 @@ fn command() -> Command {
         .help("Read lines that start with @ID, too [default: the host's name up to the first dot]");
     Command::new("director")
         .version(env!("CARGO_PKG_VERSION"))
+        .disable_version_flag(true)
         .about("Linux Virtual Server and keepalived in user space: runs a keepalived.conf without ip_vs")
         .subcommand_negates_reqs(true)
         .args_conflicts_with_subcommands(true)
@@ -449,6 +501,52 @@ fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Log in detail"),
         )
+        .arg(
+            Arg::new("log-facility")
+                .short('S')
+                .long("log-facility")
+                .value_name("FACILITY")
+                .value_parser(Facility::parse)
+                .help("Facility in syslog: 0 to 7 for local0 to local7, or a name [default: daemon]"),
+        )
+        .arg(
+            Arg::new("no-syslog")
+                .short('G')
+                .long("no-syslog")
+                .action(ArgAction::SetTrue)
+                .help("Log to the console only"),
+        )
+        .arg(
+            Arg::new("dump-conf")
+                .short('d')
+                .long("dump-conf")
+                .action(ArgAction::SetTrue)
+                .help("Log the configuration as it is understood at the start"),
+        )
+        .arg(
+            Arg::new("pid")
+                .short('p')
+                .long("pid")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("Write the process's number to this file while it runs"),
+        )
+        .arg(
+            Arg::new("check")
+                .short('C')
+                .long("check")
+                .conflicts_with("config-test")
+                .action(ArgAction::SetTrue)
+                .help("Run the virtual servers only, without VRRP"),
+        )
+        .arg(
+            Arg::new("version")
+                .short('v')
+                .long("version")
+                .action(ArgAction::Version)
+                .help("Print version"),
+        )
+        .args(habits::arguments())
         .arg(workers.clone())
         .arg(device_argument())
         .arg(
@@ -486,6 +584,29 @@ fn command() -> Command {
         .subcommand(health_command())
         .subcommand(genhash_command())
         .subcommand(vrrp_command())
+        .subcommand(
+            Command::new("events")
+                .about("Show what happens in the running director, as it happens")
+                .after_help("Exit status: 0 when the director ends, 2 if none can be asked.")
+                .arg(json_flag("One JSON object an event")),
+        )
+        .subcommand(
+            Command::new("reload")
+                .about("Have the running director read its file again, and say what came of it")
+                .after_help("Exit status: 0 the file is in force, 1 it is not, 2 no director can be asked.")
+                .arg(json_flag("One JSON object")),
+        )
+        .subcommand(
+            Command::new("completions")
+                .about("Print what a shell needs to complete this command line")
+                .arg(
+                    Arg::new("shell")
+                        .value_name("SHELL")
+                        .value_parser(PossibleValuesParser::new(Shell::NAMES))
+                        .required(true)
+                        .help("Which shell"),
+                ),
+        )
         .subcommand(why_command())
         .subcommands(drain::commands())
         .subcommand(mark_command())
@@ -945,7 +1066,7 @@ mod tests {
             panic!("not a run");
         };
         assert_eq!(options.file, PathBuf::from("/x/k.conf"));
-        assert!(options.log_console && options.log_detail);
+        assert!(options.log.console && options.log.detail);
         assert_eq!(options.workers.get(), 1);
     }
 
@@ -954,8 +1075,84 @@ mod tests {
         let Invocation::Run(options) = run(&["-nlD"]) else {
             panic!("not a run");
         };
-        assert!(options.log_console && options.log_detail);
+        assert!(options.log.console && options.log.detail);
         assert_eq!(options.file, PathBuf::from(DEFAULT_FILE));
+    }
+
+    #[test]
+    fn everything_that_keepalived_takes_is_taken_and_what_does_nothing_says_so() {
+        let Invocation::Run(options) = run(&[
+            "-V",
+            "-I",
+            "-R",
+            "-x",
+            "-p",
+            "/run/k.pid",
+            "-r",
+            "/run/v.pid",
+            "--checkers_pid=/run/c.pid",
+            "-S",
+            "3",
+            "-d",
+        ]) else {
+            panic!("not a run");
+        };
+        assert_eq!(options.pid_file, Some(PathBuf::from("/run/k.pid")));
+        assert_eq!(options.log.facility, Facility::parse("local3").unwrap());
+        assert!(options.dump_config && !options.without_vrrp);
+        let names: Vec<&str> = options
+            .remarks
+            .iter()
+            .filter_map(|remark| remark.split(' ').next())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "--vrrp_pid",
+                "--checkers_pid",
+                "--dont-respawn",
+                "--dont-release-vrrp",
+                "--dont-release-ipvs",
+                "--snmp"
+            ]
+        );
+        let version = parse(["director", "-v"]).unwrap_err();
+        assert_eq!(version.exit_code(), 0);
+        for wrong in ["8", "kernel", ""] {
+            assert!(parse(["director", "-S", wrong]).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn shells_complete_every_command_and_option_that_help_shows() {
+        use crate::commands::completions::script;
+        let mut built = command();
+        built.build();
+        let bash = script(Shell::Bash, &built);
+        let fish = script(Shell::Fish, &built);
+        for sub in built.get_subcommands() {
+            let name = sub.get_name();
+            assert!(bash.contains(&format!("        {name}) words=")), "{name}");
+            assert!(fish.contains(&format!(" -a {name} ")), "{name}");
+        }
+        for words in ["--config-test", "--json", "--setup", "--pcap", " events "] {
+            assert!(bash.contains(words), "{words}");
+        }
+        assert!(fish.contains("-s S -l log-facility -r"), "{fish}");
+        assert!(!bash.contains("dont-respawn") && !fish.contains("dont-respawn"));
+    }
+
+    #[test]
+    fn parts_run_alone_or_both() {
+        let Invocation::Run(options) = run(&["-C"]) else {
+            panic!("not a run");
+        };
+        assert!(options.without_vrrp);
+        assert!(matches!(run(&["-P"]), Invocation::RunVrrp(_)));
+        let Invocation::Run(options) = run(&["-P", "-C"]) else {
+            panic!("not a run");
+        };
+        assert!(!options.without_vrrp);
     }
 
     #[test]

@@ -17,6 +17,10 @@ use tracing::{error, info, warn};
 use crate::beside::{Beside, FileFault};
 use crate::disk::Disk;
 
+mod scripts;
+
+use scripts::{ScriptFinding, script_findings};
+
 /// A configuration file as read.
 #[derive(Debug)]
 pub struct ConfigFile {
@@ -187,15 +191,22 @@ pub fn check(
     for fault in &beside {
         writeln!(out, "error: {fault}\n")?;
     }
-    let status = status(&file, missing.len() + beside.len());
+    let scripts = script_findings(&file);
+    for script in &scripts {
+        writeln!(out, "{}\n", script.text(&file.sources))?;
+    }
+    let script_errors = scripts.iter().filter(|it| it.is_complaint()).count();
+    let script_warnings = scripts.iter().filter(|it| it.is_about_security()).count();
+    let others = missing.len() + beside.len();
+    let status = status(&file, others, &scripts);
     let count = |severity| {
         let all = file.loaded.diagnostics.iter();
         all.filter(|diagnostic| diagnostic.severity() == severity)
             .count()
     };
     let (errors, warnings) = (
-        count(Severity::Error) + missing.len() + beside.len(),
-        count(Severity::Warning),
+        count(Severity::Error) + others + script_errors,
+        count(Severity::Warning) + script_warnings,
     );
     if status == 0 {
         writeln!(out, "{}: ok", path.display())?;
@@ -212,7 +223,8 @@ pub fn check(
 /// Checks a file for a program: one JSON object a finding, nothing else. Returns what [`check`] returns.
 ///
 /// The members are those of [`Diagnostic::to_json`]. An interface that the host does not have is a finding with the code
-/// `interface-missing`, a file that can't be read one with `file-unreadable`; the latter has line and column 0.
+/// `interface-missing`, a file that can't be read one with `file-unreadable`; the latter has line and column 0. Scripts that this host does
+/// not have, or should not run, have codes that begin with `script-`.
 ///
 /// # Errors
 ///
@@ -236,7 +248,11 @@ pub fn check_json(path: &Path, config_id: Option<&str>, out: &mut impl Write) ->
     for fault in &beside {
         writeln!(out, "{}", beside_finding(fault).to_json())?;
     }
-    Ok(status(&file, missing.len() + beside.len()))
+    let scripts = script_findings(&file);
+    for script in &scripts {
+        writeln!(out, "{}", script.finding(&file.sources).to_json())?;
+    }
+    Ok(status(&file, missing.len() + beside.len(), &scripts))
 }
 
 /// A fault of a file beside the configuration.
@@ -302,15 +318,20 @@ pub struct ReadError {
     source: FileError,
 }
 
-/// The status of the text, and of complaints about the surroundings.
-fn status(file: &ConfigFile, complaints: usize) -> u8 {
+/// The status of the text, of complaints about the surroundings, and of scripts.
+fn status(file: &ConfigFile, complaints: usize, scripts: &[ScriptFinding]) -> u8 {
     let status = file.loaded.exit_status();
-    // keepalived stops at a missing argument, before it looks at interfaces.
-    if complaints == 0 || status == STATUS_STOPPED {
-        status
-    } else {
-        status.max(STATUS_COMPLAINT)
+    // keepalived stops at a missing argument, before it looks at interfaces and scripts.
+    if status == STATUS_STOPPED {
+        return status;
     }
+    if scripts.iter().any(ScriptFinding::is_about_security) {
+        return status.max(STATUS_SECURITY);
+    }
+    if complaints > 0 || scripts.iter().any(ScriptFinding::is_complaint) {
+        return status.max(STATUS_COMPLAINT);
+    }
+    status
 }
 
 /// The same mistake in two readings, wherever it stands.
@@ -490,6 +511,9 @@ const STATUS_STOPPED: u8 = 2;
 
 /// keepalived's status for a complaint.
 const STATUS_COMPLAINT: u8 = 5;
+
+/// Of scripts that run without `enable_script_security`.
+const STATUS_SECURITY: u8 = 6;
 
 /// keepalived's status for a file that can't be read.
 pub(crate) const STATUS_NO_FILE: u8 = 4;

@@ -29,6 +29,7 @@ pub mod ftp;
 pub mod logging;
 pub mod marks;
 pub mod notify;
+pub mod pid_file;
 pub mod ping_groups;
 pub mod plan;
 pub mod pools;

@@ -7,11 +7,55 @@ use std::sync::Arc;
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Starts logging for the whole process. Without a syslog socket the console is used, and says so.
-pub fn start(console: bool, detail: bool) {
-    let level = if detail { Level::DEBUG } else { Level::INFO };
-    if !console {
-        match Syslog::connect() {
+/// Where log lines go, and how many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogOptions {
+    /// To the console (`-l`) rather than to syslog.
+    pub console: bool,
+    /// More of them (`-D`).
+    pub detail: bool,
+    /// What syslog files them under (`-S`).
+    pub facility: Facility,
+}
+
+/// A facility of syslog (RFC 3164 section 4.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facility(u8);
+
+impl Facility {
+    /// `daemon`, `user`, `local0` to `local7`, or 0 to 7 for the latter, as keepalived has it.
+    ///
+    /// # Errors
+    ///
+    /// It is none of these.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let local = text.strip_prefix("local").unwrap_or(text);
+        match (text, local.as_bytes()) {
+            ("daemon", _) => Ok(Self::default()),
+            ("user", _) => Ok(Self(1)),
+            (_, [digit @ b'0'..=b'7']) => Ok(Self(16 + digit - b'0')),
+            _ => Err("0 to 7, local0 to local7, daemon or user is expected".to_owned()),
+        }
+    }
+}
+
+impl Default for Facility {
+    /// `daemon`.
+    fn default() -> Self {
+        Self(3)
+    }
+}
+
+/// Starts logging for the whole process. Without a syslog socket the console is used, and says so. A console that is the journal gets each
+/// line's severity as the journal reads it.
+pub fn start(options: LogOptions) {
+    let level = if options.detail {
+        Level::DEBUG
+    } else {
+        Level::INFO
+    };
+    if !options.console {
+        match Syslog::connect(options.facility) {
             Ok(syslog) => {
                 tracing_subscriber::fmt()
                     .with_max_level(level)
@@ -29,6 +73,17 @@ pub fn start(console: bool, detail: bool) {
                 );
             }
         }
+    }
+    if is_journal() {
+        tracing_subscriber::fmt()
+            .with_max_level(level)
+            .with_ansi(false)
+            .with_target(false)
+            .with_level(false)
+            .without_time()
+            .with_writer(Journal)
+            .init();
+        return;
     }
     tracing_subscriber::fmt()
         .with_max_level(level)
@@ -54,15 +109,17 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 #[derive(Debug, Clone)]
 struct Syslog {
     socket: Arc<UnixDatagram>,
+    facility: Facility,
 }
 
 impl Syslog {
-    fn connect() -> io::Result<Self> {
+    fn connect(facility: Facility) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         socket.connect(SYSLOG_SOCKET)?;
         socket.set_nonblocking(true)?;
         Ok(Self {
             socket: Arc::new(socket),
+            facility,
         })
     }
 }
@@ -71,18 +128,62 @@ impl<'a> MakeWriter<'a> for Syslog {
     type Writer = SyslogLine;
 
     fn make_writer(&'a self) -> SyslogLine {
-        SyslogLine::new(Arc::clone(&self.socket), SEVERITY_INFO)
+        SyslogLine::new(self, SEVERITY_INFO)
     }
 
     fn make_writer_for(&'a self, meta: &Metadata<'_>) -> SyslogLine {
-        let severity = match *meta.level() {
-            Level::ERROR => SEVERITY_ERROR,
-            Level::WARN => SEVERITY_WARNING,
-            Level::INFO => SEVERITY_INFO,
-            Level::DEBUG | Level::TRACE => SEVERITY_DEBUG,
-        };
-        SyslogLine::new(Arc::clone(&self.socket), severity)
+        SyslogLine::new(self, severity(meta))
     }
+}
+
+fn severity(meta: &Metadata<'_>) -> u8 {
+    match *meta.level() {
+        Level::ERROR => SEVERITY_ERROR,
+        Level::WARN => SEVERITY_WARNING,
+        Level::INFO => SEVERITY_INFO,
+        Level::DEBUG | Level::TRACE => SEVERITY_DEBUG,
+    }
+}
+
+/// Standard error that the journal reads: `<severity>` begins a line (sd-daemon(3)).
+#[derive(Debug, Clone, Copy)]
+struct Journal;
+
+impl<'a> MakeWriter<'a> for Journal {
+    type Writer = JournalLine;
+
+    fn make_writer(&'a self) -> JournalLine {
+        JournalLine(SEVERITY_INFO)
+    }
+
+    fn make_writer_for(&'a self, meta: &Metadata<'_>) -> JournalLine {
+        JournalLine(severity(meta))
+    }
+}
+
+#[derive(Debug)]
+struct JournalLine(u8);
+
+impl Write for JournalLine {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut line = format!("<{}>", self.0).into_bytes();
+        line.extend_from_slice(bytes);
+        io::stderr().write_all(&line)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+/// Whether standard error is the stream that systemd has said is the journal's: `JOURNAL_STREAM` is `DEVICE:INODE`.
+fn is_journal() -> bool {
+    let Some(stream) = std::env::var_os("JOURNAL_STREAM") else {
+        return false;
+    };
+    rustix::fs::fstat(io::stderr())
+        .is_ok_and(|stat| stream.to_str() == Some(&format!("{}:{}", stat.st_dev, stat.st_ino)))
 }
 
 /// One line under way; sent when dropped. A full syslog loses the line rather than holding up the director.
@@ -93,8 +194,9 @@ struct SyslogLine {
 }
 
 impl SyslogLine {
-    fn new(socket: Arc<UnixDatagram>, severity: u8) -> Self {
-        let priority = FACILITY_DAEMON | severity;
+    fn new(syslog: &Syslog, severity: u8) -> Self {
+        let socket = Arc::clone(&syslog.socket);
+        let priority = u16::from(syslog.facility.0) << 3 | u16::from(severity);
         let text = format!("<{priority}>director[{}]: ", std::process::id()).into_bytes();
         Self { socket, text }
     }
@@ -120,7 +222,6 @@ impl Drop for SyslogLine {
 }
 
 const SYSLOG_SOCKET: &str = "/dev/log";
-const FACILITY_DAEMON: u8 = 3 << 3;
 const SEVERITY_ERROR: u8 = 3;
 const SEVERITY_WARNING: u8 = 4;
 const SEVERITY_INFO: u8 = 6;

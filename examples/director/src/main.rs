@@ -1,12 +1,12 @@
 //! The program `director`.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use director::cli::{self, Invocation};
 use director::commands::{
-    self, STATUS_TROUBLE, by_hand, compare, drain, format, genhash, health, host, lint, realserver,
-    status, why,
+    self, STATUS_TROUBLE, by_hand, compare, completions, drain, events, format, genhash, health,
+    host, lint, realserver, status, why,
 };
 use director::{app, config, demo, logging, vrrp};
 
@@ -111,13 +111,24 @@ fn main() -> ExitCode {
             &mut io::stdout(),
             &mut io::stderr(),
         )),
+        Invocation::Completions(shell) => exit(
+            io::stdout()
+                .write_all(completions::script(shell, &cli::command()).as_bytes())
+                .map(|()| 0),
+        ),
+        Invocation::Events { json } => {
+            exit(events::follow(json, &mut io::stdout(), &mut io::stderr()))
+        }
+        Invocation::Reload { json } => {
+            exit(events::reload(json, &mut io::stdout(), &mut io::stderr()))
+        }
         Invocation::Demo { workers, setup } => demo::run(workers, setup.as_deref()),
         Invocation::Run(options) => {
-            logging::start(options.log_console, options.log_detail);
+            logging::start(options.log);
             ended(app::run(options))
         }
         Invocation::RunVrrp(options) => {
-            logging::start(options.log_console, options.log_detail);
+            logging::start(options.log);
             ended(vrrp::run(&options))
         }
     }

@@ -22,6 +22,7 @@ use lvs_sched::{
 
 use crate::checks::{Checking, PlannedCheck};
 use crate::control::protocol::{TunnelChecksum, TunnelInfo, TunnelKind};
+use crate::notify::event::ServiceName;
 use crate::tunnels::Served;
 use crate::vrrp::{self, Converted};
 
@@ -30,6 +31,8 @@ use crate::vrrp::{self, Converted};
 pub struct Plan {
     /// Virtual services, each key once, in file order.
     pub services: Vec<PlannedService>,
+    /// Servers that are up when they begin are told as such (`rs_init_notifies`).
+    pub tells_up_at_start: bool,
     /// One pool of real servers for each `virtual_server` block. Blocks for one address share its service.
     pub pools: Vec<PlannedPool>,
     /// Addresses to hold as long as the director runs.
@@ -67,6 +70,10 @@ pub struct PlannedService {
 /// The real servers of one `virtual_server` block.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PlannedPool {
+    /// The block's name in pipes, mails and events.
+    pub name: ServiceName,
+    /// Whether the end of the director is told as the end of its servers (`omega`).
+    pub omega: bool,
     /// The service that they serve.
     pub service: ServiceKey,
     /// Quorum, hysteresis, sorry server.
@@ -138,6 +145,7 @@ impl Plan {
                 tcp_fin: config.global.lvs_timeouts.tcp_fin,
                 udp: config.global.lvs_timeouts.udp,
             },
+            tells_up_at_start: config.global.rs_init_notifies,
             ssl: config.ssl.clone(),
             track_files: config.track_files.clone(),
             ..Self::default()
@@ -146,8 +154,8 @@ impl Plan {
             plan.add_instance(instance);
         }
         let checking = Checking::new(config);
-        for server in &config.virtual_servers {
-            plan.add_virtual_server(server, &config.local_address_groups, &checking);
+        for (server, name) in config.virtual_servers.iter().zip(ServiceName::all(config)) {
+            plan.add_virtual_server(server, name, &config.local_address_groups, &checking);
         }
         plan
     }
@@ -227,6 +235,7 @@ impl Plan {
     fn add_virtual_server(
         &mut self,
         server: &VirtualServer,
+        name: ServiceName,
         groups: &[LocalAddressGroup],
         checking: &Checking<'_>,
     ) {
@@ -276,6 +285,8 @@ impl Plan {
             .as_ref()
             .is_some_and(|sorry| sorry.inhibit);
         self.pools.push(PlannedPool {
+            name,
+            omega: server.omega,
             service: key,
             config: PoolConfig {
                 quorum: server.quorum,

@@ -19,6 +19,8 @@ use crate::checks::PlannedCheck;
 use crate::drains::Drains;
 use crate::files::Files;
 use crate::logging::chain;
+use crate::notify::servers::ServerNews;
+use crate::notify::{self, Notifier};
 use crate::ping_groups::PingGroups;
 use crate::plan::{Plan, PlannedPool, PlannedServer, PlannedService};
 
@@ -27,6 +29,8 @@ use crate::plan::{Plan, PlannedPool, PlannedServer, PlannedService};
 pub struct Pools {
     scheduler: Arc<Director>,
     driver: Driver,
+    notifier: Notifier,
+    server_news: ServerNews,
     files: Files,
     /// The addresses of this host.
     local: Vec<IpAddr>,
@@ -70,11 +74,13 @@ struct Watched {
 
 impl Pools {
     /// None yet. To be called within a runtime.
-    pub fn new(scheduler: Arc<Director>, driver: Driver) -> Self {
+    pub fn new(scheduler: Arc<Director>, driver: Driver, notifier: Notifier) -> Self {
         Self {
             drains: Drains::new(Arc::clone(&scheduler)),
             scheduler,
             driver,
+            notifier,
+            server_news: ServerNews::default(),
             files: Files::open(),
             local: Vec::new(),
             ssl: None,
@@ -106,6 +112,12 @@ impl Pools {
             .map(Some)
             .collect();
         self.watched.clear();
+        let kept = plan.pools.iter().map(|pool| {
+            let servers = pool.servers.iter().map(|server| server.addr);
+            (pool.name.clone(), servers.collect())
+        });
+        let events = self.server_news.retain(&kept.collect());
+        self.tell(events);
         for planned in &plan.pools {
             // The n-th block of a service goes on as the n-th block of that service.
             let same = old
@@ -115,7 +127,8 @@ impl Pools {
                         .is_some_and(|pool| pool.planned.service == planned.service)
                 })
                 .and_then(Option::take);
-            self.adopt(planned, same, added.contains(&planned.service));
+            let is_new = added.contains(&planned.service);
+            self.adopt(planned, same, is_new, plan.tells_up_at_start);
         }
         for gone in old.into_iter().flatten() {
             self.retire(&gone);
@@ -132,6 +145,8 @@ impl Pools {
 
     /// Takes every server out, at the end.
     pub fn stop(&mut self, now: Instant) {
+        let events = self.server_news.end();
+        self.tell(events);
         self.apply(now, &Plan::default());
     }
 
@@ -250,7 +265,13 @@ impl Pools {
     }
 
     /// A service that is new in the scheduler has no servers yet, even if the pool is the old one.
-    fn adopt(&mut self, planned: &PlannedPool, old: Option<RunningPool>, is_new: bool) {
+    fn adopt(
+        &mut self,
+        planned: &PlannedPool,
+        old: Option<RunningPool>,
+        is_new: bool,
+        tells_up: bool,
+    ) {
         let at = self.pools.len();
         if let Some(same) = old
             .as_ref()
@@ -286,6 +307,14 @@ impl Pools {
                 },
             );
         }
+        let states: Vec<(SocketAddr, bool)> = servers
+            .iter()
+            .map(|(addr, id)| (*addr, self.driver.monitor().is_up(*id).unwrap_or(true)))
+            .collect();
+        let events = self
+            .server_news
+            .begin(&planned.name, planned.omega, &states, tells_up);
+        self.tell(events);
         let mut changes = pool.start();
         if old.as_ref().is_some_and(|old| old.pool.has_quorum()) {
             // Nothing that anybody has to hear of again.
@@ -419,6 +448,7 @@ impl Pools {
                 if let Some(name) = self.name(server) {
                     debug!("check {checker} of {name} succeeded");
                 }
+                self.tell_check(server, checker, true, "succeeded");
             }
             Event::CheckerDown {
                 server,
@@ -429,6 +459,7 @@ impl Pools {
                 if let Some(name) = self.name(server) {
                     info!("check {checker} of {name} failed: {failure} (attempts: {attempts})");
                 }
+                self.tell_check(server, checker, false, &format!("failed: {failure}"));
             }
             Event::ServerUp { server } => self.observe(now, server, true, None),
             Event::ServerDown {
@@ -508,7 +539,10 @@ impl Pools {
         let RunningPool { planned, .. } = &self.pools[at];
         let key = planned.service;
         let sorry = planned.sorry.map(|(addr, _)| addr);
+        let name = planned.name.clone();
+        let mut events = Vec::new();
         for change in changes {
+            events.extend(self.server_news.handle_change(&name, &change));
             match change {
                 Change::Add { server, .. }
                 | Change::SetWeight { server, .. }
@@ -535,6 +569,28 @@ impl Pools {
                 }
                 _ => {}
             }
+        }
+        events.extend(self.server_news.settle(&name));
+        self.tell(events);
+    }
+
+    fn tell_check(&mut self, id: ServerId, checker: usize, has_passed: bool, what: &str) {
+        let Some(Watched { pool, addr }) = self.watched.get(&id).copied() else {
+            return;
+        };
+        let name = self.pools[pool].planned.name.clone();
+        let finding = format!("check {checker} {what}");
+        let is_up = self.driver.monitor().is_up(id).unwrap_or(true);
+        let check = (checker, has_passed);
+        let events = self
+            .server_news
+            .handle_check(&name, addr, check, finding, is_up);
+        self.tell(events);
+    }
+
+    fn tell(&self, events: Vec<notify::Event>) {
+        for event in events {
+            self.notifier.tell(event);
         }
     }
 

@@ -19,6 +19,7 @@ use crate::control::by_hand::{
 };
 use crate::control::configuration::{self, RunningConfig};
 use crate::control::drain::{self, DrainsInfo};
+use crate::control::events;
 use crate::control::health::{self, HealthInfo};
 use crate::control::protocol::{
     Edit, ErrorKind, Operation, Reply, ReplyError, RestoreInfo, StatusInfo,
@@ -53,6 +54,13 @@ impl App {
             Operation::Other { op, arguments } => match op.as_str() {
                 configuration::OPERATION => {
                     Reply::success(&RunningConfig::new(self.file.config(), self.file.faults()))
+                }
+                events::RELOAD => {
+                    let outcome = self.reload().await;
+                    Reply::success(&events::ReloadInfo {
+                        is_done: outcome.is_ok(),
+                        summary: outcome.map_or_else(|reason| reason, str::to_owned),
+                    })
                 }
                 health::OPERATION => Reply::success(&HealthInfo::new(Instant::now(), &self.pools)),
                 vrrp::OPERATION => return self.answer_vrrp(answer),

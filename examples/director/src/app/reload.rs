@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use lvs_conf::Config;
 use lvs_conf::diff::{Change, diff};
 use lvs_fwd::view::TunnelOptions;
 use lvs_sched::{ServiceKey, Timeouts};
@@ -11,81 +12,81 @@ use super::{App, RunError};
 use crate::acted_on::NoEffect;
 use crate::beside::Beside;
 use crate::claims::{self, Terms};
+use crate::cli::RunOptions;
 use crate::config::ConfigFile;
 use crate::logging::chain;
+use crate::notify::event::ReloadEvent;
+use crate::notify::scripts::Policy;
+use crate::notify::{Actions, Event};
 use crate::plan::Plan;
 use crate::tunables::{self, Setting};
+use crate::vrrp::Converted;
 
 impl App {
-    /// Reads the file again. A file that is worse than the one in force changes nothing.
-    pub(super) async fn reload(&mut self) {
-        let file = match ConfigFile::read(&self.options.file, self.options.config_id.as_deref()) {
-            Ok(file) => file,
-            Err(error) => {
-                error!(
-                    "reload refused, the running configuration stays: {}",
-                    chain(&error)
-                );
-                return;
-            }
-        };
+    /// Reads the file again. A file that is worse than the one in force changes nothing. What came of it, in one sentence; as an error
+    /// if the file is not in force, or not wholly.
+    pub(super) async fn reload(&mut self) -> Result<&'static str, String> {
+        let outcome = self.try_reload().await;
+        match &outcome {
+            Ok(done) => info!("{done}"),
+            Err(reason) => error!("{reason}"),
+        }
+        let summary = outcome.clone().map_or_else(|reason| reason, str::to_owned);
+        self.notifier.tell(Event::Reload(ReloadEvent {
+            is_done: outcome.is_ok(),
+            summary,
+        }));
+        outcome
+    }
+
+    async fn try_reload(&mut self) -> Result<&'static str, String> {
+        const REFUSED: &str = "reload refused, the running configuration stays";
+        let refused = |reason: String| format!("{REFUSED}: {reason}");
+        let file = ConfigFile::read(&self.options.file, self.options.config_id.as_deref())
+            .map_err(|error| refused(chain(&error)))?;
         let new_errors = file.new_errors(&self.file);
         if !new_errors.is_empty() || !file.is_usable() {
             for error in &new_errors {
                 error!("{error}");
             }
-            error!(
-                "reload refused, the running configuration stays: {} has {} new errors",
+            return Err(refused(format!(
+                "{} has {} new errors",
                 self.options.file.display(),
                 new_errors.len()
-            );
-            return;
+            )));
         }
-        let beside = match Beside::read(&self.options.file) {
-            Ok(beside) => beside,
-            Err(faults) => {
-                for fault in &faults {
-                    error!("{fault}");
-                }
-                error!("reload refused, the running configuration stays");
-                return;
+        let beside = Beside::read(&self.options.file).map_err(|faults| {
+            for fault in &faults {
+                error!("{fault}");
             }
-        };
-        let plan = Plan::new(file.config());
-        if let Err(error) = plan.vrrp.check() {
-            error!(
-                "reload refused, the running configuration stays: {}",
-                chain(&error)
-            );
-            return;
-        }
+            REFUSED.to_owned()
+        })?;
+        let plan = plan(&self.options, file.config());
+        plan.vrrp.check().map_err(|error| refused(chain(&error)))?;
         let no_effect = NoEffect::of(file.tree());
         if no_effect != self.no_effect {
             warn_of(&no_effect);
             self.no_effect = no_effect;
         }
         let changes = diff(self.file.config(), file.config());
+        // Also of an unchanged file: scripts and users on the host may be others.
+        let policy = Policy::new(&file.config().global);
+        let actions = Actions::new(file.config(), &policy);
         if plan == self.plan && beside == self.beside && !self.is_incomplete {
-            if changes.is_empty() {
-                info!("reload: nothing has changed");
-            } else {
-                log_changes(&changes);
-                info!("reload done, none of the changes has an effect yet");
-            }
+            self.notifier.configure(actions);
             self.file = file;
-            return;
+            if changes.is_empty() {
+                return Ok("reload: nothing has changed");
+            }
+            log_changes(&changes);
+            return Ok("reload done, no service, server or address has changed");
         }
         log_changes(&changes);
-        match self.apply(plan, beside).await {
-            Ok(()) => {
-                self.file = file;
-                info!("reload done");
-            }
-            Err(error) => error!(
-                "reload refused, the running configuration stays: {}",
-                chain(&error)
-            ),
-        }
+        self.apply(plan, beside, actions)
+            .await
+            .map_err(|error| refused(chain(&error)))?;
+        self.file = file;
+        Ok("reload done")
     }
 
     /// Makes everything what the plan says, as one transaction. What can fail comes first, while nothing has changed:
@@ -96,7 +97,12 @@ impl App {
     /// # Errors
     ///
     /// What was refused; everything is as it was.
-    pub(super) async fn apply(&mut self, plan: Plan, beside: Beside) -> Result<(), RunError> {
+    pub(super) async fn apply(
+        &mut self,
+        plan: Plan,
+        beside: Beside,
+        actions: Actions,
+    ) -> Result<(), RunError> {
         for remark in plan
             .remarks
             .iter()
@@ -118,6 +124,8 @@ impl App {
             }
         };
 
+        // Before anything happens that it may want to be told of.
+        self.notifier.configure(actions);
         // What was set by hand stays until the configuration says something else.
         if plan.timeouts != self.plan.timeouts {
             self.scheduler.set_timeouts(Timeouts {
@@ -205,6 +213,15 @@ impl App {
             path_mtu_discovery: self.scheduler.tunables().pmtu_disc,
         });
     }
+}
+
+/// What the file asks for, as far as the options let it.
+pub(super) fn plan(options: &RunOptions, config: &Config) -> Plan {
+    let mut plan = Plan::new(config);
+    if options.without_vrrp {
+        plan.vrrp = Converted::default();
+    }
+    plan
 }
 
 pub(super) fn warn_of(no_effect: &NoEffect) {

@@ -8,6 +8,7 @@ use crate::claims::{self, Terms};
 use crate::control::protocol::{ErrorKind, Reply};
 use crate::control::vrrp::VrrpInfo;
 use crate::logging::chain;
+use crate::notify::Event;
 use crate::plan::Plan;
 use crate::vrrp::dump::{self, Dump};
 use crate::vrrp::{self, Claims, News, Vrrp, VrrpError};
@@ -18,7 +19,7 @@ impl App {
         let mut held = None;
         let mut next = Some(first);
         while let Some(news) = next {
-            vrrp::log(&news);
+            self.notify_of(&news);
             if let News::Held { number, addresses } = news {
                 held = Some((number, addresses));
             }
@@ -33,6 +34,13 @@ impl App {
             (Ok(()), Some(vrrp)) => vrrp.confirm(number),
             (Ok(()), None) => {}
             (Err(error), _) => error!("{}", chain(&error)),
+        }
+    }
+
+    fn notify_of(&self, news: &News) {
+        vrrp::log(news);
+        if let Some(event) = Event::of_vrrp(news) {
+            self.notifier.tell(event);
         }
     }
 
@@ -94,7 +102,7 @@ impl App {
     pub(super) fn stop_vrrp(&mut self) {
         self.vrrp = None;
         while let Ok(news) = self.vrrp_news.try_recv() {
-            vrrp::log(&news);
+            self.notify_of(&news);
         }
     }
 }

@@ -2,7 +2,9 @@
 
 pub mod by_hand;
 pub mod compare;
+pub mod completions;
 pub mod drain;
+pub mod events;
 pub mod format;
 pub mod genhash;
 pub mod health;

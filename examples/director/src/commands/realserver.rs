@@ -8,7 +8,10 @@ use crate::realserver::{self, RealServer};
 
 /// Holds the services' addresses until a signal. Returns the exit status: 0, or 2 if it could not be done.
 pub fn run(wanted: &RealServer) -> u8 {
-    logging::start(true, false);
+    logging::start(logging::LogOptions {
+        console: true,
+        ..logging::LogOptions::default()
+    });
     match realserver::run(wanted) {
         Ok(()) => 0,
         Err(error) => {

@@ -6,6 +6,7 @@ pub mod by_hand;
 pub mod configuration;
 pub mod counters;
 pub mod drain;
+pub mod events;
 pub mod health;
 pub mod server;
 pub mod vrrp;

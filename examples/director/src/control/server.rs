@@ -3,13 +3,17 @@
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, warn};
 
+use super::events::{self, EVENTS, Events};
 use super::protocol::{ErrorKind, MAX_REQUEST_LINE, Operation, Reply, Request, SocketAddress};
+use crate::notify::Event;
 
 /// A question on its way to the control loop.
 #[derive(Debug)]
@@ -29,19 +33,22 @@ pub struct ControlSocket {
 }
 
 impl ControlSocket {
-    /// Listens at the address; questions arrive at the receiver. Must be called on the control thread's runtime.
+    /// Listens at the address; questions arrive at the receiver, but for those for events, which are told from here. Must be called on the control thread's runtime.
     ///
     /// A socket file that a killed director left behind is replaced; one that somebody listens on is not.
     ///
     /// # Errors
     ///
     /// `AddrInUse` if a director runs here already; else what the system says.
-    pub fn listen(address: &SocketAddress) -> io::Result<(Self, mpsc::Receiver<Question>)> {
+    pub fn listen(
+        address: &SocketAddress,
+        events: Events,
+    ) -> io::Result<(Self, mpsc::Receiver<Question>)> {
         let (listener, file) = bind(address)?;
         listener.set_nonblocking(true)?;
         let listener = UnixListener::from_std(listener)?;
         let (questions, receiver) = mpsc::channel(QUESTIONS);
-        let task = tokio::spawn(accept(listener, questions)).abort_handle();
+        let task = tokio::spawn(accept(listener, questions, events)).abort_handle();
         let socket = Self {
             address: address.clone(),
             task,
@@ -93,12 +100,12 @@ fn is_abandoned(address: &SocketAddress, path: &Path) -> bool {
     is_socket && refused
 }
 
-async fn accept(listener: UnixListener, questions: mpsc::Sender<Question>) {
+async fn accept(listener: UnixListener, questions: mpsc::Sender<Question>, events: Events) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 if is_allowed(&stream) {
-                    tokio::spawn(serve(stream, questions.clone()));
+                    tokio::spawn(serve(stream, questions.clone(), events.clone()));
                 } else {
                     warn!("control socket: refused a connection of another user");
                 }
@@ -120,13 +127,17 @@ fn is_allowed(stream: &UnixStream) -> bool {
         .is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
 }
 
-async fn serve(stream: UnixStream, questions: mpsc::Sender<Question>) {
-    if let Err(error) = converse(stream, questions).await {
+async fn serve(stream: UnixStream, questions: mpsc::Sender<Question>, events: Events) {
+    if let Err(error) = converse(stream, questions, events).await {
         debug!("control socket: {error}");
     }
 }
 
-async fn converse(stream: UnixStream, questions: mpsc::Sender<Question>) -> io::Result<()> {
+async fn converse(
+    stream: UnixStream,
+    questions: mpsc::Sender<Question>,
+    events: Events,
+) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     let mut line = Vec::new();
@@ -144,12 +155,42 @@ async fn converse(stream: UnixStream, questions: mpsc::Sender<Question>) -> io::
             return write.write_all(&refusal.to_line()).await;
         }
         let replies = match Request::parse(&line) {
+            Ok(Request {
+                op: Operation::Other { op, .. },
+                ..
+            }) if op == EVENTS => return tell(read, write, events.subscribe()).await,
             Ok(request) => ask(&questions, request.op).await,
             Err(refusal) => vec![refusal],
         };
         for reply in &replies {
             write.write_all(&reply.to_line()).await?;
         }
+    }
+}
+
+/// Until the asker hangs up. One that reads too slowly is told how much it missed, and nobody waits for it.
+async fn tell(
+    mut read: impl AsyncReadExt + Unpin,
+    mut write: impl AsyncWriteExt + Unpin,
+    mut events: broadcast::Receiver<Arc<Event>>,
+) -> io::Result<()> {
+    write
+        .write_all(&events::remark("events from now on"))
+        .await?;
+    let mut ignored = [0; 64];
+    loop {
+        let line = tokio::select! {
+            event = events.recv() => match event {
+                Ok(event) => events::line(&event),
+                Err(RecvError::Lagged(count)) => events::remark(&format!("{count} events were missed")),
+                Err(RecvError::Closed) => return Ok(()),
+            },
+            said = read.read(&mut ignored) => match said? {
+                0 => return Ok(()),
+                _ => continue,
+            },
+        };
+        write.write_all(&line).await?;
     }
 }
 

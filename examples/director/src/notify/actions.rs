@@ -45,6 +45,8 @@ struct RouterActions {
     any: Option<Command>,
     is_mailed: bool,
     priority_changes: bool,
+    /// Its removal is DELETED rather than FAULT.
+    reports_deletion: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -167,6 +169,12 @@ impl Actions {
             Event::Quorum(event) => self.services.contains_key(&event.service),
             Event::Reload(_) => true,
         }
+    }
+
+    /// Whether the removal of this virtual router is told as such.
+    pub(super) fn reports_deletion(&self, event: &VrrpEvent) -> bool {
+        self.router(event)
+            .is_some_and(|router| router.reports_deletion)
     }
 
     /// What to run, and what it queues behind. The specific script comes before the generic one.
@@ -403,6 +411,7 @@ impl Check<'_> {
             any: self.script(place, "notify", notify.any.as_ref()),
             is_mailed,
             priority_changes: notify.priority_changes.unwrap_or(false),
+            reports_deletion: notify.report_deleted || notify.deleted.is_some(),
         }
     }
 

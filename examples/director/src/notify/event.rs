@@ -143,7 +143,7 @@ pub struct QuorumEvent {
     /// Weight of the real servers that are up.
     pub sum: u64,
     /// The weight that was needed.
-    pub threshold: i64,
+    pub threshold: u64,
 }
 
 /// Why a server or a virtual server changed.
@@ -248,6 +248,57 @@ impl Event {
                 Some(format!("VS {} {}", event.service, up_or_down(event.is_up)))
             }
             Self::Check(_) | Self::Reload(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    /// In an operator's words.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vrrp(event) => {
+                let kind = match event.kind {
+                    VrrpKind::Instance => "vrrp_instance",
+                    VrrpKind::Group => "vrrp_sync_group",
+                };
+                write!(f, "{kind} {}: {}", event.name, event.change)?;
+                match event.kind {
+                    VrrpKind::Instance => write!(f, ", priority {}", event.priority),
+                    VrrpKind::Group => Ok(()),
+                }
+            }
+            Self::Server(event) => write!(
+                f,
+                "real server {} of {} is {}{}",
+                event.server,
+                event.service,
+                up_or_down(event.is_up).to_lowercase(),
+                event.cause.aside()
+            ),
+            Self::Check(event) => write!(
+                f,
+                "real server {} of {}: {}",
+                event.server, event.service, event.finding
+            ),
+            Self::Quorum(event) => write!(
+                f,
+                "virtual server {} {} its quorum{}",
+                event.service,
+                if event.is_up { "has" } else { "has lost" },
+                event.cause.aside()
+            ),
+            Self::Reload(event) => f.write_str(&event.summary),
+        }
+    }
+}
+
+impl Cause {
+    fn aside(self) -> &'static str {
+        match self {
+            Self::Checks => "",
+            Self::Start => ", at its start",
+            Self::Removal => ": it is removed",
+            Self::End => ": the director ends",
         }
     }
 }

@@ -21,7 +21,9 @@ pub mod mail;
 mod notifier;
 mod queue;
 pub mod scripts;
+pub mod servers;
 mod sys;
+mod vrrp;
 
 pub use actions::Actions;
 pub use event::Event;

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
 use super::actions::{Actions, Alert, Object, Pipe};
-use super::event::{Cause, Event, VrrpChange};
+use super::event::{Cause, Event, VrrpChange, VrrpEvent};
 use super::fifo::{Fifo, path_of};
 use super::mail::{Settings, send};
 use super::queue::Queues;
@@ -26,7 +26,6 @@ use crate::logging::chain;
 #[derive(Debug, Clone)]
 pub struct Notifier {
     inputs: UnboundedSender<Input>,
-    events: broadcast::Sender<Arc<Event>>,
 }
 
 #[derive(Debug)]
@@ -39,18 +38,17 @@ enum Input {
 }
 
 impl Notifier {
-    /// Starts the task on the present runtime, and the readers of pipes.
+    /// Starts the task on the present runtime, and the readers of pipes. Everything told is told to the subscribers of `events`, too.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime.
-    pub fn start(runner: Runner, actions: Actions) -> Self {
+    pub fn start(runner: Runner, actions: Actions, events: broadcast::Sender<Arc<Event>>) -> Self {
         let (inputs, inbox) = unbounded_channel();
-        let (events, _) = broadcast::channel(SUBSCRIBER_LAG);
         let task = Task {
             runner,
             inputs: inputs.downgrade(),
-            events: events.clone(),
+            events,
             actions: Actions::default(),
             former: Actions::default(),
             pipes: [None, None, None],
@@ -61,7 +59,7 @@ impl Notifier {
             unsent: VecDeque::new(),
         };
         tokio::spawn(task.run(inbox, actions));
-        Self { inputs, events }
+        Self { inputs }
     }
 
     /// Something happened.
@@ -74,11 +72,6 @@ impl Notifier {
     /// removed.
     pub fn configure(&self, actions: Actions) {
         let _ = self.inputs.send(Input::Configure(Box::new(actions)));
-    }
-
-    /// Everything that is told from now on. Who falls too far behind loses the oldest.
-    pub fn subscribe(&self) -> broadcast::Receiver<Arc<Event>> {
-        self.events.subscribe()
     }
 
     /// Does what is still to be done, gives scripts and mails a little time, ends the scripts' runner and removes the pipes.
@@ -103,7 +96,7 @@ struct Task {
     pipes: [Option<OpenPipe>; 3],
     queues: Queues<Object>,
     /// The last line of each virtual router and group.
-    states: BTreeMap<Object, Event>,
+    states: BTreeMap<Object, VrrpEvent>,
     mailed: BTreeMap<Object, VrrpChange>,
     mails: JoinSet<()>,
     unsent: VecDeque<(Settings, Alert)>,
@@ -156,6 +149,9 @@ impl Task {
     }
 
     fn handle_event(&mut self, event: Event) {
+        let Some(event) = self.translate(event) else {
+            return;
+        };
         self.write_lines(&event);
         let actions = self.actions_for(&event);
         let alert = actions.alert(&event);
@@ -177,6 +173,26 @@ impl Task {
         }
         // Nobody listens most of the time.
         let _ = self.events.send(Arc::new(event));
+    }
+
+    /// The removal of a virtual router is told as a fault unless its configuration asks for more, and not at all if it was in
+    /// fault already.
+    fn translate(&mut self, event: Event) -> Option<Event> {
+        match event {
+            Event::Vrrp(mut removed) if removed.change == VrrpChange::Deleted => {
+                let (actions, former) = (&self.actions, &self.former);
+                if !actions.reports_deletion(&removed) && !former.reports_deletion(&removed) {
+                    let object = Object::Router(removed.kind, removed.name.clone());
+                    let before = self.states.remove(&object);
+                    if before.is_some_and(|event| event.change == VrrpChange::Fault) {
+                        return None;
+                    }
+                    removed.change = VrrpChange::Fault;
+                }
+                Some(Event::Vrrp(removed))
+            }
+            event => Some(event),
+        }
     }
 
     /// What a reload removed is told as its last configuration wants.
@@ -202,7 +218,7 @@ impl Task {
             if vrrp.change == VrrpChange::Deleted {
                 self.states.remove(&object);
             } else if vrrp.change.is_state() {
-                self.states.insert(object, event.clone());
+                self.states.insert(object, vrrp.clone());
             }
         }
         if let Some(line) = event.line() {
@@ -240,11 +256,11 @@ impl Task {
             self.pipes[at] = wanted.and_then(|wanted| self.open(wanted, present));
         }
         if self.actions.repeats_states {
-            for event in self.states.clone().values() {
-                if self.actions.knows(event)
+            for event in self.states.clone().into_values().map(Event::Vrrp) {
+                if self.actions.knows(&event)
                     && let Some(line) = event.line()
                 {
-                    self.write_line(self.actions.takers(event), &line);
+                    self.write_line(self.actions.takers(&event), &line);
                 }
             }
         }
@@ -347,6 +363,8 @@ impl Task {
         self.queues.end(Instant::now());
         self.start_scripts();
         self.start_mails();
+        // Readers see the end of their pipe when they have read the rest.
+        self.pipes = [None, None, None];
         let runner = self.runner.clone();
         let scripts = tokio::task::spawn_blocking(move || runner.stop());
         let mails = async {
@@ -363,9 +381,6 @@ impl Task {
         let _ = scripts.await;
     }
 }
-
-/// Events that one who listens may be behind.
-const SUBSCRIBER_LAG: usize = 1024;
 
 /// Connections to the mail server at the same time.
 const MOST_MAILS: usize = 8;

@@ -37,7 +37,12 @@ fn actions(config: &Config) -> Actions {
 }
 
 fn start(config: &Config) -> Notifier {
-    Notifier::start(Runner::start(Limits::default()).unwrap(), actions(config))
+    start_with(config, tokio::sync::broadcast::channel(16).0)
+}
+
+fn start_with(config: &Config, events: crate::control::events::Events) -> Notifier {
+    let runner = Runner::start(Limits::default()).unwrap();
+    Notifier::start(runner, actions(config), events)
 }
 
 fn instance(change: VrrpChange, priority: u8) -> Event {
@@ -179,8 +184,8 @@ async fn pipes_get_the_lines_of_their_part_and_their_readers_the_name() {
         .replace("quorum_down \"DIR/run qd\"", "");
     let config = config_at(&place, &format!("{global}{router}{services}"));
     let name = &ServiceName::all(&config)[0];
-    let notifier = start(&config);
-    let mut heard = notifier.subscribe();
+    let (events, mut heard) = tokio::sync::broadcast::channel(16);
+    let notifier = start_with(&config, events);
     // The sequence that keepalived writes in such a case.
     for (change, priority) in [
         (VrrpChange::Backup, 150),

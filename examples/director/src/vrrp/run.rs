@@ -7,11 +7,13 @@ use tokio::sync::mpsc::unbounded_channel;
 use tracing::{error, info, warn};
 
 use super::dump::{self, Dump};
-use super::{Claims, Converted, Vrrp, VrrpError, convert, log};
+use super::{Claims, Converted, News, Vrrp, convert, log};
 use crate::app::RunError;
 use crate::config::ConfigFile;
-use crate::logging::chain;
-use crate::notify::scripts::{Limits, Runner};
+use crate::logging::{LogOptions, chain};
+use crate::notify::scripts::{Limits, Policy, Runner};
+use crate::notify::{Actions, Event, Notifier};
+use crate::pid_file::PidFile;
 
 /// Options of `--vrrp`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,10 +22,10 @@ pub struct VrrpOptions {
     pub file: PathBuf,
     /// What `@ID` lines are for (`-i`); `None`: the host's name.
     pub config_id: Option<String>,
-    /// Log to the console (`-l`) rather than to syslog.
-    pub log_console: bool,
-    /// Log more (`-D`).
-    pub log_detail: bool,
+    /// Where log lines go.
+    pub log: LogOptions,
+    /// Where the process's number is written (`-p`).
+    pub pid_file: Option<PathBuf>,
 }
 
 /// Runs the `vrrp_instance` blocks of a file and nothing else, until told to end. SIGHUP reads the file again; a file with new errors
@@ -58,8 +60,11 @@ async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
     let converted = convert(file.config());
     let mut remarks = Vec::new();
     remark(&mut remarks, &converted);
-    let scripts = Runner::start(Limits::default()).map_err(VrrpError::Thread)?;
+    let scripts = Runner::start(Limits::default()).map_err(RunError::Scripts)?;
+    let no_listeners = tokio::sync::broadcast::channel(1).0;
+    let notifier = Notifier::start(scripts.clone(), actions(&file), no_listeners);
     let vrrp = Vrrp::start(converted, Claims::None, scripts, sender)?;
+    let _pid_file = options.pid_file.as_deref().and_then(PidFile::write);
     info!("running VRRP of {}", options.file.display());
     loop {
         tokio::select! {
@@ -69,7 +74,7 @@ async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
             _ = statistics.recv() => write(&vrrp, Dump::Statistics).await,
             // Nothing comes any more from a thread that has failed; the kernel keeps no address of it.
             next = news.recv() => match next {
-                Some(next) => log(&next),
+                Some(next) => tell(&notifier, &next),
                 None => return Err(RunError::VrrpEnded),
             },
             _ = hangup.recv() => match read() {
@@ -84,6 +89,7 @@ async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
                         error!("reload refused: {}", chain(&error));
                     } else if faults.is_empty() && next.is_usable() {
                         remark(&mut remarks, &converted);
+                        notifier.configure(actions(&next));
                         vrrp.reload(converted);
                         file = next;
                         info!("reload done");
@@ -96,9 +102,21 @@ async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
     // It leaves with priority 0 where it is Active.
     drop(vrrp);
     while let Ok(last) = news.try_recv() {
-        log(&last);
+        tell(&notifier, &last);
     }
+    notifier.stop().await;
     Ok(())
+}
+
+fn actions(file: &ConfigFile) -> Actions {
+    Actions::new(file.config(), &Policy::new(&file.config().global))
+}
+
+fn tell(notifier: &Notifier, news: &News) {
+    log(news);
+    if let Some(event) = Event::of_vrrp(news) {
+        notifier.tell(event);
+    }
 }
 
 /// What has no effect is said once.

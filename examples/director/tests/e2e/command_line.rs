@@ -18,6 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         once("config_test_of_a_missing_file", missing_file),
         once("config_test_names_a_missing_interface", missing_interface),
+        once("config_test_looks_at_scripts", scripts_are_looked_at),
         once("config_test_of_the_guides_configurations", guide),
         once("config_test_as_json", config_test_as_json),
         once("wrong_option_is_told", wrong_option),
@@ -116,6 +117,47 @@ fn missing_interface() {
         output.contains("vrrp_instance VI_1: interface nosuch0 does not exist on this host"),
         "{output}"
     );
+}
+
+fn scripts_are_looked_at() {
+    let checked = |global: &str, script: &str, keyword: &str| {
+        let text = format!(
+            "global_defs {{\n script_user root\n {global}\n}}\nvirtual_server 192.0.2.10 80 {{\n lb_algo wlc\n lb_kind NAT\n \
+             protocol TCP\n {} real_server 192.0.2.21 80 {{\n  {}\n }}\n}}\n",
+            if keyword == "quorum_up" {
+                format!("quorum_up {script}\n")
+            } else {
+                String::new()
+            },
+            if keyword == "misc_path" {
+                format!("MISC_CHECK {{\n   misc_path {script}\n  }}")
+            } else {
+                String::new()
+            },
+        );
+        File::new("scripts", &text).test()
+    };
+    let security = "enable_script_security";
+    let (status, output) = checked(security, "/bin/true", "misc_path");
+    assert_eq!(status, 0, "{output}");
+    let (status, output) = checked("", "/bin/true", "quorum_up");
+    assert_eq!(status, 6, "{output}");
+    assert!(
+        output.contains("`enable_script_security` is not set"),
+        "{output}"
+    );
+    let (status, output) = checked("", "/nonexistent/script", "misc_path");
+    assert_eq!(status, 5, "{output}");
+    assert!(
+        output
+            .contains("misc_path is left out: /nonexistent/script can't be used: entity not found"),
+        "{output}"
+    );
+    assert!(output.contains("scripts.conf:11:4"), "{output}");
+    // Nothing depends on the status of a notify script: keepalived tells its log only.
+    let (status, output) = checked("", "/nonexistent/script", "quorum_up");
+    assert_eq!(status, 0, "{output}");
+    assert!(output.contains("info: quorum_up is left out"), "{output}");
 }
 
 fn wrong_option() {

@@ -20,6 +20,7 @@ mod hosts_own;
 mod life;
 mod marks;
 mod methods;
+mod notify;
 mod pair;
 mod reloads;
 mod selftest;
@@ -57,6 +58,7 @@ fn main() {
             trials.extend(selftest::trials());
             trials.extend(setups::trials());
             trials.extend(pair::trials());
+            trials.extend(notify::trials());
         }
         Err(error) => println!("skipped: end-to-end tests need network namespaces: {error}"),
     }

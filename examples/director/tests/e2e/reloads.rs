@@ -28,12 +28,15 @@ fn random_reloads_disturb_no_unchanged_server() {
     let reloads = std::env::var("RELOADS").map_or(30, |text| text.parse().unwrap());
     let stage = Stage::nat(3);
     let mut random = Random(0x5eed);
-    let director = Director::start(&stage, &conf(None), 2);
-    let stop = Arc::new(AtomicBool::new(false));
+    let director = Director::start_more(&stage, &conf(None), 2, &["--ring-slots", "2048"]);
+    let (stop, close) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicBool::new(false)),
+    );
     let echoes: Vec<_> = stage.servers[..2]
         .iter()
         .zip(1..)
-        .map(|((namespace, _), n)| echo(namespace, rip(n), &stop))
+        .map(|((namespace, _), n)| echo(namespace, rip(n), &close))
         .collect();
     let talk = {
         let stop = Arc::clone(&stop);
@@ -61,6 +64,7 @@ fn random_reloads_disturb_no_unchanged_server() {
         panic!("{fault}; the log:\n{}", director.log());
     });
     let (sent, lost) = stream.join().unwrap();
+    close.store(true, Ordering::Relaxed);
     echoes.into_iter().for_each(|echo| echo.join().unwrap());
     let dropped: Vec<_> = director
         .status()
@@ -68,7 +72,7 @@ fn random_reloads_disturb_no_unchanged_server() {
         .iter()
         .flat_map(|worker| worker.devices.clone())
         .flat_map(|device| device.counters)
-        .filter(|counter| counter.name.contains("lost") || counter.name.contains("full"))
+        .filter(|counter| counter.text.contains("lost") || counter.text.contains("full"))
         .filter(|counter| counter.count > 0)
         .collect();
     assert!(rounds > 2, "{rounds} rounds of all connections");
@@ -275,7 +279,7 @@ impl Random {
     }
 
     fn one_in(&mut self, n: u64) -> bool {
-        self.next() % n == 0
+        self.next().is_multiple_of(n)
     }
 }
 

@@ -456,13 +456,18 @@ impl Director {
         for (ending, text) in beside {
             fs::write(file.with_extension(ending), text).unwrap();
         }
+        // Many run at once, and most have little traffic.
+        if !command
+            .get_args()
+            .any(|argument| argument == "--ring-slots")
+        {
+            command.args(["--ring-slots", "64"]);
+        }
         let mut child = command
             .args([
                 "-n",
                 "-l",
                 "-D",
-                "--ring-slots",
-                "64",
                 "--workers",
                 &workers.to_string(),
                 "--device",

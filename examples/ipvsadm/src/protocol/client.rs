@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use super::{
     CLIENT_TIMEOUT, ConnectionInfo, ConnectionsInfo, Edit, MAX_REPLY_LINE, MAX_REQUEST_LINE,
@@ -36,6 +37,18 @@ impl Client {
         Ok(Self {
             stream: BufReader::new(stream),
         })
+    }
+
+    /// How long each read waits instead of [`CLIENT_TIMEOUT`]; `None`: for ever, for answers that come as things happen.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Broken`] if the system refuses.
+    pub fn set_patience(&mut self, patience: Option<Duration>) -> Result<(), ClientError> {
+        self.stream
+            .get_ref()
+            .set_read_timeout(patience)
+            .map_err(ClientError::Broken)
     }
 
     /// Sends a request and reads the first line of its answer. Read on with [`Client::next_part`] while

@@ -86,7 +86,7 @@ pub enum Purpose {
     Check,
     /// It does something about what has happened. May finish when the runner stops, for a while.
     Notification,
-    /// It runs as long as the director. Asked to end when the runner stops and every notification has finished.
+    /// It runs as long as the director. Asked to end when the runner stops, every notification has finished and it does not end by itself.
     Reader,
 }
 

@@ -85,6 +85,8 @@ enum End {
     No,
     /// Notifications may finish until then.
     Notifications(Instant),
+    /// Nothing else runs any more: readers may see the end of what they read until then.
+    Readers(Instant),
     /// Everything was asked to end, and is killed then.
     Everything(Instant),
 }
@@ -171,7 +173,7 @@ impl Supervisor {
         match self.end {
             End::No => true,
             End::Notifications(_) => purpose == Purpose::Notification,
-            End::Everything(_) => false,
+            End::Readers(_) | End::Everything(_) => false,
         }
     }
 
@@ -249,15 +251,16 @@ impl Supervisor {
                     .running
                     .iter()
                     .any(|one| one.job.purpose != Purpose::Reader);
-            if now >= until || !is_busy {
-                self.end = End::Everything(now + self.limits.farewell);
-                self.waiting
-                    .drain(..)
-                    .for_each(|job| job.refuse(Errno::CANCELED));
-                for running in &mut self.running {
-                    running.ask_to_end(now, self.limits.farewell);
-                }
+            if now >= until {
+                self.end_everything(now);
+            } else if !is_busy {
+                self.end = End::Readers(now + LAST_LINES);
             }
+        }
+        if let End::Readers(until) = self.end
+            && (now >= until || self.running.is_empty())
+        {
+            self.end_everything(now);
         }
         if let End::Everything(until) = self.end
             && now >= until
@@ -271,18 +274,28 @@ impl Supervisor {
         }
     }
 
+    fn end_everything(&mut self, now: Instant) {
+        self.end = End::Everything(now + self.limits.farewell);
+        self.waiting
+            .drain(..)
+            .for_each(|job| job.refuse(Errno::CANCELED));
+        for running in &mut self.running {
+            running.ask_to_end(now, self.limits.farewell);
+        }
+    }
+
     /// What even SIGKILL does not end, in a system call that never returns, is not waited for.
     fn is_over(&self, now: Instant) -> bool {
         match self.end {
             End::Everything(until) => self.running.is_empty() || now >= until + LAST_WAIT,
-            End::No | End::Notifications(_) => false,
+            End::No | End::Notifications(_) | End::Readers(_) => false,
         }
     }
 
     fn wait(&self, now: Instant) {
         let end = match self.end {
             End::No => None,
-            End::Notifications(until) => Some(until),
+            End::Notifications(until) | End::Readers(until) => Some(until),
             End::Everything(until) if now < until => Some(until),
             End::Everything(until) => Some(until + LAST_WAIT),
         };
@@ -454,6 +467,9 @@ const HIDDEN_VARIABLES: [&str; 3] = ["IFS", "LD_PRELOAD", "LD_LIBRARY_PATH"];
 
 /// After the second SIGKILL.
 const KILL_AGAIN: Duration = Duration::from_secs(10);
+
+/// For readers of pipes whose other end is closed.
+const LAST_LINES: Duration = Duration::from_millis(300);
 
 /// For the kernel to take away what was killed.
 const LAST_WAIT: Duration = Duration::from_millis(500);
