@@ -142,7 +142,7 @@ pub use checks::smtp::{InvalidHelo, SmtpCheck};
 pub use checks::tcp::TcpCheck;
 pub use checks::udp::{InvalidPattern, UdpCheck, UdpConfig, UdpPattern, UdpReply};
 #[cfg(all(feature = "tokio", target_os = "linux"))]
-pub use driver::{Driver, DriverOptions};
+pub use driver::{Driver, DriverOptions, RunningScript, ScriptEnd, ScriptRunner};
 #[cfg(all(feature = "tls", target_os = "linux"))]
 pub use driver::{TlsSettings, TlsSettingsError};
 pub use failure::{ConnectError, Failure, ReadError, SystemError};

@@ -56,6 +56,10 @@ pub struct ServerId(u64);
 pub struct ProbeId(u64);
 
 impl ProbeId {
+    /// Never given to a probe.
+    #[cfg(all(feature = "tokio", target_os = "linux"))]
+    pub(crate) const LAST: Self = Self(u64::MAX);
+
     /// A number that fits the user data of an event loop.
     pub fn as_u64(self) -> u64 {
         self.0

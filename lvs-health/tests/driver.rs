@@ -6,9 +6,9 @@ mod support;
 
 use lvs_health::{
     BodyDigest, Checker, CheckerConfig, ConnectOptions, DnsCheck, DnsType, Driver, DriverOptions,
-    Event, Failure, HttpCheck, HttpConfig, HttpTls, MiscCheck, Outcome, PassiveCheck, PingCheck,
-    Script, ServerConfig, SmtpCheck, Sni, StatusSet, TcpCheck, Timing, TlsSettings, UdpCheck,
-    UdpConfig, UdpPattern, UdpReply, Url,
+    Event, Exit, Failure, HttpCheck, HttpConfig, HttpTls, MiscCheck, Outcome, PassiveCheck,
+    PingCheck, RunningScript, Script, ScriptEnd, ScriptRunner, ServerConfig, SmtpCheck, Sni,
+    StatusSet, TcpCheck, Timing, TlsSettings, UdpCheck, UdpConfig, UdpPattern, UdpReply, Url,
 };
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -557,8 +557,10 @@ fn scripts_run_are_judged_and_are_stopped_with_all_they_started() {
         "#!/bin/sh\n[ \"$(ls /proc/self/fd | wc -l)\" -le 4 ]\n",
     );
     let killed = script("killed", "#!/bin/sh\nkill -9 $$\n");
+    let plain = script("text", "[ \"$2\" = 'two words' ]\n");
     let no_ps = skip_without("ps");
     together! {
+        assert_eq!(run(plain.clone(), false).0, Outcome::Up);
         assert_eq!(run(exits(0), false).0, Outcome::Up);
         assert_eq!(run(exits(3), false).0, down(Failure::ScriptExit(3)));
         assert_eq!(run(exits(4), true).0, Outcome::Up);
@@ -619,6 +621,57 @@ fn scripts_run_are_judged_and_are_stopped_with_all_they_started() {
         matches!(&outcome, Outcome::Down(Failure::ScriptSpawn(e)) if e.errno() == Some(13)),
         "{outcome:?}"
     );
+}
+
+/// Ends scripts by what their name says, from a thread of its own.
+#[derive(Debug)]
+struct Actor;
+
+#[derive(Debug)]
+struct Played(Option<ScriptEnd>);
+
+impl ScriptRunner for Actor {
+    fn run(&mut self, script: &Script, end: ScriptEnd) -> Box<dyn RunningScript> {
+        match script.program.to_str() {
+            Some("good") => drop(std::thread::spawn(move || end.tell(Exit::Code(0)))),
+            Some("slow") => return Box::new(Played(Some(end))),
+            // Forgotten.
+            _ => drop(end),
+        }
+        Box::new(Played(None))
+    }
+}
+
+impl RunningScript for Played {
+    fn terminate(&mut self) {
+        if let Some(end) = self.0.take() {
+            end.tell(Exit::Signal(15));
+        }
+    }
+}
+
+#[test]
+fn scripts_can_be_run_by_somebody_else() {
+    let run = |name: &str| {
+        let script = Script {
+            program: name.into(),
+            arguments: Vec::new(),
+            user: None,
+        };
+        let mut options = DriverOptions::new(1);
+        options.script_runner = Some(Box::new(Actor));
+        let connect = ConnectOptions::to(([127, 0, 0, 1], 1).into());
+        attempt_with(options, MiscCheck::new(script, false), connect)
+    };
+    together! {
+        assert_eq!(run("good").0, Outcome::Up);
+        assert!(matches!(run("lost").0, Outcome::Down(Failure::ScriptSpawn(_))));
+        {
+            let (outcome, took) = run("slow");
+            assert_eq!(outcome, down(Failure::ScriptTimeout));
+            assert!(took >= Duration::from_millis(850), "{took:?}");
+        };
+    }
 }
 
 #[test]

@@ -86,6 +86,7 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "interface_up_down_delays",
             "garp_group",
             "virtual_server",
+            "virtual_server_group",
             "local_address_group",
             "SSL",
         ],

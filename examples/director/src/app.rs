@@ -23,6 +23,7 @@ use tracing::{error, info, warn};
 use crate::acted_on::NoEffect;
 use crate::addresses::Addresses;
 use crate::beside::Beside;
+use crate::checks::CheckScripts;
 use crate::cli::RunOptions;
 use crate::config::ConfigFile;
 use crate::control::protocol::SocketAddress;
@@ -168,7 +169,9 @@ impl App {
         let (data_path, failures) = DataPath::start(&options, &scheduler, &tunnels)?;
         plan.vrrp.check().map_err(VrrpError::Setup)?;
         let (vrrp_teller, vrrp_news) = unbounded_channel();
-        let driver = Driver::new(DriverOptions::new(seed(4))).map_err(RunError::Checks)?;
+        let mut options_of_checks = DriverOptions::new(seed(4));
+        options_of_checks.script_runner = Some(Box::new(CheckScripts::new(scripts.clone())));
+        let driver = Driver::new(options_of_checks).map_err(RunError::Checks)?;
         let actions = Actions::new(file.config(), &policy);
         let notifier = Notifier::start(scripts.clone(), Actions::default(), events);
         let mut app = Self {
@@ -258,6 +261,7 @@ impl App {
                     let drains = self.pools.drains();
                     if drains.poll_timeout().is_some_and(|due| due <= now) {
                         drains.handle_timeout(now);
+                        self.tell_drains();
                     }
                     if self.scheduler.poll_timeout().is_some_and(|due| due <= now) {
                         self.tell_memory(now);

@@ -1,5 +1,7 @@
 //! The checkers of the configuration as those of `lvs_health`.
 
+mod scripts;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -16,6 +18,8 @@ use lvs_health::{
 };
 
 use crate::notify::scripts::Policy;
+
+pub use scripts::CheckScripts;
 
 /// What all checks of a configuration refer to.
 #[derive(Debug)]

@@ -244,18 +244,18 @@ fn add_pools(
         .filter(|service| service.config.persistence.is_some())
         .map(|service| service.key)
         .collect();
-    for pool in plan.pools.iter().filter(|pool| stands(&pool.service)) {
-        let reach = Reach {
-            key: pool.service,
-            is_persistent: persistent.contains(&pool.service),
-            marks,
-        };
-        let servers = pool
-            .servers
-            .iter()
-            .map(|server| (server.addr, server.config));
-        for (addr, config) in servers.chain(pool.sorry) {
-            add_server(claims, &reach, addr, config.method);
+    for pool in &plan.pools {
+        for key in pool.services.iter().filter(|key| stands(key)) {
+            let reach = Reach {
+                key: *key,
+                is_persistent: persistent.contains(key),
+                marks,
+            };
+            for (addr, config) in pool.all_servers() {
+                if pool.serves(key, addr, config.method) {
+                    add_server(claims, &reach, addr, config.method);
+                }
+            }
         }
     }
 }

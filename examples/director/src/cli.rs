@@ -72,6 +72,8 @@ pub enum Invocation {
         new: PathBuf,
         /// What `@ID` lines are for (`-i`); `None`: the host's name.
         config_id: Option<String>,
+        /// One JSON object instead of text (`--json`).
+        json: bool,
     },
     /// Make this host a real server while it runs (`realserver`).
     RealServer(RealServer),
@@ -319,6 +321,7 @@ fn plan_invocation(matches: &ArgMatches) -> Invocation {
         old,
         new: new.unwrap_or_else(|| PathBuf::from(DEFAULT_FILE)),
         config_id: config_id(matches),
+        json: matches.get_flag("json"),
     }
 }
 
@@ -1019,7 +1022,7 @@ fn plan_command() -> Command {
         .after_help(
             "Exit status: 0 no changes, 1 changes, 2 they can't be told or a reload would refuse the new file.",
         )
-        .override_usage("director plan [-i ID] OLD NEW\n       director plan [-i ID] -f NEW")
+        .override_usage("director plan [--json] [-i ID] OLD NEW\n       director plan [--json] [-i ID] -f NEW")
         .arg(
             Arg::new("files")
                 .value_names(["OLD", "NEW"])
@@ -1040,6 +1043,7 @@ fn plan_command() -> Command {
                 .args(["files", "use-file"])
                 .required(true),
         )
+        .arg(json_flag("One JSON object"))
 }
 
 const DEFAULT_FILE: &str = "/etc/keepalived/keepalived.conf";
@@ -1209,6 +1213,7 @@ mod tests {
             old,
             new: new.into(),
             config_id: None,
+            json: false,
         };
         assert_eq!(run(&["plan", "a", "b"]), plan(Old::File("a".into()), "b"));
         assert_eq!(run(&["plan", "-f", "b"]), plan(Old::Running, "b"));

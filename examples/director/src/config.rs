@@ -135,7 +135,20 @@ impl ConfigFile {
         }
     }
 
-    /// The errors that another reading of the file did not have, wherever they stand.
+    /// Logs what was found that another reading of the file did not have, apart from what
+    /// [`new_errors`](Self::new_errors) has.
+    pub fn log_new_warnings(&self, before: &Self) {
+        let known: HashSet<_> = before.loaded.diagnostics.iter().map(fault).collect();
+        let all = self.loaded.diagnostics.iter();
+        for diagnostic in all.filter(|it| it.severity() == Severity::Warning) {
+            if !known.contains(&fault(diagnostic)) {
+                warn!("{}", diagnostic.display(&self.sources));
+            }
+        }
+    }
+
+    /// The errors that another reading of the file did not have, wherever they stand. An end inside a block is one of them: the file
+    /// may not be written to its end yet.
     pub fn new_errors(&self, before: &Self) -> Vec<String> {
         self.errors_besides(&before.faults())
     }
@@ -160,7 +173,9 @@ impl ConfigFile {
 
     fn errors(&self) -> impl Iterator<Item = &Diagnostic> {
         let all = self.loaded.diagnostics.iter();
-        all.filter(|diagnostic| diagnostic.severity() == Severity::Error)
+        all.filter(|diagnostic| {
+            diagnostic.severity() == Severity::Error || diagnostic.code == Code::UnclosedBlock
+        })
     }
 }
 

@@ -15,6 +15,7 @@ use lvs_sched::{
 use tracing::info;
 
 use crate::control::drain::{DrainAction, DrainInfo, DrainQuestion, DrainState};
+use crate::notify::event::{self, DrainChange};
 
 /// A server's place in the scheduler's table.
 pub type Place = (ServiceKey, SocketAddr);
@@ -25,6 +26,8 @@ pub struct Drains {
     scheduler: Arc<Director>,
     entries: BTreeMap<Place, Entry>,
     look_again: Option<Instant>,
+    /// What nobody has been told of.
+    news: Vec<event::DrainEvent>,
 }
 
 #[derive(Debug)]
@@ -41,6 +44,7 @@ impl Drains {
             scheduler,
             entries: BTreeMap::new(),
             look_again: None,
+            news: Vec::new(),
         }
     }
 
@@ -80,7 +84,7 @@ impl Drains {
                 }
                 for place in &places {
                     if let Some(entry) = self.entries.remove(place) {
-                        self.set_weight(*place, entry.restores);
+                        self.set_weight(*place, entry.restores, DrainChange::Ended);
                     }
                 }
             }
@@ -88,11 +92,16 @@ impl Drains {
                 let weight = Weight::new(weight).map_err(|error| error.to_string())?;
                 for place in &places {
                     self.entries.remove(place);
-                    self.set_weight(*place, weight);
+                    self.set_weight(*place, weight, DrainChange::Weight);
                 }
             }
         }
         Ok(self.infos(now, &places))
+    }
+
+    /// What has happened since it was asked last, in order.
+    pub fn take_news(&mut self) -> Vec<event::DrainEvent> {
+        std::mem::take(&mut self.news)
     }
 
     /// How a server is to be put into the table that configuration and checks want to stand there like this.
@@ -111,14 +120,20 @@ impl Drains {
 
     /// Looks who is left, and forces the end where the deadline has come.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let scheduler = &self.scheduler;
+        let Self {
+            scheduler, news, ..
+        } = self;
         self.entries.retain(|place, entry| {
             let (key, addr) = place;
             let Some(service) = scheduler.service(key) else {
+                news.push(told(*place, DrainChange::Ended, 0));
                 return false;
             };
-            if service.server(*addr).is_some_and(|server| !server.is_quiesced()) {
+            if let Some(server) = service.server(*addr)
+                && !server.is_quiesced()
+            {
                 info!("by hand: real server {addr} of {key} got a weight and is not drained any more");
+                news.push(told(*place, DrainChange::Ended, server.weight().get()));
                 return false;
             }
             entry.drain.handle_timeout(now);
@@ -126,6 +141,7 @@ impl Drains {
                 Some(DrainEvent::Done) => {
                     info!("real server {addr} of {key} is drained: nobody is left");
                     entry.state = DrainState::Done;
+                    news.push(told(*place, DrainChange::Done, 0));
                 }
                 Some(DrainEvent::Forced(left)) => {
                     info!(
@@ -133,6 +149,7 @@ impl Drains {
                         left.active, left.inactive
                     );
                     entry.state = DrainState::Forced;
+                    news.push(told(*place, DrainChange::Forced, 0));
                 }
                 _ => {}
             }
@@ -168,15 +185,17 @@ impl Drains {
                 restores,
             };
             self.entries.insert(place, entry);
+            self.news.push(told(place, DrainChange::Begun, 0));
         }
     }
 
-    fn set_weight(&self, place: Place, weight: Weight) {
+    fn set_weight(&mut self, place: Place, weight: Weight, change: DrainChange) {
         let (key, addr) = place;
         if let Some((service, _)) = self.find(place)
             && service.set_weight(addr, weight).is_ok()
         {
             info!("by hand: real server {addr} of {key} has weight {weight}");
+            self.news.push(told(place, change, weight.get()));
         }
     }
 
@@ -239,6 +258,15 @@ impl Drains {
             persistent: server.persistent(),
             deadline: deadline.map(|at| at.saturating_duration_since(now).as_secs()),
         })
+    }
+}
+
+fn told((key, server): Place, change: DrainChange, weight: u32) -> event::DrainEvent {
+    event::DrainEvent {
+        service: key.to_string(),
+        server,
+        change,
+        weight,
     }
 }
 

@@ -718,7 +718,7 @@ fn configured<'p>(plan: &'p Plan, key: &ServiceKey) -> impl Iterator<Item = Sock
     let key = *key;
     plan.pools
         .iter()
-        .filter(move |pool| pool.service == key)
+        .filter(move |pool| pool.services.contains(&key))
         .flat_map(|pool| pool.servers.iter().map(|server| server.addr))
 }
 

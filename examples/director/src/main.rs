@@ -53,10 +53,12 @@ fn main() -> ExitCode {
             old,
             new,
             config_id,
+            json,
         } => exit(compare::run(
             &old,
             &new,
             config_id.as_deref(),
+            json,
             &mut io::stdout(),
             &mut io::stderr(),
         )),

@@ -2,17 +2,17 @@
 //!
 //! A plan is plain data. Two plans are compared to find what a reload changes; nothing is done here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use lvs_conf::Config;
 use lvs_conf::model::{
-    self, LocalAddressGroup, LvsMethod, Protocol as ConfProtocol, RealServer, Scheduler,
-    ServiceAddress, Ssl, TrackFile, Tunnel, TunnelChecksum as ConfChecksum, VirtualServer,
-    VrrpInstance,
+    self, GroupEntry, LocalAddressGroup, LvsMethod, Protocol as ConfProtocol, RealServer,
+    Scheduler, ServerGroup, ServiceAddress, Ssl, TrackFile, Tunnel, TunnelChecksum as ConfChecksum,
+    VirtualServer, VrrpInstance,
 };
 use lvs_health::{MemberConfig, PoolConfig};
 use lvs_sched::{
@@ -74,8 +74,8 @@ pub struct PlannedPool {
     pub name: ServiceName,
     /// Whether the end of the director is told as the end of its servers (`omega`).
     pub omega: bool,
-    /// The service that they serve.
-    pub service: ServiceKey,
+    /// The services that they serve: one, or all of a `virtual_server_group`.
+    pub services: Vec<ServiceKey>,
     /// Quorum, hysteresis, sorry server.
     pub config: PoolConfig,
     /// The real servers.
@@ -113,7 +113,33 @@ pub struct PlannedAddress {
     /// keepalived's `scope`, as written.
     pub scope: Option<String>,
     /// keepalived's `brd`.
-    pub broadcast: Option<std::net::Ipv4Addr>,
+    pub broadcast: Option<Ipv4Addr>,
+}
+
+impl PlannedPool {
+    /// Whether a server stands in this service: one of the block's, and of the server's family or reached through a tunnel.
+    pub fn serves(&self, key: &ServiceKey, addr: SocketAddr, method: ForwardMethod) -> bool {
+        let fits =
+            method == ForwardMethod::Tunnel || (key.family() == Family::Inet6) == addr.is_ipv6();
+        fits && self.services.contains(key)
+    }
+
+    /// Real servers and the sorry server, with their parameters.
+    pub fn all_servers(&self) -> impl Iterator<Item = (SocketAddr, ServerConfig)> + '_ {
+        let own = self
+            .servers
+            .iter()
+            .map(|server| (server.addr, server.config));
+        own.chain(self.sorry)
+    }
+
+    /// The block, for people: its only service, or its group.
+    pub fn title(&self) -> String {
+        match &self.services[..] {
+            [key] => key.to_string(),
+            _ => format!("group {}", self.name),
+        }
+    }
 }
 
 impl fmt::Display for PlannedAddress {
@@ -121,6 +147,9 @@ impl fmt::Display for PlannedAddress {
         write!(f, "{}/{} on {}", self.addr, self.prefix_len, self.interface)
     }
 }
+
+/// Where in a plan a service stands.
+type Places = HashMap<ServiceKey, usize>;
 
 /// Idle times of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -154,8 +183,9 @@ impl Plan {
             plan.add_instance(instance);
         }
         let checking = Checking::new(config);
+        let mut places = HashMap::new();
         for (server, name) in config.virtual_servers.iter().zip(ServiceName::all(config)) {
-            plan.add_virtual_server(server, name, &config.local_address_groups, &checking);
+            plan.add_virtual_server(server, name, config, &checking, &mut places);
         }
         plan
     }
@@ -189,18 +219,17 @@ impl Plan {
         }
     }
 
-    /// The local addresses of a service, which are also to be held where the group says so.
+    /// The local addresses of the family of a service, which are also to be held where the group says so.
     fn add_locals(
         &mut self,
         server: &VirtualServer,
-        key: &ServiceKey,
+        is_ipv6: bool,
         groups: &[LocalAddressGroup],
     ) -> Vec<IpAddr> {
         let group = server
             .local_address_group
             .as_ref()
             .and_then(|name| groups.iter().find(|group| group.name == *name));
-        let is_ipv6 = key.family() == Family::Inet6;
         let all = group.map_or(&[][..], |group| &group.addresses);
         let all = all.iter().filter(|it| it.address.is_ipv6() == is_ipv6);
         let mut locals = Vec::new();
@@ -236,11 +265,12 @@ impl Plan {
         &mut self,
         server: &VirtualServer,
         name: ServiceName,
-        groups: &[LocalAddressGroup],
+        conf: &Config,
         checking: &Checking<'_>,
+        places: &mut Places,
     ) {
-        let key = match service_key(server) {
-            Ok(key) => key,
+        let services = match service_keys(server, &conf.server_groups) {
+            Ok(services) => services,
             Err(reason) => {
                 self.remarks.push(format!(
                     "virtual_server {}: {reason}; left out",
@@ -249,36 +279,15 @@ impl Plan {
                 return;
             }
         };
-        let config = self.service_config(server);
-        let engine = self.engine(server);
-        let locals = self.add_locals(server, &key, groups);
-        let first = self.services.iter_mut().find(|service| service.key == key);
-        if let Some(first) = first {
-            let more = locals.iter().filter(|local| !first.locals.contains(local));
-            let more: Vec<IpAddr> = more.copied().collect();
-            first.locals.extend(more);
-        }
-        match self.services.iter().find(|service| service.key == key) {
-            None => self.services.push(PlannedService {
-                key,
-                config,
-                engine,
-                locals,
-            }),
-            Some(first) if first.config == config && first.engine == engine => {}
-            Some(_) => self.remarks.push(format!(
-                "virtual_server {}: another block for this address came first, its scheduler and persistence apply to both",
-                server.service
-            )),
-        }
+        self.add_services(server, &services, &conf.local_address_groups, places);
         let servers: Vec<PlannedServer> = server
             .real_servers
             .iter()
-            .filter_map(|real| self.real_server(server, real, checking))
+            .map(|real| self.real_server(server, real, &services, checking))
             .collect();
-        let sorry = server.sorry_server.as_ref().and_then(|sorry| {
-            let method = self.method(server, sorry.address, sorry.method)?;
-            Some((sorry.address, server_config(Weight::ONE, method, 0, 0)))
+        let sorry = server.sorry_server.as_ref().map(|sorry| {
+            let method = self.method(&services, sorry.address, sorry.method);
+            (sorry.address, server_config(Weight::ONE, method, 0, 0))
         });
         let inhibit = server
             .sorry_server
@@ -287,7 +296,7 @@ impl Plan {
         self.pools.push(PlannedPool {
             name,
             omega: server.omega,
-            service: key,
+            services,
             config: PoolConfig {
                 quorum: server.quorum,
                 hysteresis: server.hysteresis,
@@ -297,6 +306,50 @@ impl Plan {
             ha_suspend: server.ha_suspend,
             sorry,
         });
+    }
+
+    fn add_services(
+        &mut self,
+        server: &VirtualServer,
+        services: &[ServiceKey],
+        groups: &[LocalAddressGroup],
+        places: &mut Places,
+    ) {
+        let config = self.service_config(server);
+        let engine = self.engine(server);
+        let mut is_remarked = false;
+        for ipv6 in [false, true] {
+            let of_family = services
+                .iter()
+                .filter(|key| (key.family() == Family::Inet6) == ipv6);
+            let mut locals = None;
+            for key in of_family {
+                let locals = locals.get_or_insert_with(|| self.add_locals(server, ipv6, groups));
+                let Some(at) = places.get(key).copied() else {
+                    places.insert(*key, self.services.len());
+                    self.services.push(PlannedService {
+                        key: *key,
+                        config,
+                        engine,
+                        locals: locals.clone(),
+                    });
+                    continue;
+                };
+                let first = &mut self.services[at];
+                for local in locals.iter() {
+                    if !first.locals.contains(local) {
+                        first.locals.push(*local);
+                    }
+                }
+                if !is_remarked && (first.config != config || first.engine != engine) {
+                    is_remarked = true;
+                    self.remarks.push(format!(
+                        "virtual_server {}: another block for {key} came first, its scheduler and persistence apply to both",
+                        server.service
+                    ));
+                }
+            }
+        }
     }
 
     fn service_config(&mut self, server: &VirtualServer) -> ServiceConfig {
@@ -334,9 +387,10 @@ impl Plan {
         &mut self,
         service: &VirtualServer,
         real: &RealServer,
+        services: &[ServiceKey],
         checking: &Checking<'_>,
-    ) -> Option<PlannedServer> {
-        let method = self.method(service, real.address, real.method)?;
+    ) -> PlannedServer {
+        let method = self.method(services, real.address, real.method);
         let weight = Weight::new(real.weight).unwrap_or(Weight::MAX);
         let mut checks = Vec::with_capacity(real.checkers.len());
         for checker in &real.checkers {
@@ -352,7 +406,7 @@ impl Plan {
             checks.extend(planned);
             self.remarks.extend(remarks.into_iter().map(about));
         }
-        Some(PlannedServer {
+        PlannedServer {
             addr: real.address,
             config: server_config(weight, method, real.upper_threshold, real.lower_threshold),
             member: MemberConfig {
@@ -360,46 +414,93 @@ impl Plan {
                 inhibit: real.inhibit_on_failure,
             },
             checks,
-        })
+        }
     }
 
     fn method(
         &mut self,
-        service: &VirtualServer,
+        services: &[ServiceKey],
         addr: SocketAddr,
         method: LvsMethod,
-    ) -> Option<ForwardMethod> {
+    ) -> ForwardMethod {
         match method {
-            LvsMethod::Nat => Some(ForwardMethod::Nat),
-            LvsMethod::Dr => Some(ForwardMethod::DirectRoute),
-            LvsMethod::FullNat => Some(ForwardMethod::FullNat),
+            LvsMethod::Nat => ForwardMethod::Nat,
+            LvsMethod::Dr => ForwardMethod::DirectRoute,
+            LvsMethod::FullNat => ForwardMethod::FullNat,
             LvsMethod::Tun(kind) => {
-                if let (Some(tunnel), Ok(key)) = (tunnel(kind), service_key(service)) {
-                    self.tunnels.insert((key, addr), tunnel);
+                if let Some(tunnel) = tunnel(kind) {
+                    let served = services.iter().map(|key| ((*key, addr), tunnel));
+                    self.tunnels.extend(served);
                 }
-                Some(ForwardMethod::Tunnel)
+                ForwardMethod::Tunnel
             }
         }
     }
 }
 
-fn service_key(server: &VirtualServer) -> Result<ServiceKey, &'static str> {
-    let protocol = match server.protocol {
+/// What clients reach by a block, in the order of its group, each once.
+fn service_keys(server: &VirtualServer, groups: &[ServerGroup]) -> Result<Vec<ServiceKey>, String> {
+    let address = |vip, port: Option<u16>| ServiceKey::Address {
+        protocol: protocol(server.protocol),
+        vip,
+        vport: port.unwrap_or(0),
+    };
+    let mark = |number, family| {
+        let mark = NonZeroU32::new(number).ok_or("mark 0 is no mark")?;
+        Ok::<_, String>(ServiceKey::Mark { family, mark })
+    };
+    let name = match &server.service {
+        ServiceAddress::Address { address: vip, port } => return Ok(vec![address(*vip, *port)]),
+        ServiceAddress::Mark(number) => return Ok(vec![mark(*number, family(server.family))?]),
+        ServiceAddress::Group(name) => name,
+    };
+    let group = groups.iter().find(|group| group.name == *name);
+    let group = group.ok_or("there is no such group")?;
+    let mut keys = Vec::new();
+    let mut seen = HashSet::new();
+    for entry in &group.entries {
+        match entry {
+            GroupEntry::Range { first, last, port } => {
+                let room = MAX_GROUP_SERVICES - keys.len();
+                let addresses = ip_range(*first, *last);
+                let all = addresses.take(room + 1).map(|vip| address(vip, *port));
+                keys.extend(all.filter(|key| seen.insert(*key)));
+                if keys.len() > MAX_GROUP_SERVICES {
+                    return Err(format!(
+                        "it has more than {MAX_GROUP_SERVICES} addresses; a firewall mark is one service for any number"
+                    ));
+                }
+            }
+            GroupEntry::Mark {
+                mark: number,
+                family: own,
+            } => {
+                let key = mark(*number, family(own.or(server.family)))?;
+                keys.extend(seen.insert(key).then_some(key));
+            }
+        }
+    }
+    Ok(keys)
+}
+
+/// The addresses from the first to the last, both included.
+fn ip_range(first: IpAddr, last: IpAddr) -> Box<dyn Iterator<Item = IpAddr>> {
+    match (first, last) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => Box::new(
+            (first.to_bits()..=last.to_bits()).map(|bits| Ipv4Addr::from_bits(bits).into()),
+        ),
+        (IpAddr::V6(first), IpAddr::V6(last)) => Box::new(
+            (first.to_bits()..=last.to_bits()).map(|bits| Ipv6Addr::from_bits(bits).into()),
+        ),
+        _ => Box::new(std::iter::once(first)),
+    }
+}
+
+const fn protocol(protocol: ConfProtocol) -> Protocol {
+    match protocol {
         ConfProtocol::Tcp => Protocol::Tcp,
         ConfProtocol::Udp => Protocol::Udp,
         ConfProtocol::Sctp => Protocol::Sctp,
-    };
-    match &server.service {
-        ServiceAddress::Address { address, port } => Ok(ServiceKey::Address {
-            protocol,
-            vip: *address,
-            vport: port.unwrap_or(0),
-        }),
-        ServiceAddress::Mark(mark) => Ok(ServiceKey::Mark {
-            family: family(server),
-            mark: NonZeroU32::new(*mark).ok_or("mark 0 is no mark")?,
-        }),
-        ServiceAddress::Group(_) => Err("virtual_server_group is not acted on yet"),
     }
 }
 
@@ -444,12 +545,12 @@ fn granularity(server: &VirtualServer) -> Granularity {
     match server.persistence_granularity {
         Some(model::Granularity::Mask(mask)) => Granularity::Mask(mask),
         Some(model::Granularity::Prefix(length)) => Granularity::Prefix(length),
-        None => Granularity::host(family(server)),
+        None => Granularity::host(family(server.family)),
     }
 }
 
-fn family(server: &VirtualServer) -> Family {
-    match server.family {
+fn family(family: Option<model::Family>) -> Family {
+    match family {
         Some(model::Family::Inet6) => Family::Inet6,
         Some(model::Family::Inet) | None => Family::Inet,
     }
@@ -463,6 +564,9 @@ fn server_config(weight: Weight, method: ForwardMethod, upper: u32, lower: u32) 
         lower_threshold: lower,
     }
 }
+
+/// Services of one block at most.
+const MAX_GROUP_SERVICES: usize = 65_536;
 
 #[cfg(test)]
 mod tests {
@@ -521,7 +625,7 @@ mod tests {
             + &block("NAT", &["10.0.0.3 80"]);
         let plan = plan(&text);
         assert_eq!((plan.services.len(), plan.pools.len()), (1, 3));
-        assert_eq!(plan.pools[0].service, plan.pools[2].service);
+        assert_eq!(plan.pools[0].services, plan.pools[2].services);
         assert!(plan.remarks.is_empty(), "{:?}", plan.remarks);
         let methods: Vec<_> = plan
             .pools
@@ -609,6 +713,57 @@ mod tests {
         let addresses: Vec<String> = moving.map(ToString::to_string).collect();
         assert_eq!(addresses, ["192.0.2.1/24 on eth0", "192.0.2.2/24 on eth1"]);
         assert!(plan.addresses.is_empty() && plan.remarks.is_empty());
+    }
+
+    #[test]
+    fn group_is_one_pool_of_many_services() {
+        let text = "virtual_server_group g {\n192.0.2.1-2 80\n192.0.2.8/30 443\nfwmark 7 inet\n2001:db8::1-2 80\n192.0.2.2 80\n}\n"
+            .to_owned()
+            + &block("NAT", &["10.0.0.1 80", "fd00::1 80"])
+                .replace("192.0.2.10 80", "group g")
+                .replace("lb_algo", "persistence_timeout 60\nlb_algo");
+        let plan = plan(&text);
+        let services: Vec<String> = plan.services.iter().map(|it| it.key.to_string()).collect();
+        assert_eq!(
+            services,
+            [
+                "TCP 192.0.2.1:80",
+                "TCP 192.0.2.2:80",
+                "TCP 192.0.2.8:443",
+                "TCP 192.0.2.9:443",
+                "TCP 192.0.2.10:443",
+                "TCP 192.0.2.11:443",
+                "FWM 7",
+                "TCP [2001:db8::1]:80",
+                "TCP [2001:db8::2]:80",
+            ]
+        );
+        let [pool] = &plan.pools[..] else {
+            panic!("{:?}", plan.pools)
+        };
+        assert_eq!(pool.title(), "group [g]:0");
+        // A server stands in the services of its own family.
+        for server in &pool.servers {
+            let services = plan.services.iter();
+            let serves =
+                services.filter(|it| pool.serves(&it.key, server.addr, server.config.method));
+            let expected = if server.addr.is_ipv6() { 2 } else { 7 };
+            assert_eq!(serves.count(), expected, "{}", server.addr);
+        }
+        assert!(plan.remarks.is_empty(), "{:?}", plan.remarks);
+    }
+
+    #[test]
+    fn group_of_too_many_addresses_is_left_out_and_says_what_to_do() {
+        let text = "virtual_server_group g {\n10.0.0.0/8 80\n}\n".to_owned()
+            + &block("NAT", &["192.168.0.1 80"]).replace("192.0.2.10 80", "group g");
+        let plan = plan(&text);
+        assert!(plan.services.is_empty() && plan.pools.is_empty());
+        assert!(
+            plan.remarks[0].contains("more than 65536 addresses; a firewall mark"),
+            "{:?}",
+            plan.remarks
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Only what the configuration changes is changed here: what an operator did [by hand](crate::edits) to something else stays.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +11,8 @@ use std::time::Instant;
 use lvs_conf::model::Ssl;
 use lvs_health::{Change, Driver, Event, Monitor, Pool, ServerId, TlsSettings};
 use lvs_sched::{
-    Director, EngineKind, LocalError, ServerConfig, ServerError, ServiceError, ServiceKey, Weight,
+    Director, EngineKind, Family, LocalError, ServerConfig, ServerError, ServiceError, ServiceKey,
+    Weight,
 };
 use tracing::{debug, info, warn};
 
@@ -19,6 +20,7 @@ use crate::checks::PlannedCheck;
 use crate::drains::Drains;
 use crate::files::Files;
 use crate::logging::chain;
+use crate::notify::event::ServiceName;
 use crate::notify::servers::ServerNews;
 use crate::notify::{self, Notifier};
 use crate::ping_groups::PingGroups;
@@ -52,6 +54,8 @@ pub struct Pools {
 #[derive(Debug)]
 struct RunningPool {
     planned: PlannedPool,
+    /// For people.
+    title: String,
     pool: Pool<SocketAddr>,
     servers: HashMap<SocketAddr, ServerId>,
 }
@@ -107,10 +111,13 @@ impl Pools {
         let is_start = self.services.is_empty() && self.pools.is_empty();
         self.files.set(&plan.track_files, is_start);
         let added = self.apply_services(now, plan);
-        let mut old: Vec<Option<RunningPool>> = std::mem::take(&mut self.pools)
-            .into_iter()
-            .map(Some)
-            .collect();
+        // The n-th block of a name goes on as the n-th block of that name.
+        let mut old: HashMap<Identity, VecDeque<RunningPool>> = HashMap::new();
+        for pool in std::mem::take(&mut self.pools) {
+            old.entry(identity(&pool.planned))
+                .or_default()
+                .push_back(pool);
+        }
         self.watched.clear();
         let kept = plan.pools.iter().map(|pool| {
             let servers = pool.servers.iter().map(|server| server.addr);
@@ -119,18 +126,13 @@ impl Pools {
         let events = self.server_news.retain(&kept.collect());
         self.tell(events);
         for planned in &plan.pools {
-            // The n-th block of a service goes on as the n-th block of that service.
             let same = old
-                .iter_mut()
-                .find(|slot| {
-                    slot.as_ref()
-                        .is_some_and(|pool| pool.planned.service == planned.service)
-                })
-                .and_then(Option::take);
-            let is_new = added.contains(&planned.service);
+                .get_mut(&identity(planned))
+                .and_then(VecDeque::pop_front);
+            let is_new = planned.services.iter().any(|key| added.contains(key));
             self.adopt(planned, same, is_new, plan.tells_up_at_start);
         }
-        for gone in old.into_iter().flatten() {
+        for gone in old.into_values().flatten() {
             self.retire(&gone);
         }
         self.tell_files(None);
@@ -182,32 +184,33 @@ impl Pools {
         self.driver.monitor()
     }
 
-    /// Every server that is checked: its service, its address, its name in the monitor.
-    pub fn servers(&self) -> impl Iterator<Item = (ServiceKey, SocketAddr, ServerId)> + '_ {
+    /// Every server that is checked: its block, its address, its name in the monitor.
+    pub fn servers(&self) -> impl Iterator<Item = (&str, SocketAddr, ServerId)> + '_ {
         self.pools.iter().flat_map(|pool| {
             pool.planned.servers.iter().filter_map(|server| {
                 let id = pool.servers.get(&server.addr)?;
-                Some((pool.planned.service, server.addr, *id))
+                Some((&pool.title[..], server.addr, *id))
             })
         })
     }
 
     /// Brings the scheduler what the configuration has changed. Returns the services that are new in the scheduler.
-    fn apply_services(&mut self, now: Instant, plan: &Plan) -> Vec<ServiceKey> {
+    fn apply_services(&mut self, now: Instant, plan: &Plan) -> HashSet<ServiceKey> {
         let before = std::mem::replace(&mut self.services, plan.services.clone());
-        for PlannedService { key, .. } in &before {
-            if plan.services.iter().any(|planned| planned.key == *key) {
-                continue;
-            }
+        let before: HashMap<ServiceKey, PlannedService> =
+            before.into_iter().map(|it| (it.key, it)).collect();
+        let wanted: HashSet<ServiceKey> = plan.services.iter().map(|it| it.key).collect();
+        for key in before.keys().filter(|key| !wanted.contains(*key)) {
             match self.scheduler.remove_service(now, key) {
                 Ok(()) => info!("virtual service {key} removed"),
                 Err(ServiceError::NotFound) => {}
                 Err(error) => warn!("virtual service {key}: {error}"),
             }
         }
-        let mut added = Vec::new();
+        let mut added = HashSet::new();
         for planned in &plan.services {
-            if before.contains(planned) {
+            let former = before.get(&planned.key);
+            if former == Some(planned) {
                 continue;
             }
             let PlannedService {
@@ -219,7 +222,7 @@ impl Pools {
             let outcome = match self.scheduler.edit_service(key, *config) {
                 Ok(()) => Ok("changed"),
                 Err(ServiceError::NotFound) => {
-                    added.push(*key);
+                    added.insert(*key);
                     self.scheduler.add_service(*key, *config).map(|_| "added")
                 }
                 Err(error) => Err(error),
@@ -235,7 +238,6 @@ impl Pools {
                 ),
                 Err(error) => warn!("virtual service {key}: {error}"),
             }
-            let former = before.iter().find(|former| former.key == *key);
             let former = former.filter(|_| !added.contains(key));
             let former = former.map_or(&[][..], |former| &former.locals);
             self.apply_locals(key, former, locals);
@@ -322,6 +324,7 @@ impl Pools {
         }
         self.pools.push(RunningPool {
             planned: planned.clone(),
+            title: planned.title(),
             pool,
             servers,
         });
@@ -371,14 +374,28 @@ impl Pools {
     /// table, and a sorry server may be a real server too: what one of them gives up another may still want. Of several
     /// wishes the first counts, real servers before sorry servers.
     fn settle(&mut self, now: Instant) {
-        for (key, addr) in std::mem::take(&mut self.touched) {
+        let touched = std::mem::take(&mut self.touched);
+        let mut pools: HashMap<ServiceKey, Vec<&RunningPool>> =
+            touched.iter().map(|(key, _)| (*key, Vec::new())).collect();
+        for pool in &self.pools {
+            for key in &pool.planned.services {
+                if let Some(pools) = pools.get_mut(key) {
+                    pools.push(pool);
+                }
+            }
+        }
+        let mut wishes = Vec::with_capacity(touched.len());
+        for (key, addr) in touched {
+            let pools = || pools[&key].iter();
+            let wish = pools()
+                .find_map(|pool| pool.wish(&key, addr))
+                .or_else(|| pools().find_map(|pool| pool.sorry_wish(&key, addr)));
+            wishes.push((key, addr, wish));
+        }
+        for (key, addr, wish) in wishes {
             if self.scheduler.service(&key).is_none() {
                 continue;
             }
-            let pools = || self.pools.iter().filter(|pool| pool.planned.service == key);
-            let wish = pools()
-                .find_map(|pool| pool.wish(addr))
-                .or_else(|| pools().find_map(|pool| pool.sorry_wish(addr)));
             // Nothing new from the configuration or from health: then what was done by hand stays.
             if self.placed.get(&(key, addr)) == wish.as_ref() {
                 continue;
@@ -431,10 +448,10 @@ impl Pools {
 
     fn suspend(&mut self) {
         for pool in &self.pools {
-            let is_away = match pool.planned.service {
-                ServiceKey::Address { vip, .. } => !self.local.contains(&vip),
-                _ => false,
-            };
+            let is_away = pool.planned.services.iter().all(|key| match key {
+                ServiceKey::Address { vip, .. } => !self.local.contains(vip),
+                ServiceKey::Mark { .. } => false,
+            });
             for id in pool.servers.values() {
                 let rests = pool.planned.ha_suspend && is_away;
                 let _ = self.driver.set_suspended(*id, rests);
@@ -503,12 +520,11 @@ impl Pools {
         let Some(Watched { pool: at, addr }) = self.watched.get(&id).copied() else {
             return;
         };
-        let key = self.pools[at].planned.service;
+        let RunningPool { title, pool, .. } = &mut self.pools[at];
         match why {
-            Some(why) => warn!("real server {addr} of {key} is down: {why}"),
-            None => info!("real server {addr} of {key} is up"),
+            Some(why) => warn!("real server {addr} of {title} is down: {why}"),
+            None => info!("real server {addr} of {title} is up"),
         }
-        let pool = &mut self.pools[at].pool;
         let changes = if up {
             pool.handle_server_up(addr)
         } else {
@@ -516,7 +532,7 @@ impl Pools {
         };
         match changes {
             Ok(changes) => self.apply_changes(at, changes),
-            Err(error) => warn!("real server {addr} of {key}: {error}"),
+            Err(error) => warn!("real server {addr} of {title}: {error}"),
         }
         self.settle(now);
     }
@@ -525,52 +541,56 @@ impl Pools {
         let Some(Watched { pool: at, addr }) = self.watched.get(&id).copied() else {
             return;
         };
-        let key = self.pools[at].planned.service;
-        info!("the checks of real server {addr} of {key} change its weight by {adjustment}");
-        match self.pools[at].pool.handle_adjustment(addr, adjustment) {
+        let RunningPool { title, pool, .. } = &mut self.pools[at];
+        info!("the checks of real server {addr} of {title} change its weight by {adjustment}");
+        match pool.handle_adjustment(addr, adjustment) {
             Ok(changes) => self.apply_changes(at, changes),
-            Err(error) => warn!("real server {addr} of {key}: {error}"),
+            Err(error) => warn!("real server {addr} of {title}: {error}"),
         }
         self.settle(now);
     }
 
     /// Logs what a pool says and notes which servers it concerns; [`settle`](Self::settle) does the rest.
     fn apply_changes(&mut self, at: usize, changes: Vec<Change<SocketAddr>>) {
-        let RunningPool { planned, .. } = &self.pools[at];
-        let key = planned.service;
+        let RunningPool { planned, title, .. } = &self.pools[at];
         let sorry = planned.sorry.map(|(addr, _)| addr);
-        let name = planned.name.clone();
         let mut events = Vec::new();
         for change in changes {
-            events.extend(self.server_news.handle_change(&name, &change));
-            match change {
+            events.extend(self.server_news.handle_change(&planned.name, &change));
+            let touched = match change {
                 Change::Add { server, .. }
                 | Change::SetWeight { server, .. }
-                | Change::Delete { server } => {
-                    self.touched.insert((key, server));
-                }
+                | Change::Delete { server } => Some(server),
                 Change::AddSorry { weight } | Change::SetSorryWeight { weight } => {
                     if let Some(addr) = sorry {
-                        info!("sorry server {addr} of {key} has weight {weight}");
-                        self.touched.insert((key, addr));
+                        info!("sorry server {addr} of {title} has weight {weight}");
                     }
+                    sorry
                 }
                 Change::DeleteSorry => {
                     if let Some(addr) = sorry {
-                        info!("sorry server {addr} of {key} is not needed");
-                        self.touched.insert((key, addr));
+                        info!("sorry server {addr} of {title} is not needed");
                     }
+                    sorry
                 }
                 Change::QuorumGained { sum, threshold, .. } => {
-                    info!("{key} has its quorum: weight {sum}, {threshold} needed");
+                    info!("{title} has its quorum: weight {sum}, {threshold} needed");
+                    None
                 }
                 Change::QuorumLost { sum, threshold, .. } => {
-                    warn!("{key} lost its quorum: weight {sum}, {threshold} needed");
+                    warn!("{title} lost its quorum: weight {sum}, {threshold} needed");
+                    None
                 }
-                _ => {}
-            }
+                _ => None,
+            };
+            let services = planned.services.iter();
+            self.touched.extend(
+                touched
+                    .into_iter()
+                    .flat_map(|addr| services.clone().map(move |key| (*key, addr))),
+            );
         }
-        events.extend(self.server_news.settle(&name));
+        events.extend(self.server_news.settle(&planned.name));
         self.tell(events);
     }
 
@@ -634,34 +654,51 @@ impl Pools {
 
     fn name(&self, id: ServerId) -> Option<String> {
         let watched = self.watched.get(&id)?;
-        let key = self.pools[watched.pool].planned.service;
-        Some(format!("{} of {key}", watched.addr))
+        let title = &self.pools[watched.pool].title;
+        Some(format!("{} of {title}", watched.addr))
     }
 }
 
 impl RunningPool {
-    /// What stands in the service's table on this pool's behalf, or may.
+    /// What stands in the services' tables on this pool's behalf, or may.
     fn members(&self) -> impl Iterator<Item = (ServiceKey, SocketAddr)> + '_ {
-        let sorry = self.planned.sorry.iter().map(|(addr, _)| *addr);
-        let servers = self.planned.servers.iter().map(|server| server.addr);
-        servers
-            .chain(sorry)
-            .map(|addr| (self.planned.service, addr))
+        let services = self.planned.services.iter();
+        services.flat_map(|key| self.planned.all_servers().map(|(addr, _)| (*key, addr)))
     }
 
-    /// How this pool wants a real server to stand in the table; `None` if it does not.
-    fn wish(&self, addr: SocketAddr) -> Option<ServerConfig> {
+    /// How this pool wants a real server to stand in a service's table; `None` if it does not.
+    fn wish(&self, key: &ServiceKey, addr: SocketAddr) -> Option<ServerConfig> {
         let (_, weight) = self.pool.servers().find(|(server, _)| *server == addr)?;
         let planned = &self.planned.servers;
         let server = planned.iter().find(|server| server.addr == addr)?;
-        Some(weighted(server.config, weight?))
+        self.placed(key, addr, server.config, weight?)
     }
 
     /// The same for the sorry server.
-    fn sorry_wish(&self, addr: SocketAddr) -> Option<ServerConfig> {
+    fn sorry_wish(&self, key: &ServiceKey, addr: SocketAddr) -> Option<ServerConfig> {
         let (_, config) = self.planned.sorry.filter(|(sorry, _)| *sorry == addr)?;
-        Some(weighted(config, self.pool.sorry_weight()?))
+        self.placed(key, addr, config, self.pool.sorry_weight()?)
     }
+
+    fn placed(
+        &self,
+        key: &ServiceKey,
+        addr: SocketAddr,
+        config: ServerConfig,
+        weight: u32,
+    ) -> Option<ServerConfig> {
+        let is_served = self.planned.serves(key, addr, config.method);
+        is_served.then(|| weighted(config, weight))
+    }
+}
+
+/// What a block is known by from one configuration to the next.
+type Identity = (ServiceName, Option<Family>);
+
+fn identity(planned: &PlannedPool) -> Identity {
+    // Services of one mark differ by their family.
+    let family = planned.services.first().map(ServiceKey::family);
+    (planned.name.clone(), family)
 }
 
 fn tls_settings(ssl: &Ssl) -> Result<TlsSettings, String> {

@@ -8,12 +8,14 @@
 )]
 
 mod connection;
+mod runner;
 mod scripts;
 mod sockets;
 mod sys;
 #[cfg(feature = "tls")]
 mod tls;
 
+pub use runner::{RunningScript, ScriptEnd, ScriptRunner};
 #[cfg(feature = "tls")]
 pub use tls::{TlsSettings, TlsSettingsError};
 
@@ -21,6 +23,7 @@ use crate::{
     Adjustment, Command, Event, Monitor, Outcome, ProbeId, ServerConfig, ServerId, UnknownServer,
 };
 use connection::Target;
+use runner::Hired;
 use rustix::event::epoll::{self, CreateFlags, EventFlags};
 use scripts::Scripts;
 use sockets::{Fact, Sockets};
@@ -65,6 +68,8 @@ struct Engine {
     monitor: Monitor,
     sockets: Sockets,
     scripts: Scripts,
+    /// Runs scripts instead.
+    hired: Option<Hired>,
 }
 
 /// How a [`Driver`] works.
@@ -77,6 +82,9 @@ pub struct DriverOptions {
     pub starts_per_second: u32,
     /// How many programs run at once; others wait, and their time limits run meanwhile. 32 by default.
     pub scripts: usize,
+    /// Who runs programs; `None`, the default, leaves them to the driver. One that is named here decides itself how many
+    /// run at once.
+    pub script_runner: Option<Box<dyn ScriptRunner>>,
     /// Certificates.
     #[cfg(feature = "tls")]
     pub tls: TlsSettings,
@@ -89,6 +97,7 @@ impl DriverOptions {
             seed,
             starts_per_second: 20_000,
             scripts: 32,
+            script_runner: None,
             #[cfg(feature = "tls")]
             tls: TlsSettings::default(),
         }
@@ -109,11 +118,14 @@ impl Driver {
         let sockets = Sockets::new(tls::Tls::new(options.tls).map_err(io::Error::other)?);
         #[cfg(not(feature = "tls"))]
         let sockets = Sockets::new();
+        let hired = options.script_runner;
+        let hired = hired.map(|runner| Hired::new(poll.as_fd(), runner));
         Ok(Self {
             engine: Engine {
                 monitor,
                 sockets,
                 scripts: Scripts::new(options.scripts),
+                hired: hired.transpose()?,
             },
             poll: sys::watch(poll)?,
         })
@@ -293,6 +305,13 @@ impl Engine {
 
     fn handle_ready(&mut self, poll: BorrowedFd<'_>, probe: ProbeId, flags: EventFlags) {
         let now = Instant::now();
+        if probe == runner::WAKE {
+            let ended = self.hired.as_mut().map(Hired::ended).unwrap_or_default();
+            for (probe, exit) in ended {
+                self.monitor.handle_exit(now, probe, exit);
+            }
+            return self.carry_out(poll);
+        }
         if let Some(exit) = self.scripts.reap(probe) {
             self.monitor.handle_exit(now, probe, exit);
         }
@@ -361,17 +380,24 @@ impl Engine {
                 }
             }
             Command::Run { probe, script } => {
-                if let Some(exit) = self.scripts.run(poll, probe, script) {
+                if let Some(hired) = &mut self.hired {
+                    hired.run(probe, &script);
+                } else if let Some(exit) = self.scripts.run(poll, probe, script) {
                     self.monitor.handle_exit(Instant::now(), probe, exit);
                 }
             }
             Command::Terminate { probe } => {
-                if let Some(exit) = self.scripts.terminate(Instant::now(), probe) {
+                if let Some(hired) = &mut self.hired {
+                    hired.terminate(probe);
+                } else if let Some(exit) = self.scripts.terminate(Instant::now(), probe) {
                     self.monitor.handle_exit(Instant::now(), probe, exit);
                 }
             }
             Command::Close { probe } => {
                 self.sockets.close(probe);
+                if let Some(hired) = &mut self.hired {
+                    hired.close(probe);
+                }
                 self.scripts.close(Instant::now(), probe);
             }
         }

@@ -156,18 +156,15 @@ impl Drop for Scripts {
 }
 
 fn start(epoll: BorrowedFd<'_>, probe: ProbeId, script: &Script) -> io::Result<Running> {
-    let mut command = Command::new(&script.program);
-    command
-        .args(&script.arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0);
-    for name in ["IFS", "LD_PRELOAD", "LD_LIBRARY_PATH"] {
-        command.env_remove(name);
-    }
-    sys::prepare_child(&mut command, script.user.clone());
-    let mut child = command.spawn()?;
+    let mut child = spawn(Command::new(&script.program), script).or_else(|error| {
+        if error.raw_os_error() != Some(rustix::io::Errno::NOEXEC.raw_os_error()) {
+            return Err(error);
+        }
+        // A text without an interpreter's line.
+        let mut shell = Command::new(SHELL);
+        shell.arg(&script.program);
+        spawn(shell, script)
+    })?;
     let watched = watch(epoll, probe, &child);
     match watched {
         Ok(pidfd) => Ok(Running {
@@ -185,6 +182,20 @@ fn start(epoll: BorrowedFd<'_>, probe: ProbeId, script: &Script) -> io::Result<R
     }
 }
 
+fn spawn(mut command: Command, script: &Script) -> io::Result<Child> {
+    command
+        .args(&script.arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0);
+    for name in ["IFS", "LD_PRELOAD", "LD_LIBRARY_PATH"] {
+        command.env_remove(name);
+    }
+    sys::prepare_child(&mut command, script.user.clone());
+    command.spawn()
+}
+
 fn watch(epoll: BorrowedFd<'_>, probe: ProbeId, child: &Child) -> io::Result<OwnedFd> {
     let pid = Pid::from_raw(child.id().cast_signed());
     let pid = pid.ok_or(io::ErrorKind::InvalidInput)?;
@@ -193,6 +204,8 @@ fn watch(epoll: BorrowedFd<'_>, probe: ProbeId, child: &Child) -> io::Result<Own
     epoll::add(epoll, &pidfd, data, epoll::EventFlags::IN)?;
     Ok(pidfd)
 }
+
+const SHELL: &str = "/bin/sh";
 
 /// Between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);

@@ -18,7 +18,7 @@ use crate::control::by_hand::{
     self, MarkInfo, MarksInfo, MarksQuestion, TunableInfo, TunablesInfo, TunablesQuestion,
 };
 use crate::control::configuration::{self, RunningConfig};
-use crate::control::drain::{self, DrainsInfo};
+use crate::control::drain::{self, DrainQuestion, DrainsInfo};
 use crate::control::events;
 use crate::control::health::{self, HealthInfo};
 use crate::control::protocol::{
@@ -30,6 +30,7 @@ use crate::control::why::{self, WhyQuestion};
 use crate::explain::Inquiry;
 use crate::logging::chain;
 use crate::marks;
+use crate::notify::Event;
 use crate::tunables::{self, Setting};
 
 impl App {
@@ -77,10 +78,7 @@ impl App {
                     Err(refusal) => refusal,
                 },
                 drain::OPERATION => match read(arguments) {
-                    Ok(question) => match self.pools.drains().answer(Instant::now(), &question) {
-                        Ok(servers) => Reply::success(&DrainsInfo { servers }),
-                        Err(why) => Reply::failure(ErrorKind::Invalid, why),
-                    },
+                    Ok(question) => self.answer_drain(&question),
                     Err(refusal) => refusal,
                 },
                 _ => Reply::unknown(&op),
@@ -202,6 +200,22 @@ impl App {
         Reply::success(&TunablesInfo {
             tunables: now.into_iter().map(info).collect(),
         })
+    }
+
+    fn answer_drain(&mut self, question: &DrainQuestion) -> Reply {
+        let outcome = self.pools.drains().answer(Instant::now(), question);
+        self.tell_drains();
+        match outcome {
+            Ok(servers) => Reply::success(&DrainsInfo { servers }),
+            Err(why) => Reply::failure(ErrorKind::Invalid, why),
+        }
+    }
+
+    /// Whoever listens hears what drains have come to.
+    pub(super) fn tell_drains(&mut self) {
+        for event in self.pools.drains().take_news() {
+            self.notifier.tell(Event::Drain(event));
+        }
     }
 
     fn answer_connections(&self, answer: oneshot::Sender<Vec<Reply>>) {

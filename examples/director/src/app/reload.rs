@@ -55,6 +55,7 @@ impl App {
                 new_errors.len()
             )));
         }
+        file.log_new_warnings(&self.file);
         let beside = Beside::read(&self.options.file).map_err(|faults| {
             for fault in &faults {
                 error!("{fault}");

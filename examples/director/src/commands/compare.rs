@@ -4,8 +4,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use lvs_conf::diff::{Change, diff};
+use lvs_conf::diff::{Change, Edit, diff};
 use lvs_conf::{Config, NoFiles, Options, SourceMap};
+use serde::Serialize;
 
 use super::STATUS_TROUBLE;
 use crate::beside::Beside;
@@ -26,8 +27,8 @@ pub enum Old {
     Running,
 }
 
-/// Writes the changes from the old configuration to the new one, a line each and in the order of a reload. Returns the exit
-/// status: 0 without changes, 1 with changes, 2 if they can't be told or a reload would refuse the new file.
+/// Writes the changes from the old configuration to the new one, a line each or as one JSON object, in the order of a reload.
+/// Returns the exit status: 0 without changes, 1 with changes, 2 if they can't be told or a reload would refuse the new file.
 ///
 /// # Errors
 ///
@@ -36,10 +37,28 @@ pub fn run(
     old: &Old,
     new: &Path,
     config_id: Option<&str>,
+    json: bool,
     out: &mut impl Write,
     errors: &mut impl Write,
 ) -> io::Result<u8> {
-    match changes(old, new, config_id) {
+    let found = changes(old, new, config_id);
+    if json {
+        let shown = match &found {
+            Ok(changes) => Shown {
+                changes: changes.iter().map(ShownChange::new).collect(),
+                remarks: remarks(new, config_id),
+                refusal: &[],
+            },
+            Err(lines) => Shown {
+                refusal: lines,
+                ..Shown::default()
+            },
+        };
+        let text = serde_json::to_string(&shown).map_err(io::Error::other)?;
+        writeln!(out, "{text}")?;
+        return Ok(found.map_or(STATUS_TROUBLE, |changes| u8::from(!changes.is_empty())));
+    }
+    match found {
         Ok(changes) => {
             for change in &changes {
                 writeln!(out, "{change}")?;
@@ -54,6 +73,36 @@ pub fn run(
                 writeln!(errors, "{line}")?;
             }
             Ok(STATUS_TROUBLE)
+        }
+    }
+}
+
+/// All of it, for programs.
+#[derive(Debug, Default, Serialize)]
+struct Shown<'a> {
+    changes: Vec<ShownChange>,
+    remarks: Vec<String>,
+    /// Why there are no changes to tell, in lines.
+    refusal: &'a [String],
+}
+
+#[derive(Debug, Serialize)]
+struct ShownChange {
+    edit: &'static str,
+    object: String,
+    needs_restart: bool,
+}
+
+impl ShownChange {
+    fn new(change: &Change) -> Self {
+        Self {
+            edit: match change.edit {
+                Edit::Remove => "remove",
+                Edit::Change => "change",
+                Edit::Add => "add",
+            },
+            object: change.object.to_string(),
+            needs_restart: change.needs_restart(),
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::control::protocol::SocketAddress;
 use crate::devices::{Choice, Kind};
 use crate::findings::{Findings, Severity};
 use crate::logging::chain;
-use crate::plan::Plan;
+use crate::plan::{Plan, PlannedPool};
 use crate::settings;
 
 /// Writes what is wrong on this host for this file; nothing is changed. Returns the exit status: 0 nothing, 1 something, 2 if
@@ -125,13 +125,7 @@ impl Host<'_> {
             .plan
             .pools
             .iter()
-            .flat_map(|pool| {
-                let own = pool
-                    .servers
-                    .iter()
-                    .map(|server| (server.addr, server.config));
-                own.chain(pool.sorry)
-            })
+            .flat_map(PlannedPool::all_servers)
             .map(|(addr, config)| (addr, config.method))
             .collect();
         servers.sort_unstable();

@@ -1,5 +1,6 @@
 //! The listening side of the control socket.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -101,15 +102,19 @@ fn is_abandoned(address: &SocketAddress, path: &Path) -> bool {
 }
 
 async fn accept(listener: UnixListener, questions: mpsc::Sender<Question>, events: Events) {
+    // Each is said once: a stranger must not be able to fill the log.
+    let mut refused = BTreeSet::new();
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
-                if is_allowed(&stream) {
+            Ok((stream, _)) => match stranger(&stream) {
+                None => {
                     tokio::spawn(serve(stream, questions.clone(), events.clone()));
-                } else {
-                    warn!("control socket: refused a connection of another user");
                 }
-            }
+                Some(user) if refused.len() < MOST_STRANGERS && refused.insert(user) => {
+                    warn!("control socket: refused a connection of user {user}");
+                }
+                Some(user) => debug!("control socket: refused a connection of user {user}"),
+            },
             Err(error) => {
                 // Out of descriptors, most likely: others will be closed meanwhile.
                 warn!("control socket: {error}");
@@ -119,12 +124,12 @@ async fn accept(listener: UnixListener, questions: mpsc::Sender<Question>, event
     }
 }
 
-/// Abstract names have no file permissions, so the peer's user decides: the director's own, or root.
-fn is_allowed(stream: &UnixStream) -> bool {
+/// Abstract names have no file permissions, so the peer's user decides: the director's own and root are none.
+fn stranger(stream: &UnixStream) -> Option<u32> {
     let own = rustix::process::geteuid().as_raw();
-    stream
-        .peer_cred()
-        .is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
+    // A peer that the kernel does not know is nobody's friend.
+    let user = stream.peer_cred().map_or(u32::MAX, |peer| peer.uid());
+    (user != own && user != 0).then_some(user)
 }
 
 async fn serve(stream: UnixStream, questions: mpsc::Sender<Question>, events: Events) {
@@ -211,6 +216,9 @@ async fn ask(questions: &mpsc::Sender<Question>, operation: Operation) -> Vec<Re
 
 /// Questions that may wait for the control loop; further askers wait for a place.
 const QUESTIONS: usize = 64;
+
+/// Users that are named in the log.
+const MOST_STRANGERS: usize = 16;
 
 const OWNER_ONLY: u32 = 0o600;
 

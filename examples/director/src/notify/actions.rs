@@ -167,7 +167,7 @@ impl Actions {
                 service, server, ..
             }) => self.server(service, *server).is_some(),
             Event::Quorum(event) => self.services.contains_key(&event.service),
-            Event::Reload(_) => true,
+            Event::Reload(_) | Event::Drain(_) => true,
         }
     }
 
@@ -217,7 +217,7 @@ impl Actions {
                 let object = Object::Service(event.service.clone());
                 Some((object, script.iter().cloned().collect()))
             }
-            Event::Check(_) | Event::Reload(_) => None,
+            Event::Check(_) | Event::Reload(_) | Event::Drain(_) => None,
         }
     }
 
@@ -239,7 +239,7 @@ impl Actions {
                 }
             }
             Event::Server(_) | Event::Quorum(_) => &[0, 2],
-            Event::Check(_) | Event::Reload(_) => &[],
+            Event::Check(_) | Event::Reload(_) | Event::Drain(_) => &[],
         }
     }
 
@@ -275,7 +275,7 @@ impl Actions {
                 let service = self.services.get(&event.service)?;
                 service.is_mailed.then(|| quorum_alert(event, service))
             }
-            Event::Reload(_) => None,
+            Event::Reload(_) | Event::Drain(_) => None,
         }
     }
 

@@ -22,6 +22,8 @@ pub enum Event {
     Quorum(QuorumEvent),
     /// The configuration was read again.
     Reload(ReloadEvent),
+    /// Somebody empties a real server by hand, or has filled it again.
+    Drain(DrainEvent),
 }
 
 /// A change of a virtual router or a sync group.
@@ -169,6 +171,35 @@ pub struct ReloadEvent {
     pub summary: String,
 }
 
+/// A real server is emptied or filled by hand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DrainEvent {
+    /// Of which virtual service, in the words of `director drain`.
+    pub service: String,
+    /// Where it is.
+    pub server: SocketAddr,
+    /// What.
+    pub change: DrainChange,
+    /// Its weight now.
+    pub weight: u32,
+}
+
+/// What happened to a real server that somebody has a hand on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DrainChange {
+    /// It gets no new connections.
+    Begun,
+    /// Nobody is left.
+    Done,
+    /// Its time was over, and whoever was left is sent away.
+    Forced,
+    /// It is not drained any more.
+    Ended,
+    /// It got another weight.
+    Weight,
+}
+
 /// A virtual server as pipes and mails call it: `[ADDR]:PROTO:PORT`, `FWM N` or `[GROUP]:K`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceName {
@@ -247,7 +278,7 @@ impl Event {
             Self::Quorum(event) => {
                 Some(format!("VS {} {}", event.service, up_or_down(event.is_up)))
             }
-            Self::Check(_) | Self::Reload(_) => None,
+            Self::Check(_) | Self::Reload(_) | Self::Drain(_) => None,
         }
     }
 }
@@ -288,6 +319,18 @@ impl fmt::Display for Event {
                 event.cause.aside()
             ),
             Self::Reload(event) => f.write_str(&event.summary),
+            Self::Drain(event) => {
+                write!(f, "real server {} of {} ", event.server, event.service)?;
+                match event.change {
+                    DrainChange::Begun => f.write_str("is being drained"),
+                    DrainChange::Done => f.write_str("is drained: nobody is left"),
+                    DrainChange::Forced => f.write_str("is drained: its time is over"),
+                    DrainChange::Ended => {
+                        write!(f, "is not drained any more, weight {}", event.weight)
+                    }
+                    DrainChange::Weight => write!(f, "has weight {} by hand", event.weight),
+                }
+            }
         }
     }
 }

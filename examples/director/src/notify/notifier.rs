@@ -201,7 +201,7 @@ impl Task {
             Event::Vrrp(event) => event.change == VrrpChange::Deleted,
             Event::Server(event) => event.cause == Cause::Removal,
             Event::Quorum(event) => event.cause == Cause::Removal,
-            Event::Check(_) | Event::Reload(_) => false,
+            Event::Check(_) | Event::Reload(_) | Event::Drain(_) => false,
         };
         let is_former = is_removal || !self.actions.knows(event);
         if is_former && self.former.knows(event) {

@@ -1,6 +1,6 @@
 //! The loop: what the drive rules of `lvs-vrrp` ask for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -40,6 +40,8 @@ pub(super) struct Shell {
     scripts: Runner,
     /// Check scripts that run.
     running: BTreeMap<Arc<str>, Ticket>,
+    /// Those that could not be run last time.
+    unrunnable: BTreeSet<Arc<str>>,
     bfd: Bfd,
     watcher: Option<Watcher>,
     handle: Handle,
@@ -76,6 +78,7 @@ impl Shell {
             actions: Actions::new(claims, news.clone()),
             scripts,
             running: BTreeMap::new(),
+            unrunnable: BTreeSet::new(),
             bfd: Bfd::default(),
             watcher: None,
             handle,
@@ -248,9 +251,11 @@ impl Shell {
                 Order::Reload(converted) => self.reload(now, *converted),
                 Order::SetPreemptGate(open) => self.router.set_preempt_gate(now, open),
                 Order::Confirm(number) => self.actions.confirm(number),
-                Order::Script(name, success) => {
+                Order::Script(name, exit) => {
                     self.running.remove(&name);
-                    self.router.handle_script_exit(now, &name, success);
+                    self.remark_unrunnable(&name, exit);
+                    self.router
+                        .handle_script_exit(now, &name, exit == Exit::Code(0));
                 }
                 Order::File(name, number) => self.router.handle_file(now, &name, number),
                 Order::Processes(name, count) => {
@@ -368,17 +373,29 @@ impl Shell {
                     return;
                 };
                 let (vrrp, own) = (self.handle.clone(), Arc::clone(name));
-                let done = move |ended: Ended| {
-                    let success = ended.exit == Exit::Code(0);
-                    vrrp.send(Order::Script(own, success));
-                };
+                let done = move |ended: Ended| vrrp.send(Order::Script(own, ended.exit));
                 // The machine says when it has run for too long.
-                let ticket = self.scripts.run(Purpose::Check, program, None, done);
+                let ticket = self.scripts.run(Purpose::Tracking, program, None, done);
                 self.running.insert(Arc::clone(name), ticket);
             }
             (ScriptCommand::Terminate, Some(ticket)) => ticket.terminate(),
             (ScriptCommand::Kill, Some(ticket)) => ticket.kill(),
             (_, None) => {}
+        }
+    }
+
+    /// A script that does not even run is more than a failure, and said once until it runs again.
+    fn remark_unrunnable(&mut self, name: &Arc<str>, exit: Exit) {
+        match exit {
+            Exit::NotStarted(_) => {
+                if self.unrunnable.insert(Arc::clone(name)) {
+                    let trouble = format!("vrrp_script {name} {exit}: it counts as failed");
+                    let _ = self.news.send(News::Trouble(trouble));
+                }
+            }
+            Exit::Code(_) | Exit::Signal(_) => {
+                self.unrunnable.remove(name);
+            }
         }
     }
 

@@ -21,7 +21,7 @@ use tracing::warn;
 
 use super::convert::Converted;
 use super::shell::Shell;
-use crate::notify::scripts::Runner;
+use crate::notify::scripts::{Exit, Runner};
 
 /// VRRP, running on a thread of its own. It ends when this is dropped.
 #[derive(Debug)]
@@ -156,8 +156,8 @@ pub(super) enum Order {
     Status(oneshot::Sender<Vec<Status>>),
     SetPreemptGate(bool),
     Confirm(u64),
-    /// A run of a check script ended; whether with success.
-    Script(Arc<str>, bool),
+    /// A run of a check script ended so.
+    Script(Arc<str>, Exit),
     /// A tracked file has this number.
     File(String, i32),
     /// There are so many processes of this kind.

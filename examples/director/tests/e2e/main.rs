@@ -7,6 +7,7 @@
 
 mod asking;
 mod command_line;
+mod control;
 mod devices;
 mod editing;
 mod forwarding;
@@ -14,15 +15,19 @@ mod ftp;
 mod fullnat;
 #[path = "../../../ipvsadm/tests/generated/mod.rs"]
 mod generated;
+mod groups;
 mod health;
 mod hosts;
 mod hosts_own;
 mod life;
 mod marks;
 mod methods;
+mod mishaps;
 mod notify;
 mod pair;
+mod place;
 mod reloads;
+mod routers;
 mod selftest;
 mod setups;
 mod stage;
@@ -43,6 +48,7 @@ fn main() {
             trials.extend(tunnels::trials());
             trials.extend(methods::trials());
             trials.extend(fullnat::trials());
+            trials.extend(groups::trials());
             trials.extend(ftp::trials());
             trials.extend(devices::trials());
             trials.extend(life::trials());
@@ -59,6 +65,9 @@ fn main() {
             trials.extend(setups::trials());
             trials.extend(pair::trials());
             trials.extend(notify::trials());
+            trials.extend(routers::trials());
+            trials.extend(control::trials());
+            trials.extend(mishaps::trials());
         }
         Err(error) => println!("skipped: end-to-end tests need network namespaces: {error}"),
     }

@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use ipvsadm::protocol::SocketAddress;
 use libtest_mimic::Trial;
 
 use crate::once;
+use crate::place::Place;
 use crate::stage::{Conf, Director, Stage};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -28,38 +27,6 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         once("manual_pages_are_well_formed", manual_pages_are_well_formed),
     ]
-}
-
-/// A directory of its own for each test, gone with it.
-struct Place(PathBuf);
-
-impl Place {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("director-e2e-{name}-{}", std::process::id()));
-        fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-
-    fn script(&self, name: &str, text: &str) {
-        let path = self.0.join(name);
-        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    }
-
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.0.join(name)).unwrap_or_default()
-    }
-
-    /// `DIR` in a text becomes this place.
-    fn fill(&self, text: &str) -> String {
-        text.replace("DIR", &self.0.display().to_string())
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 fn text(method: &str, server: &str, router: &str, global: &str) -> String {

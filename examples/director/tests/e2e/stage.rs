@@ -432,7 +432,31 @@ impl Director {
         Some(director)
     }
 
-    /// The same for a director that may not use BPF.
+    /// Starts a director with more arguments, by a shell script in a mount namespace of its own that ends with `exec "$0" "$@"`, and
+    /// waits until it runs; `None` where nothing can be mounted.
+    pub(crate) fn start_unshared(
+        stage: &Stage,
+        conf: &str,
+        script: &str,
+        variables: &[(&str, &str)],
+        more: &[&str],
+    ) -> Option<Self> {
+        let unshare = |script: &str, program: &str| {
+            let mut command = stage.director.command("/usr/bin/unshare").unwrap();
+            command.args(["--mount", "sh", "-c", script, program]);
+            command.envs(variables.iter().copied());
+            command
+        };
+        let can = unshare(script, "true").stderr(Stdio::null()).status();
+        if !can.is_ok_and(|status| status.success()) {
+            return None;
+        }
+        let mut command = unshare(script, env!("CARGO_BIN_EXE_director"));
+        command.args(more);
+        Some(Self::launch_by(command, &stage.director, conf, 1, &[]).ready(conf))
+    }
+
+    /// Starts a director that may not use BPF.
     pub(crate) fn launch_without_bpf(namespace: &Namespace, conf: &str) -> Self {
         let mut command = namespace.command("/usr/bin/setpriv").unwrap();
         command

@@ -84,6 +84,8 @@ pub struct Ended {
 pub enum Purpose {
     /// Its status is wanted, soon. Ended at once when the runner stops.
     Check,
+    /// As a check, but it never waits for others: addresses hang on its status, and there are few of this kind.
+    Tracking,
     /// It does something about what has happened. May finish when the runner stops, for a while.
     Notification,
     /// It runs as long as the director. Asked to end when the runner stops, every notification has finished and it does not end by itself.

@@ -200,7 +200,7 @@ impl Supervisor {
         let go: VecDeque<Job> = go;
         go.into_iter().for_each(|job| job.refuse(Errno::CANCELED));
         for running in &mut self.running {
-            if running.job.purpose == Purpose::Check {
+            if matches!(running.job.purpose, Purpose::Check | Purpose::Tracking) {
                 running.ask_to_end(now, self.limits.farewell);
             }
         }
@@ -213,7 +213,7 @@ impl Supervisor {
             let limit = match purpose {
                 Purpose::Check => self.limits.checks.max(1),
                 Purpose::Notification => self.limits.notifications.max(1),
-                Purpose::Reader => usize::MAX,
+                Purpose::Tracking | Purpose::Reader => usize::MAX,
             };
             let running = self.running.iter();
             let busy = running.filter(|one| one.job.purpose == purpose).count();

@@ -171,6 +171,31 @@ fn another_account_is_taken_on_whole() {
 }
 
 #[test]
+fn what_addresses_hang_on_does_not_wait_for_checks() {
+    let limits = Limits {
+        checks: 1,
+        ..quick()
+    };
+    let runner = Runner::start(limits).unwrap();
+    let (hanging, first) = run(&runner, shell("sleep 600", &[]), None);
+    let (_, second) = run(&runner, shell("exit 0", &[]), None);
+    let (sender, tracking) = channel();
+    let _ = runner.run(
+        Purpose::Tracking,
+        shell("exit 3", &[]),
+        None,
+        move |ended| {
+            sender.send(ended).unwrap();
+        },
+    );
+    assert_eq!(wait(&tracking), ended(Exit::Code(3)));
+    assert!(second.try_recv().is_err(), "only one check runs at a time");
+    hanging.terminate();
+    assert!(wait(&first).was_stopped);
+    assert_eq!(wait(&second), ended(Exit::Code(0)));
+}
+
+#[test]
 fn a_limit_ends_the_whole_group() {
     let place = Place::new();
     let runner = Runner::start(quick()).unwrap();
