@@ -99,7 +99,7 @@ impl Inquiry {
         inquiry
     }
 
-    /// The worker to ask with [`packet`](Self::packet); `None` if nobody needs to be asked.
+    /// The worker to ask what [`asked`](Self::asked) says; `None` if nobody needs to be asked.
     pub fn owner(&self) -> Option<u32> {
         let claimed = self.claimed?;
         let destination = self.subject.destination;
