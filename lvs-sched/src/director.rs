@@ -83,6 +83,8 @@ pub(crate) struct Snapshot {
     /// Whether an engine wants packets that come from servers.
     pub(crate) accepts_servers: bool,
     local: Arc<HashSet<IpAddr, RandomState>>,
+    /// See [`Director::set_backup`].
+    is_backup: bool,
     /// One in so many packets that would open a connection is dropped; 0 = none.
     pub(crate) drop_rate: i64,
 }
@@ -121,6 +123,7 @@ impl Director {
             engines: Arc::new(HashMap::with_hasher(hasher.clone())),
             accepts_servers: false,
             local: Arc::new(HashSet::with_hasher(hasher.clone())),
+            is_backup: false,
             drop_rate: 0,
         };
         let defence_next = if defence::is_on(&config.tunables) {
@@ -429,7 +432,16 @@ impl Director {
         let mut local = HashSet::with_hasher(self.hasher.clone());
         local.extend(addresses);
         let _control = self.control.lock();
-        self.change(|snapshot| snapshot.local = Arc::new(local));
+        if *self.snapshot.load().local != local {
+            self.change(|snapshot| snapshot.local = Arc::new(local));
+        }
+    }
+
+    /// Tells whether this director follows the connections of another one, for [`Tunables::backup_only`]. A new one
+    /// does not.
+    pub fn set_backup(&self, backup: bool) {
+        let _control = self.control.lock();
+        self.change(|snapshot| snapshot.is_backup = backup);
     }
 
     /// Tells how much memory is free, in pages of 4 KiB, for the automatic defences. They judge it
@@ -719,6 +731,11 @@ impl Snapshot {
     }
 
     /// Whether a packet without a server may go on to this address.
+    /// Whether clients' packets are left to another director.
+    pub(crate) fn only_follows(&self) -> bool {
+        self.is_backup && self.tunables.backup_only
+    }
+
     pub(crate) fn may_bypass_to(&self, ip: IpAddr) -> bool {
         let is_unicast = match ip {
             IpAddr::V4(ip) => !(ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast()),

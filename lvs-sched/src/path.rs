@@ -76,7 +76,7 @@ impl PacketPath<'_> {
             self.count_out(table.entry(id));
             return answer(table, id, Direction::Outbound);
         }
-        if self.snapshot.tunables.backup_only {
+        if self.snapshot.only_follows() {
             return Verdict::NotOurs;
         }
         let id = match table.find(key, &sought) {
@@ -110,7 +110,7 @@ impl PacketPath<'_> {
     pub(crate) fn ipsec<A: Address>(&mut self, table: &mut Table<A>, key: &FlowKey<A>) -> Verdict {
         let sought = table.sought(key);
         let inbound = self.packet.direction == Direction::Inbound;
-        if inbound && self.snapshot.tunables.backup_only {
+        if inbound && self.snapshot.only_follows() {
             return Verdict::NotOurs;
         }
         let found = if inbound {
@@ -152,7 +152,7 @@ impl PacketPath<'_> {
         sought: &Sought,
     ) -> Verdict {
         let tunables = &self.snapshot.tunables;
-        if tunables.backup_only {
+        if self.snapshot.only_follows() {
             return Verdict::NotOurs;
         }
         let mut replaced = None;

@@ -340,6 +340,8 @@ fn a_synchronisation_backup_forwards_replies_only() {
     let c = client(1, 4000);
     let _ = lan.send(c, 80, S);
     lan.tune(|tunables| tunables.backup_only = true);
+    assert_eq!(lan.send(c, 80, A), nat(1), "it is no backup");
+    lan.director.set_backup(true);
     assert_eq!(lan.send(c, 80, A), Verdict::NotOurs);
     assert_eq!(lan.send(client(2, 1), 80, S), Verdict::NotOurs);
     assert_eq!(lan.reply(rip(1), c, S | A), reply(ForwardMethod::Nat, 80));

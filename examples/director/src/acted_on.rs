@@ -83,6 +83,9 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "track_file",
             "vrrp_track_process",
             "bfd_instance",
+            "static_ipaddress",
+            "static_routes",
+            "static_rules",
             "interface_up_down_delays",
             "garp_group",
             "virtual_server",
@@ -98,6 +101,7 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "lvs_timeouts",
             "checker_log_all_failures",
             "dynamic_interfaces",
+            "default_interface",
             "include_check",
             // The table is empty at the start and gone at the end in any case.
             "lvs_flush",

@@ -4,6 +4,7 @@
 //! director that was killed: it is taken over. One without the mark is somebody else's: it is used, and stays at the end.
 
 use std::io;
+use std::net::IpAddr;
 
 use lvs_fwd::netlink::{Address, Link, MARK, Netlink, NetlinkError, Scope};
 use lvs_vrrp::wire::MacAddress;
@@ -63,13 +64,15 @@ impl Addresses {
         }
     }
 
-    /// Interfaces came or went: holds these again where an interface was made anew, which took its addresses along.
-    pub fn follow_interfaces(&mut self, wanted: &[PlannedAddress]) {
-        match self.netlink.links() {
-            Ok(links) => self.held.retain(|held| {
-                links
-                    .iter()
-                    .any(|link| link.index == held.ifindex && link.name == held.planned.interface)
+    /// Holds these again where somebody took one away, or an interface was made anew.
+    pub fn restore(&mut self, wanted: &[PlannedAddress]) {
+        match self.netlink.addresses() {
+            Ok(present) => self.held.retain(|held| {
+                let planned = &held.planned;
+                present.iter().any(|it| {
+                    (it.ifindex, it.addr, it.prefix)
+                        == (held.ifindex, planned.addr, planned.prefix_len)
+                })
             }),
             Err(error) => warn!("{}", crate::logging::chain(&error)),
         }
@@ -77,15 +80,14 @@ impl Addresses {
     }
 
     /// Removes what a director that was killed has left and nobody wants now.
-    pub fn remove_leftovers(&mut self, wanted: &[PlannedAddress]) {
+    pub fn remove_leftovers<'a>(&mut self, wanted: impl IntoIterator<Item = &'a PlannedAddress>) {
+        let wanted: Vec<IpAddr> = wanted.into_iter().map(|planned| planned.addr).collect();
         let present = match self.netlink.addresses() {
             Ok(present) => present,
             Err(error) => return warn!("{}", crate::logging::chain(&error)),
         };
-        let is_wanted =
-            |address: &Address| wanted.iter().any(|planned| planned.addr == address.addr);
         for address in present {
-            if address.protocol == MARK && !is_wanted(&address) {
+            if address.protocol == MARK && !wanted.contains(&address.addr) {
                 match self.netlink.delete_address(&address) {
                     Ok(()) => info!(
                         "address {} was left by a director that ended early: removed",

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::sync::Arc;
@@ -37,7 +37,8 @@ use crate::notify::{Actions, Notifier};
 use crate::pid_file::PidFile;
 use crate::plan::Plan;
 use crate::pools::{HealthNews, Pools};
-use crate::sys::watch;
+use crate::statics::Statics;
+use crate::sys::{readable, watch};
 use crate::tunables;
 use crate::tunnels::Tunnels;
 use crate::unreachable::Unreachable;
@@ -92,6 +93,8 @@ struct App {
     /// Runs programs for whoever needs one.
     scripts: Runner,
     addresses: Addresses,
+    statics: Statics,
+    static_changes: AsyncFd<OwnedFd>,
     /// From when the first configuration had an instance.
     vrrp: Option<Vrrp>,
     vrrp_teller: UnboundedSender<News>,
@@ -174,6 +177,7 @@ impl App {
         let driver = Driver::new(options_of_checks).map_err(RunError::Checks)?;
         let actions = Actions::new(file.config(), &policy);
         let notifier = Notifier::start(scripts.clone(), Actions::default(), events);
+        let statics = Statics::open().map_err(RunError::Addresses)?;
         let mut app = Self {
             options,
             started,
@@ -195,6 +199,8 @@ impl App {
             vrrp_teller,
             vrrp_news,
             held: BTreeSet::new(),
+            static_changes: watch(statics.as_fd()).map_err(RunError::Watch)?,
+            statics,
             system_changes: watch(data_path.system_changes()).map_err(RunError::Watch)?,
             resolve_requests: watch(data_path.resolve_requests()).map_err(RunError::Watch)?,
             data_path,
@@ -206,7 +212,9 @@ impl App {
             questions,
             signals,
         };
-        app.addresses.remove_leftovers(&plan.addresses);
+        let statics = plan.vrrp.statics.addresses.iter();
+        app.addresses
+            .remove_leftovers(plan.addresses.iter().chain(statics));
         app.apply(plan, beside, actions).await?;
         app._pid_file = app.options.pid_file.as_deref().and_then(PidFile::write);
         info!(
@@ -244,6 +252,7 @@ impl App {
                 Happening::Question(question) => self.answer(question).await,
                 Happening::Vrrp(news) => self.hear_vrrp(news).await,
                 Happening::SystemChange => self.handle_system_change(),
+                Happening::StaticChange => self.statics.follow(),
                 Happening::ResolveRequest => self.data_path.handle_resolve_requests(),
                 Happening::Dump(dump) => {
                     self.dump_vrrp(dump);
@@ -291,9 +300,11 @@ impl App {
 
     fn handle_system_change(&mut self) {
         if self.data_path.handle_system_change() {
-            self.addresses.follow_interfaces(&self.plan.addresses);
+            self.addresses.restore(&self.plan.addresses);
         }
-        self.pools.handle_addresses(self.data_path.host_addresses());
+        let local = self.data_path.host_addresses();
+        self.scheduler.set_local_addresses(local.iter().copied());
+        self.pools.handle_addresses(local);
         let services = self.scheduler.services();
         let servers = services.iter().flat_map(|service| service.servers());
         let view = self.data_path.view();
@@ -313,6 +324,7 @@ impl App {
             Some(number) = self.failures.recv() => Happening::WorkerEnded(number),
             () = readable(&self.resolve_requests) => Happening::ResolveRequest,
             () = readable(&self.system_changes) => Happening::SystemChange,
+            () = readable(&self.static_changes) => Happening::StaticChange,
             () = timer => Happening::Deadline,
             news = self.pools.next_news() => Happening::Health(news),
             Some(question) = self.questions.recv() => Happening::Question(question),
@@ -323,6 +335,7 @@ impl App {
     /// Gives everything back: addresses first, so that no client comes to a host that does not forward any more.
     async fn stop(&mut self) {
         self.stop_vrrp();
+        self.statics.clear();
         self.addresses.clear();
         self.pools.stop(Instant::now());
         if let Err(error) = self.data_path.set_claims(ClaimSet::new()).await {
@@ -350,6 +363,7 @@ enum Happening {
     Health(HealthNews),
     Question(Question),
     SystemChange,
+    StaticChange,
     ResolveRequest,
     Deadline,
     Dump(Dump),
@@ -374,15 +388,6 @@ fn raise_descriptor_limit() {
     };
     // Where it is refused the present limit has to do.
     let _ = setrlimit(Resource::Nofile, raised);
-}
-
-/// Waits until there is something to read. What is read afterwards must be read to the end.
-async fn readable(descriptor: &AsyncFd<OwnedFd>) {
-    match descriptor.readable().await {
-        Ok(mut guard) => guard.clear_ready(),
-        // The loop's own poller is gone: so is the loop.
-        Err(_) => std::future::pending().await,
-    }
 }
 
 const LOCK: &str = "lvs-director-only-one";

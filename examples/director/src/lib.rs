@@ -35,6 +35,7 @@ pub mod plan;
 pub mod pools;
 pub mod realserver;
 mod settings;
+pub mod statics;
 mod sys;
 pub mod tunables;
 pub mod tunnels;

@@ -12,7 +12,7 @@ use lvs_conf::Config;
 use lvs_conf::model::{
     self, GroupEntry, LocalAddressGroup, LvsMethod, Protocol as ConfProtocol, RealServer,
     Scheduler, ServerGroup, ServiceAddress, Ssl, TrackFile, Tunnel, TunnelChecksum as ConfChecksum,
-    VirtualServer, VrrpInstance,
+    VirtualAddress, VirtualServer, VrrpInstance,
 };
 use lvs_health::{MemberConfig, PoolConfig};
 use lvs_sched::{
@@ -142,6 +142,20 @@ impl PlannedPool {
     }
 }
 
+impl PlannedAddress {
+    /// An address of a configuration, at this interface.
+    pub fn new(address: &VirtualAddress, interface: &str) -> Self {
+        Self {
+            addr: address.address,
+            prefix_len: address.prefix_len,
+            interface: interface.to_owned(),
+            label: address.label.clone(),
+            scope: address.scope.clone(),
+            broadcast: address.broadcast,
+        }
+    }
+}
+
 impl fmt::Display for PlannedAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{} on {}", self.addr, self.prefix_len, self.interface)
@@ -192,7 +206,11 @@ impl Plan {
 
     /// Every address that may be held.
     pub fn all_addresses(&self) -> impl Iterator<Item = &PlannedAddress> {
-        self.addresses.iter().chain(&self.virtual_addresses)
+        let statics = self.vrrp.statics.addresses.iter();
+        self.addresses
+            .iter()
+            .chain(&self.virtual_addresses)
+            .chain(statics)
     }
 
     fn add_instance(&mut self, instance: &VrrpInstance) {
@@ -208,14 +226,8 @@ impl Plan {
                 ));
                 continue;
             };
-            self.virtual_addresses.push(PlannedAddress {
-                addr: address.address,
-                prefix_len: address.prefix_len,
-                interface: interface.clone(),
-                label: address.label.clone(),
-                scope: address.scope.clone(),
-                broadcast: address.broadcast,
-            });
+            self.virtual_addresses
+                .push(PlannedAddress::new(address, interface));
         }
     }
 

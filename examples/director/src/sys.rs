@@ -15,6 +15,15 @@ pub(crate) fn watch(descriptor: BorrowedFd<'_>) -> io::Result<AsyncFd<OwnedFd>> 
     watched.map_err(Into::into)
 }
 
+/// Waits until there is something to read. What is read afterwards must be read to the end.
+pub(crate) async fn readable(descriptor: &AsyncFd<OwnedFd>) {
+    match descriptor.readable().await {
+        Ok(mut guard) => guard.clear_ready(),
+        // The loop's own poller is gone: so is the loop.
+        Err(_) => std::future::pending().await,
+    }
+}
+
 /// Lets an IPv6 UDP socket receive datagrams without a checksum.
 pub(crate) fn accept_unsummed(socket: BorrowedFd<'_>) -> io::Result<()> {
     let on: libc::c_int = 1;

@@ -268,7 +268,7 @@ fn rules_come_back_as_written() -> io::Result<()> {
     assert!(netlink.rules().map_err(io::Error::other)?.contains(&rule));
     assert_eq!(
         rule.to_string(),
-        "77: from 10.9.0.0/16 to 10.8.0.0/15 fwmark 0x12/0xff iif eth0 ipproto 17 sport 53-54 lookup 70000"
+        "77: from 10.9.0.0/16 to 10.8.0.0/15 fwmark 0x12/0xff iif eth0 ipproto 17 sport 53-54 dport 80 lookup 70000"
     );
     netlink.delete_rule(&rule).map_err(io::Error::other)?;
     assert!(!netlink.rules().map_err(io::Error::other)?.contains(&rule));

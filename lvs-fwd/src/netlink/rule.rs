@@ -127,11 +127,16 @@ impl std::fmt::Display for Rule {
         if let Some(protocol) = self.ip_protocol {
             write!(f, " ipproto {protocol}")?;
         }
-        if let Some((first, last)) = self.source_ports {
-            write!(f, " sport {first}-{last}")?;
-        }
-        if let Some((first, last)) = self.destination_ports {
-            write!(f, " dport {first}-{last}")?;
+        let ports = [
+            ("sport", self.source_ports),
+            ("dport", self.destination_ports),
+        ];
+        for (name, ports) in ports {
+            match ports {
+                None => {}
+                Some((first, last)) if first == last => write!(f, " {name} {first}")?,
+                Some((first, last)) => write!(f, " {name} {first}-{last}")?,
+            }
         }
         write!(f, " lookup {}", self.table)
     }

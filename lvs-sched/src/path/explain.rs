@@ -243,7 +243,7 @@ impl PacketPath<'_> {
         sought: &Sought,
     ) -> Explanation {
         let tunables = &self.snapshot.tunables;
-        if tunables.backup_only {
+        if self.snapshot.only_follows() {
             return Explanation::new(Reason::BackupOnly, Verdict::NotOurs);
         }
         let opening = Opening {

@@ -152,6 +152,7 @@ impl App {
         self.data_path.show_claims(wanted).await;
         let shrunk = self.data_path.shrink_claims();
         self.addresses.set(&plan.addresses);
+        self.statics.set(&plan.vrrp.statics);
         if !vrrp_starts {
             self.follow_vrrp(&plan);
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lvs_conf::model::{
-    AuthenticationKind, Config as Model, Family as ModelFamily, Track, Tracking,
+    AuthenticationKind, Config as Model, Family as ModelFamily, Route, Rule, Track, Tracking,
     VirtualAddress as ModelAddress, VmacKind, VrrpInstance, VrrpScript,
 };
 use lvs_vrrp::{
@@ -20,6 +20,8 @@ use super::routes::{LAST_PREFERENCE, Routes, ignored_of_route, ignored_of_rule};
 use super::vmac::Vmac;
 use super::watch::Watched;
 use crate::notify::scripts::Policy;
+use crate::plan::PlannedAddress;
+use crate::statics::PlannedStatics;
 
 /// What VRRP needs to know of a configuration.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -32,6 +34,8 @@ pub struct Converted {
     pub hosts: BTreeMap<Arc<str>, OnHost>,
     /// What is watched besides interfaces.
     pub watched: Watched,
+    /// What is there whatever the instances do.
+    pub statics: PlannedStatics,
     /// Rules of each family that were given a preference.
     given_preferences: (u32, u32),
     /// What has no effect yet, or cannot be.
@@ -96,6 +100,7 @@ pub fn convert(model: &Model) -> Converted {
         converted.setup.interface_delays.insert(name, delays);
     }
     let objects = Objects::new(model, &mut converted);
+    converted.statics = statics(model, &mut converted);
     for instance in &model.instances {
         match member(model, instance, &objects, &mut converted) {
             Ok(member) => converted.setup.virtual_routers.push(member),
@@ -291,7 +296,6 @@ fn vmac(model: &Model, instance: &VrrpInstance, converted: &Converted) -> Option
 
 /// Its routes and rules. Their interfaces must be up.
 fn routes(instance: &VrrpInstance, track: &mut Vec<Tracked>, converted: &mut Converted) -> Routes {
-    let name = format!("vrrp_instance {}", instance.name);
     let own = instance.interface.as_deref();
     let mut watch = |interface: &str| {
         if Some(interface) != own {
@@ -301,42 +305,76 @@ fn routes(instance: &VrrpInstance, track: &mut Vec<Tracked>, converted: &mut Con
             }
         }
     };
-    let mut ignored = Vec::new();
     for route in &instance.routes {
-        ignored.extend(ignored_of_route(route));
         let hops = route.next_hops.iter().map(|hop| &hop.interface);
         let interfaces = hops.chain([&route.interface]).flatten();
         if !route.no_track {
             interfaces.for_each(|interface| watch(interface));
         }
     }
-    let mut rules = instance.rules.clone();
-    for rule in &mut rules {
-        ignored.extend(ignored_of_rule(rule));
+    for rule in &instance.rules {
         if !rule.no_track {
             let interfaces = [&rule.iif, &rule.oif].into_iter().flatten();
             interfaces.for_each(|interface| watch(interface));
         }
-        if rule.preference.is_none() {
-            let given = match rule.family {
-                ModelFamily::Inet => &mut converted.given_preferences.0,
-                ModelFamily::Inet6 => &mut converted.given_preferences.1,
-            };
-            rule.preference = Some(LAST_PREFERENCE.saturating_sub(*given));
-            *given += 1;
-        }
     }
+    let who = format!("vrrp_instance {}", instance.name);
+    prepared(&who, &instance.routes, &instance.rules, converted)
+}
+
+/// Gives a preference to rules that have none, and remarks what has no effect.
+fn prepared(who: &str, routes: &[Route], rules: &[Rule], converted: &mut Converted) -> Routes {
+    let mut ignored: Vec<_> = routes.iter().flat_map(ignored_of_route).collect();
+    ignored.extend(rules.iter().flat_map(ignored_of_rule));
     ignored.sort_unstable();
     ignored.dedup();
     if !ignored.is_empty() {
         let ignored = ignored.join(", ");
         converted.remarks.push(format!(
-            "{name}: no effect in routes and rules yet: {ignored}"
+            "{who}: no effect in routes and rules yet: {ignored}"
         ));
     }
+    let mut rules = rules.to_vec();
+    for rule in rules.iter_mut().filter(|rule| rule.preference.is_none()) {
+        let given = match rule.family {
+            ModelFamily::Inet => &mut converted.given_preferences.0,
+            ModelFamily::Inet6 => &mut converted.given_preferences.1,
+        };
+        rule.preference = Some(LAST_PREFERENCE.saturating_sub(*given));
+        *given += 1;
+    }
     Routes {
-        routes: instance.routes.clone(),
+        routes: routes.to_vec(),
         rules,
+    }
+}
+
+fn statics(model: &Model, converted: &mut Converted) -> PlannedStatics {
+    let mut addresses = Vec::new();
+    for address in &model.static_addresses {
+        // Lines that name none have default_interface.
+        let planned = address.interface.as_deref();
+        addresses.extend(planned.map(|interface| PlannedAddress::new(address, interface)));
+    }
+    let follow = |track_group: &Option<String>| track_group.is_some();
+    if model
+        .static_addresses
+        .iter()
+        .any(|it| follow(&it.track_group))
+        || model.static_routes.iter().any(|it| follow(&it.track_group))
+        || model.static_rules.iter().any(|it| follow(&it.track_group))
+    {
+        let remark = "static entries: track_group has no effect yet, instances do not follow them";
+        converted.remarks.push(remark.to_owned());
+    }
+    PlannedStatics {
+        addresses,
+        routes: prepared(
+            "static_routes and static_rules",
+            &model.static_routes,
+            &model.static_rules,
+            converted,
+        ),
     }
 }
 

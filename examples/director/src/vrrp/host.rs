@@ -392,15 +392,14 @@ impl Host {
             }
         }
         for model in &all.routes {
-            let Ok(mut route) = routes::route(model, |name| self.index(&name.into())) else {
+            let Ok(route) = routes::route(model, |name| self.index(&name.into())) else {
                 continue;
             };
             // First, so that the kernel's word of it is no news.
             if let Some(held) = self.routes.get_mut(name) {
                 held.retain(|other| *other != route);
             }
-            route.scope = Scope::Other(NOWHERE);
-            let _ = self.netlink.delete_route(&route);
+            let _ = self.netlink.delete_route(&routes::any_scope(route));
         }
     }
 
@@ -456,9 +455,6 @@ impl Host {
 fn seconds(time: Duration) -> u32 {
     u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }
-
-/// Any scope, of a route to delete.
-const NOWHERE: u8 = 255;
 
 /// Name of the tables of addresses that are not answered for.
 const REFUSALS: &str = "lvs-vrrp";

@@ -24,7 +24,7 @@ pub mod convert;
 pub mod dump;
 mod host;
 mod log;
-mod routes;
+pub(crate) mod routes;
 mod run;
 mod shell;
 mod sockets;

@@ -24,7 +24,7 @@ pub struct Routes {
 /// # Errors
 ///
 /// What is missing here.
-pub(super) fn route(
+pub(crate) fn route(
     model: &Route,
     index: impl Fn(&str) -> Option<u32>,
 ) -> Result<KernelRoute, String> {
@@ -81,12 +81,20 @@ pub(super) fn route(
     })
 }
 
+/// For deleting a route whatever scope the kernel has made of it: RT_SCOPE_NOWHERE stands for any.
+pub(crate) fn any_scope(route: KernelRoute) -> KernelRoute {
+    KernelRoute {
+        scope: Scope::Other(255),
+        ..route
+    }
+}
+
 /// The kernel's form of a rule.
 ///
 /// # Errors
 ///
 /// A name that the system does not know, or an action that is not built.
-pub(super) fn rule(model: &Rule) -> Result<KernelRule, String> {
+pub(crate) fn rule(model: &Rule) -> Result<KernelRule, String> {
     let RuleAction::Table(table) = &model.action else {
         return Err("its action is not built".to_owned());
     };

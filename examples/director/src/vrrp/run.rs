@@ -1,5 +1,6 @@
 //! VRRP by itself: `director --vrrp`, keepalived's option of the same name.
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,6 +15,8 @@ use crate::logging::{LogOptions, chain};
 use crate::notify::scripts::{Limits, Policy, Runner};
 use crate::notify::{Actions, Event, Notifier};
 use crate::pid_file::PidFile;
+use crate::statics::Statics;
+use crate::sys::{readable, watch};
 
 /// Options of `--vrrp`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +66,9 @@ async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
     let scripts = Runner::start(Limits::default()).map_err(RunError::Scripts)?;
     let no_listeners = tokio::sync::broadcast::channel(1).0;
     let notifier = Notifier::start(scripts.clone(), actions(&file), no_listeners);
+    let mut statics = Statics::open().map_err(RunError::Addresses)?;
+    let static_changes = watch(statics.as_fd()).map_err(RunError::Watch)?;
+    statics.set(&converted.statics);
     let vrrp = Vrrp::start(converted, Claims::None, scripts, sender)?;
     let _pid_file = options.pid_file.as_deref().and_then(PidFile::write);
     info!("running VRRP of {}", options.file.display());
@@ -72,6 +78,7 @@ async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
             _ = interrupt.recv() => break,
             _ = data.recv() => write(&vrrp, Dump::Data).await,
             _ = statistics.recv() => write(&vrrp, Dump::Statistics).await,
+            () = readable(&static_changes) => statics.follow(),
             // Nothing comes any more from a thread that has failed; the kernel keeps no address of it.
             next = news.recv() => match next {
                 Some(next) => tell(&notifier, &next),
@@ -90,6 +97,7 @@ async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
                     } else if faults.is_empty() && next.is_usable() {
                         remark(&mut remarks, &converted);
                         notifier.configure(actions(&next));
+                        statics.set(&converted.statics);
                         vrrp.reload(converted);
                         file = next;
                         info!("reload done");
@@ -101,6 +109,7 @@ async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
     info!("ending");
     // It leaves with priority 0 where it is Active.
     drop(vrrp);
+    statics.clear();
     while let Ok(last) = news.try_recv() {
         tell(&notifier, &last);
     }

@@ -31,6 +31,7 @@ mod routers;
 mod selftest;
 mod setups;
 mod stage;
+mod statics;
 mod surroundings;
 mod telling;
 mod tunnels;
@@ -55,6 +56,7 @@ fn main() {
             trials.extend(reloads::trials());
             trials.extend(marks::trials());
             trials.extend(surroundings::trials());
+            trials.extend(statics::trials());
             trials.extend(editing::trials());
             trials.extend(telling::trials());
             trials.extend(asking::trials());
