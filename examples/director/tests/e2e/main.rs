@@ -19,6 +19,7 @@ mod groups;
 mod habits;
 mod health;
 mod hosts;
+mod hosts_own;
 mod life;
 mod marks;
 mod methods;
@@ -63,6 +64,7 @@ fn main() {
             trials.extend(asking::trials());
             trials.extend(health::trials());
             trials.extend(hosts::trials());
+            trials.extend(hosts_own::trials());
             trials.extend(selftest::trials());
             trials.extend(setups::trials());
             trials.extend(pair::trials());
