@@ -302,8 +302,11 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "idle_tx",
             "multiplier",
             "passive",
+            "weight",
             "vrrp",
+            "checker",
             "ttl",
+            "hoplimit",
             "max_hops",
             "multihop",
         ],
@@ -375,6 +378,7 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "PING_CHECK",
             "MISC_CHECK",
             "FILE_CHECK",
+            "BFD_CHECK",
         ],
     ),
     (
@@ -403,6 +407,7 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "log_all_failures",
         ],
     ),
+    (&[Place::BfdCheck], &["name", "alpha"]),
     (
         &[Place::MiscCheck],
         &[
