@@ -5,82 +5,45 @@
 //! cargo bench -p lvs-benches --bench sched --features peers    # beside other crates
 //! ```
 //!
-//! `--bench threads` is about two threads at one service.
-//!
-//! Tiers: T0 picks, T1 picks among servers of which a tenth is unhealthy, T2 picks, counts and
-//! drops the lease; "T2 held" drops one that is older, so that another server's count changes than
-//! the one just chosen.
+//! With the peers a table follows of all contestants, measured in turn, and how many times as long the others take; the
+//! program `picks` prints it alone. `--bench threads` is about two threads at one service.
 
 #![allow(missing_docs)]
 
 mod common;
-#[cfg(feature = "peers")]
-mod peers;
+mod contest;
 
-use std::collections::VecDeque;
-use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use lvs_sched::*;
 
 use common::{Clients, server};
-
-const SIZES: [u32; 4] = [10, 100, 1_000, 10_000];
-const SCHEDULERS: [SchedulerKind; 9] = [
-    SchedulerKind::RoundRobin,
-    SchedulerKind::WeightedRoundRobin,
-    SchedulerKind::SourceHash,
-    SchedulerKind::MaglevHash,
-    SchedulerKind::Maglev,
-    SchedulerKind::LeastConnection,
-    SchedulerKind::WeightedLeastConnection,
-    SchedulerKind::ShortestExpectedDelay,
-    SchedulerKind::TwoChoices,
-];
-
-fn service(kind: SchedulerKind, size: u32) -> VirtualService {
-    let service = VirtualService::new(ServiceConfig {
-        scheduler: SchedulerKind::None,
-        ..ServiceConfig::default()
-    });
-    for number in 0..size {
-        service
-            .add_server(server(number), ServerConfig::default())
-            .expect("addresses differ");
-    }
-    let config = ServiceConfig {
-        scheduler: kind,
-        ..ServiceConfig::default()
-    };
-    // mh holds 4093 servers at most.
-    let _ = service.edit(config);
-    service
-}
+use contest::{SIZES, Tier, contestants, service, table};
 
 fn picks(c: &mut Criterion) {
-    for (tier, unhealthy) in [("T0 pick", false), ("T1 pick and health", true)] {
-        let mut group = c.benchmark_group(tier);
+    for tier in Tier::ALL {
+        let mut group = c.benchmark_group(tier.to_string());
         group.throughput(Throughput::Elements(1));
-        for kind in SCHEDULERS {
-            for size in SIZES {
-                if kind == SchedulerKind::MaglevHash && size > 4_000 {
-                    continue;
-                }
-                let service = service(kind, size);
-                for number in (0..size).step_by(10).filter(|_| unhealthy) {
-                    service
-                        .set_healthy(server(number), false)
-                        .expect("it was added");
-                }
-                let mut clients = Clients::new();
-                let mut picker = service.picker();
-                group.bench_function(BenchmarkId::new(kind.name(), size), |b| {
-                    b.iter(|| black_box(picker.pick(clients.next()).is_some()));
+        let all = |size| {
+            contestants(tier, size)
+                .into_iter()
+                .map(move |one| (one, size))
+        };
+        for (contestant, size) in SIZES.into_iter().flat_map(all) {
+            let mut built = None;
+            let id = BenchmarkId::new(contestant.name, size);
+            group.bench_function(id, |b| {
+                // Not before it is asked for: those that are left out need not be built.
+                let calls = built.get_or_insert_with(|| contestant.build());
+                b.iter_custom(|count| {
+                    let begin = Instant::now();
+                    calls(count);
+                    begin.elapsed()
                 });
-            }
+            });
         }
         group.finish();
     }
@@ -89,46 +52,6 @@ fn picks(c: &mut Criterion) {
         let service = service(kind, 100);
         let mut clients = Clients::new();
         group.bench_function(kind.name(), |b| b.iter(|| service.pick(clients.next())));
-    }
-    group.finish();
-}
-
-fn leases(c: &mut Criterion) {
-    let mut group = c.benchmark_group("T2 pick and lease");
-    group.throughput(Throughput::Elements(1));
-    for kind in SCHEDULERS {
-        for size in SIZES {
-            if kind == SchedulerKind::MaglevHash && size > 4_000 {
-                continue;
-            }
-            let service = service(kind, size);
-            let mut clients = Clients::new();
-            group.bench_function(BenchmarkId::new(kind.name(), size), |b| {
-                b.iter(|| drop(service.connect(clients.next())));
-            });
-        }
-    }
-    group.finish();
-
-    let mut group = c.benchmark_group("T2 held pick and lease");
-    group.throughput(Throughput::Elements(1));
-    for kind in [
-        SchedulerKind::WeightedLeastConnection,
-        SchedulerKind::Maglev,
-    ] {
-        for size in SIZES {
-            let service = service(kind, size);
-            let mut clients = Clients::new();
-            let mut held: VecDeque<_> = (0..size * 4 + size / 3)
-                .map(|_| service.connect(clients.next()))
-                .collect();
-            group.bench_function(BenchmarkId::new(kind.name(), size), |b| {
-                b.iter(|| {
-                    held.push_back(service.connect(clients.next()));
-                    held.pop_front()
-                });
-            });
-        }
     }
     group.finish();
 }
@@ -225,20 +148,24 @@ fn connections(c: &mut Criterion) {
     group.finish();
 }
 
-#[cfg(feature = "peers")]
-fn rivals(c: &mut Criterion) {
-    peers::bench(c);
-}
-
-#[cfg(not(feature = "peers"))]
-fn rivals(_: &mut Criterion) {}
-
 criterion_group! {
     name = benches;
     config = Criterion::default()
         .warm_up_time(Duration::from_millis(200))
         .measurement_time(Duration::from_millis(600))
         .sample_size(20);
-    targets = picks, leases, tables, connections, rivals
+    targets = picks, tables, connections
 }
-criterion_main!(benches);
+
+fn main() {
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let is_all = words.iter().all(|word| word.starts_with('-'));
+    if cfg!(feature = "peers") && is_all {
+        let quick = words.iter().any(|word| word == "--test");
+        let effort = if quick { table::QUICK } else { table::FULL };
+        let printed = table::compare(effort, &mut std::io::stdout());
+        printed.expect("standard output takes it");
+    }
+}

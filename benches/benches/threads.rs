@@ -6,7 +6,9 @@
 //!
 //! Hash schedulers share nothing that is written, so two threads should do twice as much as one.
 //! `rr`, `wrr` and the least-connection schedulers have one order of all picks: they are measured beside
-//! the least that such an order costs, two threads that add to one atomic and look something up with it.
+//! the least that such an order costs, two threads that add to one atomic and look something up with it. Where a pick
+//! must see what the picks before it changed at several places, it needs a lock: two threads that add to a number behind
+//! one lock stand beside it.
 //!
 //! The machine may have other work. So many short rounds are run, and only those count in which all
 //! threads ran at the same time and none was interrupted; the figure is their median.
@@ -21,6 +23,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use lvs_sched::*;
+use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 
 use common::{Clients, server};
@@ -58,6 +61,28 @@ fn main() {
         }
     });
     println!("{:<26}{}", "one atomic", floor.row(None));
+    let locked = Mutex::new(0_u64);
+    let lock = Pair::measure(effort, || {
+        let (locked, mut clients) = (&locked, Clients::new());
+        move || {
+            black_box(clients.next());
+            *locked.lock() += 1;
+        }
+    });
+    println!("{:<26}{}", "one lock", lock.row(Some(&floor)));
+    let twice = Pair::measure(effort, || {
+        let (locked, atomic, mut clients) = (&locked, &atomic, Clients::new());
+        move || {
+            black_box(clients.next());
+            *locked.lock() += 1;
+            atomic.fetch_sub(1, Ordering::Relaxed);
+        }
+    });
+    println!(
+        "{:<26}{}",
+        "one lock and one atomic",
+        twice.row(Some(&floor))
+    );
     for kind in SCHEDULERS {
         let service = service(kind);
         let picks = Pair::measure(effort, || {

@@ -17,7 +17,7 @@ use crate::defence::{self, Random, Sampling};
 use crate::local::LocalPorts;
 use crate::path::family_of;
 use crate::persist::Templates;
-use crate::stats::{Meter, WorkerCounters};
+use crate::stats::{Meter, Shards, WorkerCounters};
 use crate::time::{Epoch, NEVER, Nanos, seconds};
 use crate::trash::Trash;
 use crate::{
@@ -83,6 +83,8 @@ pub(crate) struct Snapshot {
     /// Whether an engine wants packets that come from servers.
     pub(crate) accepts_servers: bool,
     local: Arc<HashSet<IpAddr, RandomState>>,
+    /// See [`Director::set_backup`].
+    is_backup: bool,
     /// One in so many packets that would open a connection is dropped; 0 = none.
     pub(crate) drop_rate: i64,
 }
@@ -102,6 +104,7 @@ struct Control {
 #[derive(Debug, Default)]
 struct Totals {
     workers: Vec<Arc<WorkerCounters>>,
+    shards: Shards,
     /// Of workers that are gone.
     past: Stats,
     past_dropped: [u64; DropReason::ALL.len()],
@@ -120,6 +123,7 @@ impl Director {
             engines: Arc::new(HashMap::with_hasher(hasher.clone())),
             accepts_servers: false,
             local: Arc::new(HashSet::with_hasher(hasher.clone())),
+            is_backup: false,
             drop_rate: 0,
         };
         let defence_next = if defence::is_on(&config.tunables) {
@@ -166,8 +170,12 @@ impl Director {
     /// FULLNAT's local ports name it, so that a server's answers find their worker. With `s` the smallest number for which
     /// 2^s is not less than `workers`, `port mod 2^s` is the worker's number.
     pub fn worker_of(self: &Arc<Self>, number: u32, workers: u32) -> Worker {
-        let counters = Arc::new(WorkerCounters::default());
-        self.totals.lock().workers.push(Arc::clone(&counters));
+        let counters = {
+            let mut totals = self.totals.lock();
+            let counters = Arc::new(WorkerCounters::new(totals.shards.take()));
+            totals.workers.push(Arc::clone(&counters));
+            counters
+        };
         let seed = self
             .seed
             .fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
@@ -424,7 +432,16 @@ impl Director {
         let mut local = HashSet::with_hasher(self.hasher.clone());
         local.extend(addresses);
         let _control = self.control.lock();
-        self.change(|snapshot| snapshot.local = Arc::new(local));
+        if *self.snapshot.load().local != local {
+            self.change(|snapshot| snapshot.local = Arc::new(local));
+        }
+    }
+
+    /// Tells whether this director follows the connections of another one, for [`Tunables::backup_only`]. A new one
+    /// does not.
+    pub fn set_backup(&self, backup: bool) {
+        let _control = self.control.lock();
+        self.change(|snapshot| snapshot.is_backup = backup);
     }
 
     /// Tells how much memory is free, in pages of 4 KiB, for the automatic defences. They judge it
@@ -524,6 +541,9 @@ impl Director {
         totals
             .workers
             .retain(|worker| !Arc::ptr_eq(worker, counters));
+        if let Some(shard) = counters.shard() {
+            totals.shards.give(shard);
+        }
         totals.past = totals.past.plus(counters.raw());
         for reason in DropReason::ALL {
             totals.past_dropped[reason as usize] += counters.dropped(reason);
@@ -711,6 +731,11 @@ impl Snapshot {
     }
 
     /// Whether a packet without a server may go on to this address.
+    /// Whether clients' packets are left to another director.
+    pub(crate) fn only_follows(&self) -> bool {
+        self.is_backup && self.tunables.backup_only
+    }
+
     pub(crate) fn may_bypass_to(&self, ip: IpAddr) -> bool {
         let is_unicast = match ip {
             IpAddr::V4(ip) => !(ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast()),

@@ -109,8 +109,19 @@ fn ipsec_follows_the_key_exchange() {
             Direction::Inbound => (c.ip(), vip(0).ip()),
             Direction::Outbound => (rip.ip(), c.ip()),
         };
-        lan.worker
-            .handle_ipsec(lan.now, direction, source, destination, 200)
+        let told = lan
+            .worker
+            .explain_ipsec(lan.now, direction, source, destination);
+        let verdict = lan
+            .worker
+            .handle_ipsec(lan.now, direction, source, destination, 200);
+        assert_eq!(told.verdict, Some(verdict));
+        let reason = match verdict {
+            Verdict::NotOurs => Reason::BeginsNothing,
+            _ => Reason::Connection,
+        };
+        assert_eq!((told.reason, told.service), (reason, None));
+        verdict
     };
     assert_eq!(esp(&mut lan, Direction::Inbound), Verdict::NotOurs);
     let forward = Verdict::Forward {
@@ -329,6 +340,8 @@ fn a_synchronisation_backup_forwards_replies_only() {
     let c = client(1, 4000);
     let _ = lan.send(c, 80, S);
     lan.tune(|tunables| tunables.backup_only = true);
+    assert_eq!(lan.send(c, 80, A), nat(1), "it is no backup");
+    lan.director.set_backup(true);
     assert_eq!(lan.send(c, 80, A), Verdict::NotOurs);
     assert_eq!(lan.send(client(2, 1), 80, S), Verdict::NotOurs);
     assert_eq!(lan.reply(rip(1), c, S | A), reply(ForwardMethod::Nat, 80));

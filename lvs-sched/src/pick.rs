@@ -211,8 +211,8 @@ pub(crate) fn try_bind(server: &Arc<RealServer>, class: Class) -> Option<Bound> 
 #[derive(Debug, Default)]
 pub(crate) struct Published {
     shared: ArcSwapOption<Shared>,
-    /// Odd while there is something. Raised after something was put there, and before it is taken
-    /// away for a change.
+    /// Raised after something was put there, and before it is taken away for a change. The lowest bits are [`PICKS`]
+    /// and [`BINDS`] of what is there.
     number: AtomicU32,
 }
 
@@ -228,14 +228,22 @@ impl Published {
 
     /// Puts something there. The caller holds the service's lock and has found nothing.
     pub(crate) fn put(&self, shared: Arc<Shared>) {
+        let binds = if shared.is_limited { 0 } else { BINDS };
         self.shared.store(Some(shared));
-        self.number.fetch_add(1, Ordering::SeqCst);
+        self.raise(PICKS | binds);
     }
 
     /// Takes away what is there. The caller holds the service's lock and has put something.
     pub(crate) fn take(&self) {
-        self.number.fetch_add(1, Ordering::SeqCst);
+        self.raise(0);
         self.shared.store(None);
+    }
+
+    /// Only holders of the service's lock do.
+    fn raise(&self, bits: u32) {
+        let number = self.number.load(Ordering::SeqCst) & !(PICKS | BINDS);
+        let next = number.wrapping_add(STEP) | bits;
+        self.number.store(next, Ordering::SeqCst);
     }
 }
 
@@ -249,7 +257,12 @@ pub(crate) struct Version<'a> {
 impl Version<'_> {
     /// What was there, unless it was taken away meanwhile.
     pub(crate) fn load(self) -> Option<Guard<Option<Arc<Shared>>>> {
-        (self.number & 1 == 1).then(|| self.published.shared.load())
+        (self.number & PICKS != 0).then(|| self.published.shared.load())
+    }
+
+    /// As [`load`](Self::load), if it binds connections too.
+    pub(crate) fn load_to_bind(self) -> Option<Guard<Option<Arc<Shared>>>> {
+        (self.number & BINDS != 0).then(|| self.published.shared.load())
     }
 
     fn is_current(self) -> bool {
@@ -262,8 +275,10 @@ impl Version<'_> {
 pub(crate) struct Shared {
     pub(crate) servers: Arc<Servers>,
     pub(crate) flags: SchedulerFlags,
-    /// Some server has a threshold: pick and count must be one step.
+    /// Pick and count must be one step: some server has a threshold, or the scheduler looks at counts.
     pub(crate) is_limited: bool,
+    /// See [`SharedPick::depends_on_counts`].
+    pub(crate) depends_on_counts: bool,
     /// See [`SharedPick::is_traceless`].
     pub(crate) is_traceless: bool,
     picker: Arc<dyn SharedPick>,
@@ -276,7 +291,8 @@ impl Shared {
         picker: Arc<dyn SharedPick>,
     ) -> Self {
         Self {
-            is_limited: servers.is_limited(),
+            is_limited: servers.is_limited() || picker.depends_on_counts(),
+            depends_on_counts: picker.depends_on_counts(),
             is_traceless: picker.is_traceless(),
             servers,
             flags,
@@ -298,8 +314,7 @@ impl Shared {
         Ok(answer)
     }
 
-    /// Picks and counts. With thresholds only the holder of the service's lock does both in one
-    /// step.
+    /// Picks and counts. Only the holder of the service's lock does both in one step.
     pub(crate) fn bind(
         &self,
         version: Version<'_>,
@@ -327,3 +342,9 @@ impl Shared {
         self.picker.peek(&self.servers, request)
     }
 }
+
+/// Picks without the lock.
+const PICKS: u32 = 1;
+/// Leases without the lock.
+const BINDS: u32 = 2;
+const STEP: u32 = 4;

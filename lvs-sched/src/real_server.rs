@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::atomic::{self, ArcSwapOption};
 use crate::drain::Watch;
 use crate::scheduler::Marks;
-use crate::stats::{Counters, Meter, Rates, Stats};
+use crate::stats::{Meter, Rates, ServerCounters, Stats};
 use crate::{Family, ForwardMethod};
 
 /// A server's share of the load, `0..=2^31-1`. 0 means *quiesced*: no new connections, old ones
@@ -126,7 +126,7 @@ pub struct RealServer {
     slot: AtomicU32,
     watch: Watch,
     tally: Tally,
-    counters: Counters,
+    counters: ServerCounters,
     meter: Meter,
     /// What it had counted when it last left its service.
     departure: Mutex<Stats>,
@@ -140,8 +140,10 @@ pub struct RealServer {
 struct Tally {
     /// See [`Load`].
     load: atomic::AtomicU64,
-    /// Connections that were ever scheduled.
+    /// Connections that were ever scheduled, but for those of the next field.
     connections: AtomicU64,
+    /// Those that were bound by the holder of the service's lock, who needs no atomic addition.
+    picked: AtomicU64,
     persistent: atomic::AtomicU32,
     /// Entries of schedulers' caches.
     cached: AtomicU32,
@@ -150,8 +152,9 @@ struct Tally {
 impl Default for Tally {
     fn default() -> Self {
         Self {
-            load: atomic::AtomicU64::new(Load::NOTED),
+            load: atomic::AtomicU64::new(Load::UNFOLLOWED),
             connections: AtomicU64::new(0),
+            picked: AtomicU64::new(0),
             persistent: atomic::AtomicU32::new(0),
             cached: AtomicU32::new(0),
         }
@@ -173,7 +176,7 @@ impl RealServer {
             slot: AtomicU32::new(0),
             watch: Watch::default(),
             tally: Tally::default(),
-            counters: Counters::default(),
+            counters: ServerCounters::default(),
             meter: Meter::default(),
             departure: Mutex::default(),
         }
@@ -312,14 +315,16 @@ impl RealServer {
     }
 
     /// Counts packets.
-    pub(crate) fn counters(&self) -> &Counters {
+    #[inline]
+    pub(crate) fn counters(&self) -> &ServerCounters {
         &self.counters
     }
 
     /// What was counted since creation; zeroing does not change it.
     pub(crate) fn counted(&self) -> Stats {
         Stats {
-            connections: self.tally.connections.load(Ordering::Relaxed),
+            connections: self.tally.connections.load(Ordering::Relaxed)
+                + self.tally.picked.load(Ordering::Relaxed),
             ..self.counters.raw()
         }
     }
@@ -399,11 +404,19 @@ impl RealServer {
         }
     }
 
-    /// [`bind`](Self::bind) by the holder of the service's lock, whose scheduler has just picked
-    /// this server and looks at it again before its next pick.
+    /// [`bind`](Self::bind), counted as scheduled, by the holder of the service's lock, whose scheduler has just
+    /// picked this server and looks at it again before its next pick.
     pub(crate) fn bind_picked(&self, class: Class) {
         let one = class.one();
-        self.update(|load| Load((load.0 + one) | Load::NOTED));
+        if self.is_limited() {
+            self.update(|load| Load((load.0 + one) | Load::NOTED));
+        } else {
+            // Only holders of the lock set and clear the mark.
+            let noted = Load::NOTED & !self.tally.load.load(Ordering::Relaxed);
+            self.tally.load.fetch_add(one + noted, Ordering::SeqCst);
+        }
+        let picked = &self.tally.picked;
+        picked.store(picked.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
     /// [`bind`](Self::bind), unless the server has become overloaded or quiesced.
@@ -420,9 +433,7 @@ impl RealServer {
         let Ok(before) = bound else {
             return false;
         };
-        if before & Load::NOTED == 0 {
-            self.mark();
-        }
+        self.mark_unless(before & Load::UNFOLLOWED != 0);
         // Whoever set the weight to 0 and then saw no connections must not get one afterwards.
         if self.is_quiesced() {
             self.unbind(class);
@@ -433,23 +444,26 @@ impl RealServer {
 
     pub(crate) fn unbind(&self, class: Class) {
         let after = match class {
-            Class::Active => self.update_if_overloaded(|load| {
-                debug_assert!(load.active() > 0, "an active connection was unbound twice");
-                Load(load.0 - Load::ACTIVE)
-            }),
-            Class::Inactive => self.update_if_overloaded(|load| {
+            Class::Active | Class::Inactive => {
+                let one = class.one();
+                let before = self.tally.load.fetch_sub(one, Ordering::SeqCst);
                 debug_assert!(
-                    load.inactive() > 0,
-                    "an inactive connection was unbound twice"
+                    Load(before).count(class) > 0,
+                    "a connection was unbound twice"
                 );
-                Load(load.0 - Load::INACTIVE)
-            }),
+                Load(before - one)
+            }
             Class::Persistent => {
                 let before = self.tally.persistent.fetch_sub(1, Ordering::SeqCst);
                 debug_assert!(before > 0, "a template was unbound twice");
-                self.update_if_overloaded(|load| load)
+                self.load()
             }
         };
+        if after.overloaded() {
+            self.update(|load| load);
+        } else {
+            self.mark_unless(after.0 & (Load::UNFOLLOWED | Load::NOTED) != 0);
+        }
         if after.0 & Load::DRAINING != 0 && self.is_idle() {
             self.watch.wake(self);
         }
@@ -479,12 +493,13 @@ impl RealServer {
     pub(crate) fn report_to(&self, marks: &Arc<Marks>, slot: u32) -> Load {
         self.slot.store(slot, Ordering::Relaxed);
         self.marks.store(Some(Arc::clone(marks)));
-        self.take_note()
+        let told = !(Load::UNFOLLOWED | Load::NOTED);
+        Load(self.tally.load.fetch_and(told, Ordering::SeqCst))
     }
 
     /// Changed counts are told to nobody.
     pub(crate) fn report_to_nobody(&self) {
-        self.tally.load.fetch_or(Load::NOTED, Ordering::SeqCst);
+        self.tally.load.fetch_or(Load::UNFOLLOWED, Ordering::SeqCst);
         self.marks.store(None);
     }
 
@@ -493,7 +508,7 @@ impl RealServer {
         self.slot.load(Ordering::Relaxed) as usize
     }
 
-    /// The counts, and from now on changes are told again.
+    /// The counts, and from now on ends of connections are told again.
     pub(crate) fn take_note(&self) -> Load {
         Load(self.tally.load.fetch_and(!Load::NOTED, Ordering::SeqCst))
     }
@@ -521,19 +536,7 @@ impl RealServer {
         self.step(|load| change(load).judged(upper, lower));
     }
 
-    fn update_if_overloaded(&self, change: impl Fn(Load) -> Load) -> Load {
-        let (upper, lower) = self.thresholds();
-        self.step(|load| {
-            let load = change(load);
-            if load.overloaded() {
-                load.judged(upper, lower)
-            } else {
-                load
-            }
-        })
-    }
-
-    fn step(&self, change: impl Fn(Load) -> Load) -> Load {
+    fn step(&self, change: impl Fn(Load) -> Load) {
         let mut present = self.tally.load.load(Ordering::Relaxed);
         loop {
             let next = change(Load(present));
@@ -544,13 +547,17 @@ impl RealServer {
                 Ordering::Relaxed,
             ) {
                 Ok(_) => {
-                    if next.0 & Load::NOTED == 0 {
-                        self.mark();
-                    }
-                    return next;
+                    self.mark_unless(next.0 & Load::UNFOLLOWED != 0);
+                    return;
                 }
                 Err(seen) => present = seen,
             }
+        }
+    }
+
+    fn mark_unless(&self, unheard: bool) {
+        if !unheard {
+            self.mark();
         }
     }
 
@@ -583,15 +590,17 @@ impl Class {
 
 /// Active and inactive counts and flags in one word, so that each flag is judged against the counts
 /// that it belongs to, whatever other threads do: inactive in bits 0–29, active in bits 30–59.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Load(u64);
 
 impl Load {
     const INACTIVE: u64 = 1;
     const ACTIVE: u64 = 1 << 30;
     const COUNT: u64 = (1 << 30) - 1;
-    /// The scheduler looks at this server before its next pick anyway, or does not look at counts
-    /// at all: a change need not be marked.
+    /// The scheduler does not look at counts at all: changes are not marked.
+    const UNFOLLOWED: u64 = 1 << 60;
+    /// The scheduler looks at this server before its next pick anyway: the end of a connection need not be marked.
+    /// Other changes are, so that counts which the scheduler reads twice can't have gone up and down between.
     const NOTED: u64 = 1 << 61;
     /// Somebody waits for the last connection.
     const DRAINING: u64 = 1 << 62;
@@ -603,6 +612,14 @@ impl Load {
 
     pub(crate) fn active(self) -> u32 {
         ((self.0 >> 30) & Self::COUNT) as u32
+    }
+
+    fn count(self, class: Class) -> u32 {
+        match class {
+            Class::Active => self.active(),
+            Class::Inactive => self.inactive(),
+            Class::Persistent => 0,
+        }
     }
 
     pub(crate) fn connections(self) -> u64 {

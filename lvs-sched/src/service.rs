@@ -37,11 +37,17 @@ pub struct VirtualService {
     key: Option<ServiceKey>,
     config: ArcSwap<ServiceConfig>,
     seeds: Seeds,
-    state: Mutex<State>,
+    state: Apart<Mutex<State>>,
     published: Published,
     meter: Meter,
     pub(crate) locals: Locals,
 }
+
+/// On cache lines of its own (in pairs, as they are fetched): who picks without the lock is not disturbed by those who
+/// take it.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Apart<T>(T);
 
 #[derive(Debug)]
 struct State {
@@ -95,14 +101,14 @@ impl VirtualService {
     ) -> Self {
         let servers = Servers::default();
         scheduler.attached(&servers);
-        let state = Mutex::new(State {
+        let state = Apart(Mutex::new(State {
             servers: Arc::new(servers),
             scheduler,
             flags: config.flags,
             shared: None,
             was_asked: false,
             carried: Stats::default(),
-        });
+        }));
         Self {
             key,
             config: ArcSwap::from_pointee(config),
@@ -256,12 +262,12 @@ impl VirtualService {
 
     /// The servers in list order, the newest first.
     pub fn servers(&self) -> Vec<Arc<RealServer>> {
-        self.state.lock().servers.to_vec()
+        self.state.0.lock().servers.to_vec()
     }
 
     /// The server with this address.
     pub fn server(&self, addr: SocketAddr) -> Option<Arc<RealServer>> {
-        let state = self.state.lock();
+        let state = self.state.0.lock();
         state
             .servers
             .position(addr)
@@ -290,7 +296,7 @@ impl VirtualService {
 
     /// Asks the scheduler with a request of the caller's making, flags included.
     pub fn schedule(&self, request: &Request) -> Option<Arc<RealServer>> {
-        self.lock_to_pick().pick(request).cloned()
+        self.lock_to_pick().pick_only(request).cloned()
     }
 
     /// Which server [`schedule`](Self::schedule) would choose now, without taking the turn: no later pick
@@ -299,19 +305,9 @@ impl VirtualService {
     /// # Errors
     /// [`Unforeseen`] with a scheduler of the program's own that does not [`peek`](Scheduler::peek).
     pub fn peek(&self, request: &Request) -> Result<Option<Arc<RealServer>>, Unforeseen> {
-        let mut state = self.state.lock();
-        let State {
-            servers,
-            scheduler,
-            shared,
-            ..
-        } = &mut *state;
-        let answer = match shared {
-            Some(shared) => shared.peek(request),
-            None => scheduler.peek(servers, request),
-        };
-        match answer {
-            Peek::Known(index) => Ok(index.and_then(|index| servers.get(index).cloned())),
+        let mut state = self.state.0.lock();
+        match state.peek(request) {
+            Peek::Known(index) => Ok(index.and_then(|index| state.servers.get(index).cloned())),
             Peek::Unknown => Err(Unforeseen),
         }
     }
@@ -330,7 +326,7 @@ impl VirtualService {
     /// What proves that two services send the same clients to the same servers; `None` if the
     /// scheduler cannot. [`Maglev`](crate::Maglev) can.
     pub fn fingerprint(&self) -> Option<u64> {
-        let mut state = self.state.lock();
+        let mut state = self.state.0.lock();
         let State {
             servers, scheduler, ..
         } = &mut *state;
@@ -339,7 +335,7 @@ impl VirtualService {
 
     /// Lets the scheduler forget what is too old.
     pub(crate) fn handle_timeout(&self, now: Instant) {
-        self.state.lock().scheduler.handle_timeout(now);
+        self.state.0.lock().scheduler.handle_timeout(now);
     }
 
     /// Traffic of the service since its creation or the last zeroing.
@@ -378,7 +374,7 @@ impl VirtualService {
 
     fn bind(&self, flow: &mut impl Ask, class: Class) -> Option<Bound> {
         let version = self.published.version();
-        if let Some(shared) = version.load().as_deref().and_then(Option::as_ref)
+        if let Some(shared) = version.load_to_bind().as_deref().and_then(Option::as_ref)
             && let Ok(bound) = shared.bind(version, flow, class)
         {
             return bound;
@@ -389,10 +385,9 @@ impl VirtualService {
     pub(crate) fn bind_locked(&self, flow: &mut impl Ask, class: Class) -> Option<Bound> {
         let mut state = self.lock_to_pick();
         let request = flow.request(state.flags);
-        if state.shared.is_none() {
+        if !state.is_shared() {
             let server = state.pick(request)?;
             server.bind_picked(class);
-            server.count_connection();
             return Some((Arc::clone(server), server.watch().generation()));
         }
         // Others may be binding without the lock.
@@ -465,7 +460,7 @@ impl VirtualService {
 
     /// Changes something that picks depend on.
     fn change<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
-        let mut state = self.state.lock();
+        let mut state = self.state.0.lock();
         state.was_asked = false;
         if state.shared.take().is_some() {
             self.published.take();
@@ -493,12 +488,12 @@ impl VirtualService {
     pub(crate) fn pick_locked(&self, flow: &mut Flow) -> Option<Arc<RealServer>> {
         let mut state = self.lock_to_pick();
         let request = flow.request(state.flags);
-        state.pick(request).cloned()
+        state.pick_only(request).cloned()
     }
 
     /// The lock, with the lock-free half published if the scheduler has one.
     fn lock_to_pick(&self) -> MutexGuard<'_, State> {
-        let mut state = self.state.lock();
+        let mut state = self.state.0.lock();
         if !state.was_asked {
             self.publish(&mut state);
         }
@@ -516,7 +511,7 @@ impl VirtualService {
     }
 
     fn raw_stats(&self) -> Stats {
-        let state = self.state.lock();
+        let state = self.state.0.lock();
         state
             .servers
             .iter()
@@ -525,11 +520,39 @@ impl VirtualService {
 }
 
 impl State {
+    /// Whether others bind connections without the lock, by the scheduler's other half.
+    fn is_shared(&self) -> bool {
+        (self.shared.as_ref()).is_some_and(|shared| !shared.depends_on_counts)
+    }
+
+    /// For a connection that is bound next.
     fn pick(&mut self, request: &Request) -> Option<&Arc<RealServer>> {
         let index = match &self.shared {
-            Some(shared) => shared.pick_locked(request)?,
-            None => self.scheduler.pick(&self.servers, request)?,
+            Some(shared) if !shared.depends_on_counts => shared.pick_locked(request)?,
+            _ => self.scheduler.pick(&self.servers, request)?,
         };
+        self.at(index)
+    }
+
+    /// Without counting.
+    fn pick_only(&mut self, request: &Request) -> Option<&Arc<RealServer>> {
+        match &self.shared {
+            Some(shared) if shared.depends_on_counts => match self.peek(request) {
+                Peek::Known(index) => self.at(index?),
+                Peek::Unknown => self.pick(request),
+            },
+            _ => self.pick(request),
+        }
+    }
+
+    fn peek(&mut self, request: &Request) -> Peek {
+        match &self.shared {
+            Some(shared) if !shared.depends_on_counts => shared.peek(request),
+            _ => self.scheduler.peek(&self.servers, request),
+        }
+    }
+
+    fn at(&self, index: usize) -> Option<&Arc<RealServer>> {
         let server = self.servers.get(index);
         debug_assert!(
             server.is_some(),

@@ -51,10 +51,10 @@ impl Defence {
 
 /// The kernel's tunables (`net.ipv4.vs.*`).
 ///
-/// Those of the decisions act here. Those of forwarding and synchronisation are carried for the
-/// parts that obey them, so that one value holds everything an operator sets. Five have no meaning
-/// outside the kernel and are not here: `conntrack` and `snat_reroute` (there is no netfilter),
-/// `debug_level`, and `est_cpulist` and `est_nice` (there are no estimation threads).
+/// They act here unless their line says who acts by them, or that they have no effect and why; so one value holds
+/// everything that an operator sets. Five have no meaning outside the kernel and are not here: `conntrack` and
+/// `snat_reroute` (there is no netfilter), `debug_level`, and `est_cpulist` and `est_nice` (there are no
+/// estimation threads).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -65,7 +65,8 @@ pub struct Tunables {
     pub am_droprate: i32,
     /// Memory is low below so many free pages; negative acts as 0. Default 1024.
     pub amemthresh: i32,
-    /// This director is a synchronisation backup: clients' packets are not ours. Default off.
+    /// While this director is a synchronisation backup ([`Director::set_backup`](crate::Director::set_backup)), clients'
+    /// packets are not ours. Default off.
     pub backup_only: bool,
     /// Packets of a mark service without a usable server go on to where they were sent, if that is
     /// a unicast address and not one of
@@ -88,8 +89,9 @@ pub struct Tunables {
     pub expire_nodest_conn: bool,
     /// A template whose server is quiesced is not used. Default off.
     pub expire_quiescent_template: bool,
-    /// For the forwarder: protocols that are not balanced are not looked at again after
-    /// decapsulation. Default off.
+    /// Packets of protocols that are not balanced are not looked at again after their decapsulation. No effect,
+    /// because it is always so: what is not balanced is the host's, and what the host decapsulates does not come back
+    /// here. Default off.
     pub ignore_tunneled: bool,
     /// Age at which an unused `lblc` mapping goes. Default one day.
     pub lblc_expiration: Duration,
@@ -97,8 +99,8 @@ pub struct Tunables {
     pub lblcr_expiration: Duration,
     /// A real server that answers without a connection is told by ICMP. Default off.
     pub nat_icmp_send: bool,
-    /// For the forwarder: packets that are too large and must not be fragmented are refused with an
-    /// ICMP error, whatever the method. Default on.
+    /// Packets that are too large and must not be fragmented are refused with an ICMP error, whatever the method; no
+    /// effect on decisions: who forwards packets acts by it. Default on.
     pub pmtu_disc: bool,
     /// Rates are estimated. Default on.
     pub run_estimation: bool,
@@ -108,7 +110,8 @@ pub struct Tunables {
     pub sloppy_sctp: bool,
     /// Any TCP segment without RST may open a connection. Default off.
     pub sloppy_tcp: bool,
-    /// For the synchronisation: its settings.
+    /// Settings of connection synchronisation. No effect, because that is not part of this crate; they are carried for
+    /// a program that has it ([`Worker::import_connection`](crate::Worker::import_connection)).
     pub sync: SyncTunables,
     /// TCP ports from here on may be data ports of an FTP service
     /// (`net.ipv4.ip_unprivileged_port_start`). Default 1024.
@@ -143,7 +146,7 @@ impl Default for Tunables {
     }
 }
 
-/// The tunables of connection synchronisation (`net.ipv4.vs.sync_*`); the table only carries them.
+/// The tunables of connection synchronisation (`net.ipv4.vs.sync_*`). None has an effect here: see [`Tunables::sync`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

@@ -302,7 +302,9 @@ impl App {
         if self.data_path.handle_system_change() {
             self.addresses.restore(&self.plan.addresses);
         }
-        self.pools.handle_addresses(self.data_path.host_addresses());
+        let local = self.data_path.host_addresses();
+        self.scheduler.set_local_addresses(local.iter().copied());
+        self.pools.handle_addresses(local);
         let services = self.scheduler.services();
         let servers = services.iter().flat_map(|service| service.servers());
         let view = self.data_path.view();

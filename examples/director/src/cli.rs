@@ -884,7 +884,7 @@ fn why_command() -> Command {
     let side = |name: &'static str, value: &'static str, help: &'static str| {
         Arg::new(name)
             .value_name(value)
-            .value_parser(value_parser!(SocketAddr))
+            .value_parser(side_of_flow)
             .requires("protocol")
             .help(help)
     };
@@ -904,10 +904,10 @@ fn why_command() -> Command {
                 .value_name("PROTOCOL")
                 .value_parser(protocol_number)
                 .requires("destination")
-                .help("tcp, udp or sctp"),
+                .help("tcp, udp, sctp, esp or ah"),
         )
-        .arg(side("source", "SOURCE", "Address and port of the sender"))
-        .arg(side("destination", "DESTINATION", "Address and port of the receiver"))
+        .arg(side("source", "SOURCE", "Address and port of the sender; of esp and ah the address"))
+        .arg(side("destination", "DESTINATION", "Address and port of the receiver; of esp and ah the address"))
         .arg(
             Arg::new("syn")
                 .long("syn")
@@ -955,8 +955,18 @@ fn protocol_number(name: &str) -> Result<u8, String> {
         "tcp" => Ok(6),
         "udp" => Ok(17),
         "sctp" => Ok(132),
-        _ => Err("tcp, udp or sctp is expected".into()),
+        "esp" => Ok(50),
+        "ah" => Ok(51),
+        _ => Err("tcp, udp, sctp, esp or ah is expected".into()),
     }
+}
+
+fn side_of_flow(text: &str) -> Result<SocketAddr, String> {
+    let with_port = text.parse().or_else(|_| {
+        let addr = text.parse::<IpAddr>();
+        addr.map(|addr| SocketAddr::new(addr, 0))
+    });
+    with_port.map_err(|_| "an address and a port are expected, such as 192.0.2.10:80".into())
 }
 
 fn format_command() -> Command {

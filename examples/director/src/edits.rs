@@ -300,9 +300,9 @@ fn service_config(settings: &ServiceSettings) -> Result<ServiceConfig, ReplyErro
 }
 
 fn engine(settings: &ServiceSettings) -> Result<Option<Arc<dyn PersistenceEngine>>, ReplyError> {
-    let persistence = settings.persistence.as_ref();
-    let name = persistence.and_then(|persistence| persistence.engine.as_ref());
-    let engine = name.map(|name| name.parse::<EngineKind>()).transpose();
+    let engine = (settings.engine.as_ref())
+        .map(|name| name.parse::<EngineKind>())
+        .transpose();
     let engine = engine.map_err(|error| refusal(ErrorKind::NoScheduler, error.to_string()))?;
     Ok(engine.map(EngineKind::build))
 }

@@ -65,13 +65,17 @@ pub fn parse_setting(line: &str) -> Result<Setting, Fault> {
     };
     let (name, value) = (name.trim(), value.trim());
     let Some(tunable) = find(name) else {
-        let hint = Some("`director show tunables` lists the names".to_owned());
-        return Err(Fault::at(
-            line,
-            name,
-            format!("`{name}` is no tunable"),
-            hint,
-        ));
+        let (message, hint) = match why_not(name) {
+            Some(why) => (
+                format!("`{name}` has no effect here: {why}"),
+                "leave it out",
+            ),
+            None => (
+                format!("`{name}` is no tunable"),
+                "`director show tunables` lists the names",
+            ),
+        };
+        return Err(Fault::at(line, name, message, Some(hint.to_owned())));
     };
     let mut tunables = Tunables::default();
     if !(tunable.set)(&mut tunables, value) {
@@ -120,6 +124,18 @@ pub fn free_pages() -> Option<u64> {
         line.split_whitespace().next()?.parse().ok()
     };
     Some((kilobytes("MemFree:")? + kilobytes("Buffers:").unwrap_or(0)) / 4)
+}
+
+/// Why the kernel's tunable of this name is none here.
+fn why_not(name: &str) -> Option<&'static str> {
+    let name = name.replace('/', ".");
+    match name.strip_prefix("net.ipv4.vs.").unwrap_or(&name) {
+        "conntrack" => Some("netfilter tracks no connections on the data path"),
+        "snat_reroute" => Some("replies are routed as packets of the director's own anyway"),
+        "debug_level" => Some("`director why` and the log tell about packets"),
+        "est_cpulist" | "est_nice" => Some("there are no threads for rates"),
+        _ => None,
+    }
 }
 
 fn find(name: &str) -> Option<&'static Tunable> {
@@ -214,6 +230,7 @@ const TABLE: &[Tunable] = table! {
     "sloppy_tcp" sloppy_tcp "0 or 1" "any TCP segment opens a connection" flag, bit;
     "sync_persist_mode" sync.persist_mode "0 or 1" "synchronise of persistent services only the templates" flag, bit;
     "sync_ports" sync.ports "a power of two up to 64" "ports of the synchronisation" |text| within(text, 1, 64u8).filter(|ports| ports.is_power_of_two()), |value: u8| value.to_string();
+    "sync_qlen_max" sync.qlen_max "a number, 0 leaves it to the synchronisation" "queued messages at most" |text| text.parse().ok().map(|most: u64| (most > 0).then_some(most)), |value: Option<u64>| value.unwrap_or(0).to_string();
     "sync_refresh_period" sync.refresh_period "seconds" "smallest change of a deadline that is told again" seconds, |value: Duration| value.as_secs().to_string();
     "sync_retries" sync.retries "0 to 3" "repetitions within the refresh period" |text| within(text, 0, 3u8), |value: u8| value.to_string();
     "sync_sock_size" sync.sock_size "bytes, 0 for the system's default" "socket buffer of the synchronisation" |text| text.parse().ok(), |value: u32| value.to_string();

@@ -452,8 +452,8 @@ impl Given {
                 persistence: self.timeout.map(|timeout| PersistenceInfo {
                     timeout,
                     granularity: self.granularity.unwrap_or(widest),
-                    engine: self.engine.clone(),
                 }),
+                engine: self.engine.clone(),
                 one_packet: self.has(OptionName::Ops),
             },
         })
@@ -462,9 +462,9 @@ impl Given {
     fn server_spec(&self, service: ServiceId, verb: Verb) -> Result<ServerSpec, UsageError> {
         let mut server = self.real_server(service, verb)?;
         let settings = self.server_settings(service, server)?;
-        // Without NAT the port can't be changed on the way.
+        // Where the packet goes on unchanged its port does.
         if let ServiceAddress::Address { port, .. } = service.service
-            && settings.method != Method::Nat
+            && matches!(settings.method, Method::DirectRoute | Method::Tunnel)
         {
             server.set_port(port);
         }

@@ -322,6 +322,9 @@ pub struct ServiceInfo {
     /// Stickiness, if the service is persistent.
     #[serde(default)]
     pub persistence: Option<PersistenceInfo>,
+    /// The persistence engine, such as `sip`. Without persistence it has no effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
     /// Each packet is scheduled by itself.
     #[serde(default)]
     pub one_packet: bool,
@@ -399,9 +402,6 @@ pub struct PersistenceInfo {
     pub timeout: u32,
     /// Which clients count as one.
     pub granularity: Granularity,
-    /// The persistence engine, such as `sip`.
-    #[serde(default)]
-    pub engine: Option<String>,
 }
 
 /// Which part of a client's address is looked at for persistence.

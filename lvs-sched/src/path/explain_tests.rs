@@ -286,5 +286,6 @@ fn every_refusal_has_its_reason() {
     }
     assert_eq!(stage.reason(&syn(4000)), Reason::NoServer);
     stage.tune(|tunables| tunables.backup_only = true);
+    stage.director.set_backup(true);
     assert_eq!(stage.reason(&syn(4000)), Reason::BackupOnly);
 }

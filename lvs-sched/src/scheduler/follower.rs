@@ -9,13 +9,23 @@ use crate::real_server::Load;
 /// Follows the counts of a list's servers for a scheduler that keeps something computed of them.
 ///
 /// Servers mark themselves when their counts change; a pick first looks at those again. After a
-/// change of the list it looks at all.
+/// change of the list it looks at all. The servers that were chosen last are looked at by each pick, so that their
+/// leases end without a mark: where connections are short, that is all there is to look at.
 #[derive(Debug, Default)]
 pub(super) struct Follower {
     /// `None`: the list is another one than that which was followed.
     marks: Option<Arc<Marks>>,
-    /// The server chosen last: it is bound without a mark.
-    chosen: Option<usize>,
+    /// The first `len`, oldest first.
+    recent: [Recent; RECENT],
+    len: usize,
+}
+
+/// A server that was chosen lately, and what was last told of it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Recent {
+    index: usize,
+    /// `None`: it was chosen after that.
+    load: Option<Load>,
 }
 
 impl Follower {
@@ -29,6 +39,11 @@ impl Follower {
         self.marks.is_some()
     }
 
+    /// Where the servers of the list that is followed mark themselves.
+    pub(super) fn marks(&self) -> Option<&Arc<Marks>> {
+        self.marks.as_ref()
+    }
+
     /// Follows a list from here on, beginning with the counts of all.
     pub(super) fn follow(&mut self, servers: &Servers, mut each: impl FnMut(usize, Load)) {
         let marks = Arc::new(Marks::new(servers.len()));
@@ -36,30 +51,67 @@ impl Follower {
             each(index, server.report_to(&marks, index as u32));
         }
         self.marks = Some(marks);
-        self.chosen = None;
+        self.len = 0;
     }
 
     /// The counts of those that may have changed.
     ///
     /// Looks again until nobody changes meanwhile: what is told then was true of all servers at one
-    /// moment, so that the pick has its place in an order of all changes. With so many changes that
-    /// there is no such moment it makes do.
+    /// moment, so that the pick has its place in an order of all changes. (Without a mark counts only fall, so a
+    /// count that is seen again has not changed meanwhile.) With so many changes that there is no such moment it
+    /// makes do.
     pub(super) fn refresh(&mut self, servers: &Servers, mut each: impl FnMut(usize, Load)) {
-        if let Some(index) = self.chosen.take() {
-            each(index, servers[index].take_note());
+        if self.len == RECENT {
+            self.part(1, servers, &mut each);
         }
-        if let Some(marks) = &self.marks {
-            for _ in 0..LOOKS {
-                if !marks.take(|index| each(index, servers[index].load())) {
-                    break;
+        let Some(marks) = &self.marks else { return };
+        let recent = &mut self.recent[..self.len];
+        for _ in 0..LOOKS {
+            let mut changed = false;
+            for seen in recent.iter_mut() {
+                let load = servers[seen.index].load();
+                if seen.load != Some(load) {
+                    seen.load = Some(load);
+                    each(seen.index, load);
+                    changed = true;
                 }
+            }
+            changed |= marks.take(|index| {
+                let load = servers[index].load();
+                note(recent, index, load);
+                each(index, load);
+            });
+            if !changed {
+                break;
             }
         }
     }
 
-    /// The server at this position is the answer, and looked at again before the next one.
+    /// As [`refresh`](Self::refresh). From here on all changes are marked, those of the servers chosen last too.
+    pub(super) fn refresh_and_part(
+        &mut self,
+        servers: &Servers,
+        mut each: impl FnMut(usize, Load),
+    ) {
+        self.part(self.len, servers, &mut each);
+        self.refresh(servers, each);
+    }
+
+    /// What is known otherwise of a server's counts.
+    pub(super) fn note(&mut self, index: usize, load: Load) {
+        note(&mut self.recent[..self.len], index, load);
+    }
+
+    /// The server at this position is the answer, and looked at again by the next pick. At most once after each
+    /// refresh.
     pub(super) fn choose(&mut self, index: usize) -> usize {
-        self.chosen = Some(index);
+        let is_known = self.recent[..self.len]
+            .iter()
+            .any(|seen| seen.index == index);
+        if !is_known && let Some(place) = self.recent.get_mut(self.len) {
+            *place = Recent { index, load: None };
+            self.len += 1;
+        }
         index
     }
 
@@ -69,6 +121,24 @@ impl Follower {
         let here = servers.get(index)?;
         std::ptr::eq(Arc::as_ptr(here), server).then_some(index)
     }
+
+    /// The oldest `count` of those chosen last mark their changes again.
+    fn part(&mut self, count: usize, servers: &Servers, each: &mut impl FnMut(usize, Load)) {
+        for seen in &self.recent[..count] {
+            each(seen.index, servers[seen.index].take_note());
+        }
+        self.recent.copy_within(count..self.len, 0);
+        self.len -= count;
+    }
+}
+
+fn note(recent: &mut [Recent], index: usize, load: Load) {
+    if let Some(seen) = recent.iter_mut().find(|seen| seen.index == index) {
+        seen.load = Some(load);
+    }
 }
 
 const LOOKS: usize = 100;
+
+/// A few: as many threads as pick at once may hold a short lease each.
+const RECENT: usize = 4;

@@ -23,7 +23,9 @@ use super::{Peek, Request, Scheduler, Servers, SharedPick, Superseded};
 /// * The clients of an overloaded server are tried elsewhere, each with an order of its own.
 ///
 /// The client's address, with [`PORT`](crate::SchedulerFlags::PORT) also its port, is hashed to 64
-/// bits with a key, so nobody outside can aim at one server.
+/// bits with a key, so that nobody who does not know it can tell beforehand which clients meet at one server. The hash
+/// is two multiplications whose halves are folded: the same on every machine, and a fraction of the cost of SipHash,
+/// whose strength protects nothing here, since a client sees where it went.
 #[derive(Debug)]
 pub struct Maglev {
     slots: u32,
@@ -49,6 +51,8 @@ struct Table {
     key: [u64; 2],
     /// Positions in the list; none without a usable weight.
     slots: Vec<u32>,
+    /// Some server has a threshold. Without one whoever has a slot is usable: any other change makes a new table.
+    is_limited: bool,
 }
 
 impl Maglev {
@@ -103,6 +107,9 @@ impl Scheduler for Maglev {
     }
 
     fn share(&mut self, servers: &Servers) -> Option<Arc<dyn SharedPick>> {
+        if (self.table.as_ref()).is_some_and(|table| table.is_limited != servers.is_limited()) {
+            self.table = None;
+        }
         Some(Arc::clone(self.table(servers)) as _)
     }
 
@@ -137,10 +144,12 @@ impl Table {
             })
             .filter(|member| member.weight > 0)
             .collect();
+        let is_limited = servers.is_limited();
         if members.is_empty() {
             return Self {
                 key,
                 slots: Vec::new(),
+                is_limited,
             };
         }
         members.sort_unstable_by_key(|member| member.rank);
@@ -174,6 +183,7 @@ impl Table {
         Self {
             key,
             slots: board.slots,
+            is_limited,
         }
     }
 
@@ -183,7 +193,7 @@ impl Table {
         }
         let hash = hash_client(self.key, request.client.ip(), request.port());
         let first = self.slots[below(hash, self.slots.len())] as usize;
-        if servers[first].is_usable() {
+        if !self.is_limited || servers[first].is_usable() {
             return Some(first);
         }
         self.pick_instead(servers, hash)
@@ -220,7 +230,7 @@ impl Table {
             .iter()
             .map(|slot| names[*slot as usize])
             .collect();
-        sip13(self.key, &words, 0, 0)
+        sip13(self.key, &words, CLIENT_HASH, 1)
     }
 }
 
@@ -287,14 +297,26 @@ fn below(hash: u64, len: usize) -> usize {
     ((u128::from(hash) * len as u128) >> 64) as usize
 }
 
+/// Not for tables that have to be equal between versions of it: see [`CLIENT_HASH`].
+#[inline]
 fn hash_client(key: [u64; 2], client: IpAddr, port: u16) -> u64 {
-    match client {
-        IpAddr::V4(ip) => sip13(key, &[], u64::from(ip.to_bits()) << 16 | u64::from(port), 6),
+    let port = u64::from(port);
+    let (first, second) = match client {
+        IpAddr::V4(ip) => (u64::from(ip.to_bits()) << 16 | port, 0),
         IpAddr::V6(ip) => {
             let bits = ip.to_bits();
-            sip13(key, &[(bits >> 64) as u64, bits as u64], u64::from(port), 2)
+            ((bits >> 64) as u64, bits as u64 ^ port.rotate_left(48))
         }
-    }
+    };
+    let half = folded_product(first ^ key[0] ^ MIX[0], second ^ key[1] ^ MIX[1]);
+    folded_product(half ^ key[1], second ^ key[0] ^ MIX[2])
+}
+
+/// Both halves of the product of 128 bits in one.
+#[inline]
+fn folded_product(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    product as u64 ^ (product >> 64) as u64
 }
 
 fn hash_addr(key: [u64; 2], addr: SocketAddr, purpose: u64) -> u64 {
@@ -319,10 +341,19 @@ const TRIES: usize = 64;
 const PAUSE_BITS: u32 = 20;
 const FIRST: u64 = 1;
 const SECOND: u64 = 2;
+/// Tells fingerprints of directors apart that hash clients differently: another number for another `hash_client`.
+const CLIENT_HASH: u64 = 2;
+/// Random: the first hexadecimal digits of pi's fraction.
+const MIX: [u64; 3] = [
+    0x243F_6A88_85A3_08D3,
+    0x1319_8A2E_0370_7344,
+    0xA409_3822_299F_31D0,
+];
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     use proptest::prelude::*;
 
@@ -460,6 +491,64 @@ mod tests {
         pool.overload('A', true);
         pool.overload('C', true);
         assert_eq!(pool.pick(), '-');
+    }
+
+    #[test]
+    fn client_hashes_are_the_same_on_every_machine_and_of_every_version() {
+        let hash = |key, client: &str, port| hash_client(key, client.parse().unwrap(), port);
+        let hashes = [
+            hash([0, 0], "192.0.2.1", 0),
+            hash([1, 2], "192.0.2.1", 0),
+            hash([1, 2], "192.0.2.1", 4000),
+            hash([1, 2], "2001:db8::1", 0),
+            hash([1, 2], "2001:db8::1", 4000),
+            hash([1, 2], "2001:db8:0:1::1", 0),
+        ];
+        let expected = [
+            0xF8C5_1497_BE39_1EEF,
+            0x4BBF_1EAF_D38D_55C6,
+            0x7AD4_FBDC_3427_6FE2,
+            0x0F83_6B0D_4ED1_743C,
+            0xBBF0_AD07_6CAD_5641,
+            0x533D_F392_3F73_E83C,
+        ];
+        assert_eq!(hashes, expected);
+    }
+
+    #[test]
+    fn near_clients_are_spread_as_by_chance() {
+        // Chi-square over 256 parts: its mean is 255, and by chance it leaves 150..400 once in a million times.
+        fn check(what: &str, clients: impl Iterator<Item = u64>) {
+            let mut counts = [0_u32; 256];
+            clients.for_each(|hash| counts[below(hash, 256)] += 1);
+            let mean = f64::from(counts.iter().sum::<u32>()) / 256.0;
+            let square = |count: &u32| (f64::from(*count) - mean).powi(2) / mean;
+            let chi: f64 = counts.iter().map(square).sum();
+            assert!((150.0..400.0).contains(&chi), "{what}: {chi}");
+        }
+        for key in [[0, 0], [1, 0], [0x0123_4567_89ab_cdef, u64::MAX]] {
+            for step in [1_u32, 2, 256, 3 << 8, 1 << 12] {
+                let v4 = (0..60_000_u32).map(|number| {
+                    let bits = 0x0a00_0000_u32.wrapping_add(number.wrapping_mul(step));
+                    hash_client(key, Ipv4Addr::from_bits(bits).into(), 0)
+                });
+                check("IPv4", v4);
+                for shift in [0, 40, 64] {
+                    let v6 = (0..60_000_u128).map(|number| {
+                        let bits = (0x2001_0db8 << 96) + ((number * u128::from(step)) << shift);
+                        hash_client(key, Ipv6Addr::from_bits(bits).into(), 0)
+                    });
+                    check("IPv6", v6);
+                }
+            }
+            for client in ["192.0.2.1", "2001:db8::1"] {
+                let client = client.parse().unwrap();
+                check(
+                    "ports",
+                    (0..60_000).map(|port| hash_client(key, client, port)),
+                );
+            }
+        }
     }
 
     #[test]

@@ -37,9 +37,14 @@ impl Marks {
         add(&self.summary, 1 << (index / self.span));
     }
 
+    /// Whether there is something.
+    pub(crate) fn is_any(&self) -> bool {
+        self.summary.load(SeqCst) != 0
+    }
+
     /// Empties the set. Returns whether there was something.
     pub(crate) fn take(&self, mut each: impl FnMut(usize)) -> bool {
-        if self.summary.load(SeqCst) == 0 {
+        if !self.is_any() {
             return false;
         }
         for group in bits(self.summary.swap(0, SeqCst)) {

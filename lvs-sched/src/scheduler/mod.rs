@@ -147,6 +147,13 @@ pub trait SharedPick: Send + Sync + fmt::Debug {
     fn is_traceless(&self) -> bool {
         false
     }
+
+    /// Whether answers depend on how many connections servers have. Then choice and count of a connection are one
+    /// step, for [`Scheduler::pick`] under the lock; only picks that count nothing come here, and go to
+    /// [`Scheduler::peek`] where this is superseded.
+    fn depends_on_counts(&self) -> bool {
+        false
+    }
 }
 
 /// What a scheduler says of its next pick.

@@ -3,10 +3,13 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 
-use super::Servers;
 use super::follower::Follower;
+use super::{Marks, Peek, Request, Servers, SharedPick, Superseded};
 use crate::RealServer;
+use crate::atomic::AtomicU64;
 use crate::real_server::Load;
 
 /// What a scheduler minimises.
@@ -46,25 +49,43 @@ impl Ratio {
     }
 }
 
+/// The servers by rank, as of the last look at them.
+pub(crate) struct Ranked<R> {
+    tree: Tree<R>,
+    follower: Follower,
+    outlook: Option<Arc<Outlook>>,
+    /// Whether the outlook tells the winner.
+    is_told: bool,
+}
+
 /// The servers' ranks as a tree of four-way matches.
 ///
 /// A server whose counts changed costs the matches on its way up, until one ends as before. A changed
 /// list is ranked anew at the next pick.
-pub(crate) struct Ranked<R> {
+struct Tree<R> {
+    winner: Player,
     /// All matches, the servers' own first; one cache line each.
     matches: Vec<Match>,
     /// Where each round begins.
     rounds: Vec<usize>,
-    winner: Player,
     idle: Vec<bool>,
     idle_count: usize,
-    follower: Follower,
     rule: PhantomData<fn() -> R>,
+}
+
+/// The winner, for picks that count nothing and take no lock. It holds while no server has a mark.
+#[derive(Debug)]
+struct Outlook {
+    /// In the low half the winner's position + 1, or 0 for nobody. In the high half what makes each telling another
+    /// one, and [`UNTOLD`].
+    word: AtomicU64,
+    marks: Arc<Marks>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Player {
-    ratio: Ratio,
+    numerator: u64,
+    denominator: u32,
     index: u32,
 }
 
@@ -73,23 +94,42 @@ struct Player {
 struct Match([Player; 4]);
 
 impl<R: Rule> Ranked<R> {
-    /// The position of the least ratio, if there is one that is not infinite.
+    /// The position of the least ratio, if there is one that is not infinite. It is bound next, or not.
     pub(crate) fn least(&mut self, servers: &Servers) -> Option<usize> {
         self.refresh(servers);
-        (self.winner.ratio.denominator != 0)
-            .then(|| self.follower.choose(self.winner.index as usize))
+        self.tree.leader().map(|index| self.follower.choose(index))
     }
 
-    /// What [`least`](Self::least) would answer.
+    /// What [`least`](Self::least) would answer, told to [`share`](Self::share) too.
     pub(crate) fn peek(&mut self, servers: &Servers) -> Option<usize> {
+        if self.outlook.is_some() && self.follower.is_current() {
+            self.withdraw();
+            let tree = &mut self.tree;
+            self.follower
+                .refresh_and_part(servers, |index, load| tree.update(servers, index, load));
+            self.tell();
+        } else {
+            self.refresh(servers);
+        }
+        self.tree.leader()
+    }
+
+    /// Picks that count nothing, without the lock.
+    pub(crate) fn share(&mut self, servers: &Servers) -> Option<Arc<dyn SharedPick>> {
         self.refresh(servers);
-        (self.winner.ratio.denominator != 0).then_some(self.winner.index as usize)
+        let outlook = Arc::new(Outlook {
+            word: AtomicU64::new(UNTOLD),
+            marks: Arc::clone(self.follower.marks()?),
+        });
+        self.outlook = Some(Arc::clone(&outlook));
+        self.is_told = false;
+        Some(outlook)
     }
 
     /// Whether some server is idle by the rule.
     pub(crate) fn idle(&mut self, servers: &Servers) -> bool {
         self.refresh(servers);
-        self.idle_count > 0
+        self.tree.idle_count > 0
     }
 
     /// The position of a server of the list that was chosen in another way.
@@ -106,30 +146,90 @@ impl<R: Rule> Ranked<R> {
 
     /// The list is another one.
     pub(crate) fn list_changed(&mut self) {
+        self.withdraw();
         self.follower.list_changed();
     }
 
     /// A server was edited.
     pub(crate) fn server_changed(&mut self, servers: &Servers, index: usize) {
+        self.withdraw();
         if self.follower.is_current() {
-            self.update(servers, index, servers[index].load());
+            let load = servers[index].load();
+            self.follower.note(index, load);
+            self.tree.update(servers, index, load);
         }
     }
 
     fn refresh(&mut self, servers: &Servers) {
-        // It is away while it is walked: `update` needs the rest of `self`.
-        let mut follower = std::mem::take(&mut self.follower);
-        if follower.is_current() {
-            follower.refresh(servers, |index, load| self.update(servers, index, load));
+        self.withdraw();
+        let tree = &mut self.tree;
+        if self.follower.is_current() {
+            self.follower
+                .refresh(servers, |index, load| tree.update(servers, index, load));
         } else {
-            self.rebuild(servers, &mut follower);
+            self.outlook = None;
+            tree.clear(servers.len());
+            self.follower
+                .follow(servers, |index, load| tree.enter(servers, index, load));
+            tree.play();
         }
-        self.follower = follower;
     }
 
-    fn rebuild(&mut self, servers: &Servers, follower: &mut Follower) {
+    /// Before marks are taken, so that nobody goes by their absence.
+    fn withdraw(&mut self) {
+        if std::mem::take(&mut self.is_told)
+            && let Some(outlook) = &self.outlook
+        {
+            outlook.word.fetch_or(UNTOLD, SeqCst);
+        }
+    }
+
+    fn tell(&mut self) {
+        if let Some(outlook) = &self.outlook {
+            let number = (outlook.word.load(SeqCst) & !UNTOLD) >> 32;
+            let winner = self.tree.leader().map_or(0, |index| index as u64 + 1);
+            let word = (number + 1) << 32 & !UNTOLD | winner;
+            outlook.word.store(word, SeqCst);
+            self.is_told = true;
+        }
+    }
+}
+
+impl SharedPick for Outlook {
+    fn pick(&self, _: &Servers, _: &Request) -> Result<Option<usize>, Superseded> {
+        // A change that was complete before the look at the marks has left one, unless it was taken, and who takes
+        // marks has withdrawn the word before.
+        let word = self.word.load(SeqCst);
+        if word & UNTOLD != 0 || self.marks.is_any() || self.word.load(SeqCst) != word {
+            return Err(Superseded);
+        }
+        Ok((word as u32).checked_sub(1).map(|index| index as usize))
+    }
+
+    fn peek(&self, servers: &Servers, request: &Request) -> Peek {
+        self.pick(servers, request)
+            .map_or(Peek::Unknown, Peek::Known)
+    }
+
+    fn is_traceless(&self) -> bool {
+        true
+    }
+
+    fn depends_on_counts(&self) -> bool {
+        true
+    }
+}
+
+impl<R: Rule> Tree<R> {
+    /// The position of the winner.
+    fn leader(&self) -> Option<usize> {
+        (self.winner.denominator != 0).then_some(self.winner.index as usize)
+    }
+
+    /// Room for so many servers.
+    fn clear(&mut self, servers: usize) {
         self.rounds.clear();
-        let (mut size, mut total) = (servers.len(), 0);
+        let (mut size, mut total) = (servers, 0);
         loop {
             size = size.div_ceil(4).max(1);
             self.rounds.push(total);
@@ -141,11 +241,17 @@ impl<R: Rule> Ranked<R> {
         self.matches.clear();
         self.matches.resize(total, Match([Player::NOBODY; 4]));
         self.idle.clear();
-        follower.follow(servers, |index, load| {
-            let weight = servers[index].effective_weight().get();
-            self.idle.push(R::is_idle(load, weight));
-            self.matches[index / 4].0[index % 4] = Player::new::<R>(index, load, weight);
-        });
+    }
+
+    /// The next server takes its place.
+    fn enter(&mut self, servers: &Servers, index: usize, load: Load) {
+        let weight = servers[index].effective_weight().get();
+        self.idle.push(R::is_idle(load, weight));
+        self.matches[index / 4].0[index % 4] = Player::new::<R>(index, load, weight);
+    }
+
+    /// All matches, when everybody has a place.
+    fn play(&mut self) {
         self.idle_count = self.idle.iter().filter(|idle| **idle).count();
         for round in 1..self.rounds.len() {
             let (below, here) = (self.rounds[round - 1], self.rounds[round]);
@@ -155,7 +261,7 @@ impl<R: Rule> Ranked<R> {
                 self.matches[here + place / 4].0[place % 4] = winner;
             }
         }
-        self.winner = self.matches[total - 1].winner();
+        self.winner = self.matches[self.matches.len() - 1].winner();
     }
 
     fn update(&mut self, servers: &Servers, index: usize, load: Load) {
@@ -187,13 +293,17 @@ impl<R: Rule> Ranked<R> {
 impl<R> Default for Ranked<R> {
     fn default() -> Self {
         Self {
-            matches: Vec::new(),
-            rounds: Vec::new(),
-            winner: Player::NOBODY,
-            idle: Vec::new(),
-            idle_count: 0,
+            tree: Tree {
+                winner: Player::NOBODY,
+                matches: Vec::new(),
+                rounds: Vec::new(),
+                idle: Vec::new(),
+                idle_count: 0,
+                rule: PhantomData,
+            },
             follower: Follower::default(),
-            rule: PhantomData,
+            outlook: None,
+            is_told: false,
         }
     }
 }
@@ -201,7 +311,7 @@ impl<R> Default for Ranked<R> {
 impl<R> fmt::Debug for Ranked<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ranked")
-            .field("servers", &self.idle.len())
+            .field("servers", &self.tree.idle.len())
             .field("is_current", &self.follower.is_current())
             .finish_non_exhaustive()
     }
@@ -209,7 +319,8 @@ impl<R> fmt::Debug for Ranked<R> {
 
 impl Player {
     const NOBODY: Self = Self {
-        ratio: Ratio::NEVER,
+        numerator: Ratio::NEVER.numerator,
+        denominator: Ratio::NEVER.denominator,
         index: u32::MAX,
     };
 
@@ -220,9 +331,14 @@ impl Player {
             R::rank(load, weight)
         };
         Self {
-            ratio,
+            numerator: ratio.numerator,
+            denominator: ratio.denominator,
             index: index as u32,
         }
+    }
+
+    fn ratio(self) -> Ratio {
+        Ratio::new(self.numerator, self.denominator)
     }
 }
 
@@ -230,7 +346,9 @@ impl Match {
     /// Ties go to the earlier seat, which is the earlier server.
     fn winner(&self) -> Player {
         let [a, b, c, d] = self.0;
-        let better = |x: Player, y: Player| if y.ratio.is_less(x.ratio) { y } else { x };
+        let better = |x: Player, y: Player| {
+            if y.ratio().is_less(x.ratio()) { y } else { x }
+        };
         better(better(a, b), better(c, d))
     }
 }
@@ -251,6 +369,13 @@ macro_rules! ranked_scheduler {
                 $crate::scheduler::Peek::Known(self.0.peek(servers))
             }
 
+            fn share(
+                &mut self,
+                servers: &$crate::Servers,
+            ) -> Option<std::sync::Arc<dyn $crate::SharedPick>> {
+                self.0.share(servers)
+            }
+
             fn list_changed(&mut self) {
                 self.0.list_changed();
             }
@@ -262,3 +387,6 @@ macro_rules! ranked_scheduler {
     };
 }
 pub(super) use ranked_scheduler;
+
+/// The outlook tells nothing.
+const UNTOLD: u64 = 1 << 63;

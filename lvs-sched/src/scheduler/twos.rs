@@ -82,7 +82,9 @@ impl Scheduler for TwoChoices {
 
     fn server_changed(&mut self, servers: &Servers, index: usize) {
         if self.follower.is_current() {
-            self.update(servers, index, servers[index].load());
+            let load = servers[index].load();
+            self.follower.note(index, load);
+            self.update(servers, index, load);
         }
     }
 }

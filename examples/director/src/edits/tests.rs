@@ -180,7 +180,6 @@ fn other_askers_are_judged_too() {
         spec.settings.persistence = Some(PersistenceInfo {
             timeout,
             granularity,
-            engine: None,
         });
         wrong.push((Edit::AddService(spec), ErrorKind::Invalid));
     }

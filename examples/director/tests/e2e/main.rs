@@ -18,6 +18,7 @@ mod generated;
 mod groups;
 mod health;
 mod hosts;
+mod hosts_own;
 mod life;
 mod marks;
 mod methods;
@@ -61,6 +62,7 @@ fn main() {
             trials.extend(asking::trials());
             trials.extend(health::trials());
             trials.extend(hosts::trials());
+            trials.extend(hosts_own::trials());
             trials.extend(selftest::trials());
             trials.extend(setups::trials());
             trials.extend(pair::trials());

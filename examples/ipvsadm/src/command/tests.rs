@@ -48,7 +48,6 @@ fn persistence(timeout: u32, granularity: Granularity) -> Option<PersistenceInfo
     Some(PersistenceInfo {
         timeout,
         granularity,
-        engine: None,
     })
 }
 
@@ -62,6 +61,7 @@ fn defaults_of_a_service() {
             scheduler: "wlc".into(),
             flags: 0,
             persistence: None,
+            engine: None,
             one_packet: false
         }
     );

@@ -77,9 +77,9 @@ fn options(service: &ServiceInfo) -> String {
             Granularity::Netmask(mask) => text.push_str(&format!(" -M {mask}")),
             Granularity::Prefix(length) => text.push_str(&format!(" -M {length}")),
         }
-        if let Some(engine) = &persistence.engine {
-            text.push_str(&format!(" --pe {engine}"));
-        }
+    }
+    if let Some(engine) = &service.engine {
+        text.push_str(&format!(" --pe {engine}"));
     }
     if service.one_packet {
         text.push_str(" -o");

@@ -211,6 +211,9 @@ fn settings(service: &ServiceInfo) -> String {
     }
     if let Some(persistence) = &service.persistence {
         text.push_str(&persistent(persistence));
+        if let Some(engine) = &service.engine {
+            text.push_str(&format!(" pe {engine}"));
+        }
     }
     if service.one_packet {
         text.push_str(" ops");
@@ -224,9 +227,6 @@ fn persistent(persistence: &PersistenceInfo) -> String {
         Granularity::Netmask(Ipv4Addr::BROADCAST) | Granularity::Prefix(128) => {}
         Granularity::Netmask(mask) => text.push_str(&format!(" mask {mask}")),
         Granularity::Prefix(length) => text.push_str(&format!(" mask {length}")),
-    }
-    if let Some(engine) = &persistence.engine {
-        text.push_str(&format!(" pe {engine}"));
     }
     text
 }

@@ -111,6 +111,9 @@ pub struct ServiceSettings {
     /// Stickiness, if the service is persistent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistence: Option<PersistenceInfo>,
+    /// The persistence engine, such as `sip`, at most 16 characters. Without persistence it has no effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
     /// Each packet is scheduled by itself.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub one_packet: bool,
@@ -192,8 +195,8 @@ mod tests {
                 persistence: Some(PersistenceInfo {
                     timeout: 360,
                     granularity: Granularity::Netmask([255, 255, 255, 0].into()),
-                    engine: Some("sip".into()),
                 }),
+                engine: Some("sip".into()),
                 one_packet: true,
             },
         };

@@ -241,6 +241,7 @@ fn service(spec: ServiceSpec) -> ServiceInfo {
         scheduler: spec.settings.scheduler,
         flags: spec.settings.flags,
         persistence: spec.settings.persistence,
+        engine: spec.settings.engine,
         one_packet: spec.settings.one_packet,
         stats: CountersInfo::default(),
         rates: RatesInfo::default(),

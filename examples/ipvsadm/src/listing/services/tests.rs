@@ -10,6 +10,7 @@ fn service(family: Family, service: ServiceAddress, scheduler: &str) -> ServiceI
         scheduler: scheduler.into(),
         flags: 0,
         persistence: None,
+        engine: None,
         one_packet: false,
         stats: CountersInfo::default(),
         rates: RatesInfo::default(),
@@ -56,15 +57,10 @@ fn server(
     }
 }
 
-fn persistence(
-    timeout: u32,
-    granularity: Granularity,
-    engine: Option<&str>,
-) -> Option<PersistenceInfo> {
+fn persistence(timeout: u32, granularity: Granularity) -> Option<PersistenceInfo> {
     Some(PersistenceInfo {
         timeout,
         granularity,
-        engine: engine.map(Into::into),
     })
 }
 
@@ -108,11 +104,8 @@ pub(in crate::listing) fn table() -> ServicesInfo {
 
     let mut secure = at(6, "192.0.2.10", 443, "sh");
     secure.flags = 0x18;
-    secure.persistence = persistence(
-        360,
-        Granularity::Netmask(Ipv4Addr::new(255, 255, 255, 0)),
-        None,
-    );
+    let mask = Ipv4Addr::new(255, 255, 255, 0);
+    secure.persistence = persistence(360, Granularity::Netmask(mask));
     let mut route = server("10.0.0.21:443", Method::DirectRoute, 100, 0, 0);
     route.persistent = 4;
     secure.destinations = vec![route];
@@ -123,7 +116,8 @@ pub(in crate::listing) fn table() -> ServicesInfo {
 
     let mut sip = at(17, "192.0.2.10", 5060, "rr");
     sip.one_packet = true;
-    sip.persistence = persistence(360, HOST, Some("sip"));
+    sip.persistence = persistence(360, HOST);
+    sip.engine = Some("sip".into());
 
     let mut six = at(6, "2001:db8::80", 80, "mh");
     six.flags = 0x08;
@@ -133,7 +127,7 @@ pub(in crate::listing) fn table() -> ServicesInfo {
     ];
 
     let mut seven = mark(Family::Inet, 7, "wrr");
-    seven.persistence = persistence(300, HOST, None);
+    seven.persistence = persistence(300, HOST);
     let tunnels = [
         (TunnelKind::Ipip, 0, TunnelChecksum::None),
         (TunnelKind::Gue, 6080, TunnelChecksum::None),
@@ -156,7 +150,7 @@ pub(in crate::listing) fn table() -> ServicesInfo {
         .collect();
 
     let mut nine = mark(Family::Inet6, 9, "rr");
-    nine.persistence = persistence(360, Granularity::Prefix(64), None);
+    nine.persistence = persistence(360, Granularity::Prefix(64));
 
     ServicesInfo {
         ipvs_version: "1.2.1".into(),
