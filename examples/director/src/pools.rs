@@ -2,7 +2,7 @@
 //!
 //! Only what the configuration changes is changed here: what an operator did [by hand](crate::edits) to something else stays.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -136,12 +136,10 @@ impl Pools {
             .retain(|name| watched.iter().any(|bfd| bfd.name == *name));
         let added = self.apply_services(now, plan);
         // The n-th block of a name goes on as the n-th block of that name.
-        let mut old: HashMap<Identity, VecDeque<RunningPool>> = HashMap::new();
-        for pool in std::mem::take(&mut self.pools) {
-            old.entry(identity(&pool.planned))
-                .or_default()
-                .push_back(pool);
-        }
+        let mut old: HashMap<Identity, RunningPool> = std::mem::take(&mut self.pools)
+            .into_iter()
+            .map(|pool| (identity(&pool.planned), pool))
+            .collect();
         self.watched.clear();
         let kept = plan.pools.iter().map(|pool| {
             let servers = pool.servers.iter().map(|server| server.addr);
@@ -150,13 +148,11 @@ impl Pools {
         let events = self.server_news.retain(&kept.collect());
         self.tell(events);
         for planned in &plan.pools {
-            let same = old
-                .get_mut(&identity(planned))
-                .and_then(VecDeque::pop_front);
+            let same = old.remove(&identity(planned));
             let is_new = planned.services.iter().any(|key| added.contains(key));
             self.adopt(planned, same, is_new, plan.tells_up_at_start);
         }
-        for gone in old.into_values().flatten() {
+        for gone in old.into_values() {
             self.retire(&gone);
         }
         self.tell_facts(None);
