@@ -35,7 +35,9 @@ fn main() -> io::Result<()> {
         Some([]) => compare(),
         Some(&[flows, packets]) if flows > 0 => {
             let mut path = Path::new(flows);
-            path.run(&mut Lookup::new(flows), packets);
+            let mut lookup = Lookup::new(flows);
+            path.connect(&mut lookup);
+            path.run(&mut lookup, packets);
             Ok(())
         }
         _ => {
@@ -56,10 +58,7 @@ fn compare() -> io::Result<()> {
         let mut path = Path::new(flows);
         let mut lookup = Lookup::new(flows);
         let mut fixed = Fixed;
-        // Every flow gets its connection.
-        path.number = Number::InOrder(0);
-        path.run(&mut lookup, flows.next_multiple_of(BATCH));
-        path.number = Number::Random(1);
+        path.connect(&mut lookup);
         let mut samples: [Vec<f64>; 3] = Default::default();
         for _ in 0..ROUNDS {
             samples[0].push(path.alone(PACKETS));
@@ -106,6 +105,13 @@ impl Path {
             number: Number::Random(1),
             now: Instant::now(),
         }
+    }
+
+    /// Every flow gets its connection.
+    fn connect(&mut self, balancer: &mut dyn Balancer) {
+        self.number = Number::InOrder(0);
+        self.run(balancer, self.flows.next_multiple_of(BATCH));
+        self.number = Number::Random(1);
     }
 
     /// Nanoseconds for each of so many packets.

@@ -68,7 +68,10 @@ impl Default for EngineConfig {
 pub struct Engine {
     worker: u32,
     workers: u32,
-    batch: Vec<Item>,
+    /// Frames that verdicts are asked for, and what was found out about each, in three parts: the balancer looks at one of
+    /// them, and each is small enough to be moved without a loop.
+    frames: Vec<Frame>,
+    heads: Vec<Head>,
     packets: Vec<PacketInfo>,
     verdicts: Vec<Verdict>,
     /// ICMP errors, with what they quote.
@@ -120,7 +123,8 @@ impl Engine {
         Self {
             worker: config.worker,
             workers: config.workers,
-            batch: Vec::new(),
+            frames: Vec::new(),
+            heads: Vec::new(),
             packets: Vec::new(),
             verdicts: Vec::new(),
             errors: Vec::new(),
@@ -183,7 +187,7 @@ impl Engine {
             write_link(&mut frame, [0; 6], [0; 6], ethertype);
             match Headers::parse(frame.bytes()) {
                 Ok(headers) => {
-                    self.enlist(view, Origin::Host, OUTBOUND, headers, frame, output);
+                    self.enlist(view, Origin::Host, OUTBOUND, &headers, frame, output);
                 }
                 Err(Unparsed::Fragment) => {
                     self.admit_fragment(now, view, (Origin::Host, false), frame, output);
@@ -224,7 +228,7 @@ impl Engine {
                 // The claim may have changed on the way: the frame is looked at again.
                 Origin::Port(_) => self.admit(now, view, origin, frame, output),
                 Origin::Host => match Headers::parse(frame.bytes()) {
-                    Ok(headers) => self.enlist(view, origin, OUTBOUND, headers, frame, output),
+                    Ok(headers) => self.enlist(view, origin, OUTBOUND, &headers, frame, output),
                     Err(Unparsed::Fragment) => {
                         self.admit_fragment(now, view, (origin, false), frame, output);
                     }
@@ -281,7 +285,9 @@ impl Engine {
         frame: Frame,
         output: &mut Output,
     ) {
-        let headers = match Headers::parse(frame.bytes()) {
+        // Looked at where it was written: what is copied just after it was put together in pieces makes the processor wait.
+        let parsed = Headers::parse(frame.bytes());
+        let headers = match &parsed {
             Ok(headers) => headers,
             Err(Unparsed::OtherProtocol) => {
                 self.admit_error(now, view, origin, frame, output);
@@ -302,7 +308,7 @@ impl Engine {
                 return;
             }
         };
-        match classify(view, origin, &headers) {
+        match classify(view, origin, headers) {
             Some(class) => self.enlist(view, origin, class, headers, frame, output),
             None => self.core.leave(frame, LeftReason::NotClaimed, output),
         }
@@ -314,13 +320,15 @@ impl Engine {
         &mut self,
         view: &View,
         origin: Origin,
-        Class { direction, mark }: Class,
-        headers: Headers,
+        class: Class,
+        headers: &Headers,
         mut frame: Frame,
         output: &mut Output,
     ) {
         let counters = &self.core.counters;
-        if !headers.is_sound(frame.bytes()) || !is_finishable(&frame, &headers) {
+        let bytes = frame.bytes();
+        let tcp_flags = headers.tcp_flags(bytes);
+        if !headers.is_sound(bytes) || !is_finishable(&frame, headers) {
             counters.count_drop(DropReason::Malformed, 1);
             return;
         }
@@ -328,24 +336,20 @@ impl Engine {
             counters.count_drop(DropReason::MartianSource, 1);
             return;
         }
-        frame.truncate(headers.end);
-        if headers.protocol == protocol::SCTP {
-            // No device can be asked for this one.
-            frame.complete_checksum();
-        }
-        let owner = self.owner(view, direction, &headers.source, &headers.destination);
+        let owner = self.owner(view, class.direction, &headers.source, &headers.destination);
         if owner != self.worker {
+            frame.truncate(headers.end);
             self.hand_over(owner, origin, frame, output);
             return;
         }
         counters.count(
-            match direction {
+            match class.direction {
                 Direction::Inbound => Event::Inbound,
                 Direction::Outbound => Event::Outbound,
             },
             1,
         );
-        self.put_on_batch(origin, Class { direction, mark }, headers, frame, None);
+        self.put_on_batch(origin, class, (headers, tcp_flags), frame, None);
     }
 
     /// Puts a packet of this worker's on the batch.
@@ -354,7 +358,7 @@ impl Engine {
         &mut self,
         origin: Origin,
         Class { direction, mark }: Class,
-        headers: Headers,
+        (headers, tcp_flags): (&Headers, u8),
         frame: Frame,
         first_of: Option<Datagram>,
     ) {
@@ -363,24 +367,32 @@ impl Engine {
             source: headers.source,
             destination: headers.destination,
             direction,
-            tcp_flags: headers.tcp_flags(frame.bytes()),
+            tcp_flags,
             length: headers.ip_len() as u32,
             mark,
         };
-        let item = Item {
-            frame,
-            headers,
+        let head = Head {
+            headers: *headers,
             origin,
             direction,
             is_first_fragment: first_of.is_some(),
-            ident: None,
         };
         if is_ipsec(headers.protocol) {
+            let mut item = head.with(frame);
+            item.frame.truncate(headers.end);
             self.ipsec.push((item, info));
-        } else {
-            self.packets.push(info);
-            self.batch.push(item);
+            return;
         }
+        self.frames.push(frame);
+        if let Some(frame) = self.frames.last_mut() {
+            frame.truncate(headers.end);
+            if headers.protocol == protocol::SCTP {
+                // No device can be asked for this one.
+                frame.complete_checksum();
+            }
+        }
+        self.heads.push(head);
+        self.packets.push(info);
     }
 
     /// As [`admit`](Self::admit) for parts of datagrams.
@@ -459,7 +471,8 @@ impl Engine {
             self.misplaced.push((item, fragment, owner));
         } else if fragment.is_first() {
             let class = Class { direction, mark };
-            self.put_on_batch(origin, class, headers, frame, Some(fragment.datagram));
+            let known = (&headers, headers.tcp_flags(frame.bytes()));
+            self.put_on_batch(origin, class, known, frame, Some(fragment.datagram));
         } else {
             let item = Item {
                 frame,
@@ -502,7 +515,7 @@ impl Engine {
             Origin::Port(_) => classify(view, origin, &headers),
         };
         match class {
-            Some(class) => self.enlist(view, origin, class, headers, frame, output),
+            Some(class) => self.enlist(view, origin, class, &headers, frame, output),
             None => self.core.pass_up(frame, output),
         }
     }
@@ -644,32 +657,40 @@ impl Engine {
         while let Some(ended) = balancer.poll_ended() {
             self.core.end(now, view, &ended, output);
         }
-        if !self.batch.is_empty() {
+        if !self.heads.is_empty() {
             self.verdicts.clear();
-            let payloads = Batch(&self.batch);
+            let payloads = Batch {
+                frames: &self.frames,
+                heads: &self.heads,
+            };
             let packets = Packets::new(&self.packets, &payloads);
             balancer.decide(now, &packets, &mut self.verdicts);
             self.packets.clear();
             while let Some((index, edit)) = balancer.poll_edit() {
-                if let Some(item) = self.batch.get_mut(index) {
-                    self.core.edit(item, &edit);
+                if let (Some(frame), Some(head)) =
+                    (self.frames.get_mut(index), self.heads.get_mut(index))
+                {
+                    self.core.edit(frame, head, &edit);
                 }
             }
             while let Some(ended) = balancer.poll_ended() {
                 self.core.end(now, view, &ended, output);
             }
-            let mut verdicts = self.verdicts.iter();
-            for item in &mut self.batch {
-                match verdicts.next() {
-                    Some(verdict) if item.is_first_fragment => {
-                        self.core.lead(now, view, item, *verdict, output);
+            let unanswered = self.heads.len().saturating_sub(self.verdicts.len());
+            (self.core.counters).count_drop(DropReason::NoVerdict, unanswered);
+            let batch = self.frames.iter_mut().zip(&self.heads);
+            for ((frame, head), verdict) in batch.zip(&self.verdicts) {
+                if !self.core.pass_on(view, frame, head, verdict, output) {
+                    let mut item = head.with(frame.take());
+                    match item.is_first_fragment {
+                        true => self.core.lead(now, view, &mut item, *verdict, output),
+                        false => self.core.carry_out(now, view, &mut item, verdict, output),
                     }
-                    Some(verdict) => self.core.carry_out(now, view, item, verdict, output),
-                    None => self.core.counters.count_drop(DropReason::NoVerdict, 1),
                 }
             }
             // What was not given out is dropped here.
-            self.batch.clear();
+            self.frames.clear();
+            self.heads.clear();
         }
         for (mut item, info) in self.ipsec.drain(..) {
             let verdict = balancer.decide_ipsec(now, &info);
@@ -741,7 +762,30 @@ impl Engine {
     }
 }
 
-/// A claimed frame between question and answer.
+/// What is known of a claimed frame.
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    headers: Headers,
+    origin: Origin,
+    direction: Direction,
+    is_first_fragment: bool,
+}
+
+impl Head {
+    /// The frame with it.
+    fn with(&self, frame: Frame) -> Item {
+        Item {
+            frame,
+            headers: self.headers,
+            origin: self.origin,
+            direction: self.direction,
+            is_first_fragment: self.is_first_fragment,
+            ident: None,
+        }
+    }
+}
+
+/// A claimed frame with what is known of it.
 #[derive(Debug)]
 struct Item {
     frame: Frame,
@@ -762,20 +806,25 @@ impl Item {
 }
 
 /// Where the payloads of a batch are.
-struct Batch<'a>(&'a [Item]);
+struct Batch<'a> {
+    frames: &'a [Frame],
+    heads: &'a [Head],
+}
 
 impl Payloads for Batch<'_> {
     fn payload(&self, index: usize) -> &[u8] {
-        let item = self.0.get(index);
-        item.map_or(&[], |item| item.headers.payload(item.frame.bytes()))
+        match (self.frames.get(index), self.heads.get(index)) {
+            (Some(frame), Some(head)) => head.headers.payload(frame.bytes()),
+            _ => &[],
+        }
     }
 
     fn sequence(&self, index: usize) -> Option<u32> {
-        let item = self.0.get(index).filter(|item| !item.is_first_fragment)?;
-        if item.headers.protocol != protocol::TCP {
+        let (frame, head) = (self.frames.get(index)?, self.heads.get(index)?);
+        if head.is_first_fragment || head.headers.protocol != protocol::TCP {
             return None;
         }
-        let segment = &item.frame.bytes()[item.headers.transport..];
+        let segment = &frame.bytes()[head.headers.transport..];
         Some(tcp::Packet::new_checked(segment).ok()?.sequence())
     }
 }
@@ -994,6 +1043,7 @@ fn copy_of(frame: &Frame) -> Frame {
     copy
 }
 
+#[inline]
 fn is_single_host(addr: &SocketAddr) -> bool {
     match addr {
         SocketAddr::V4(addr) => icmp::is_single_host(*addr.ip()),

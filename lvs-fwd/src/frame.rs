@@ -132,6 +132,7 @@ impl Frame {
     }
 
     /// Cuts the frame to `len` bytes; longer than it is changes nothing.
+    #[inline]
     pub fn truncate(&mut self, len: usize) {
         self.end = self.end.min(self.start + len);
     }
@@ -212,13 +213,18 @@ impl Frame {
     /// Takes the frame out of a place; an empty one, which owns nothing, stays there.
     #[inline]
     pub(crate) fn take(&mut self) -> Self {
-        let empty = Self {
+        std::mem::replace(self, Self::empty())
+    }
+
+    /// One without bytes.
+    #[inline]
+    pub(crate) fn empty() -> Self {
+        Self {
             storage: Storage::Heap(Vec::new()),
             start: 0,
             end: 0,
             meta: FrameMeta::default(),
-        };
-        std::mem::replace(self, empty)
+        }
     }
 
     /// Copies the bytes to a new buffer with this much room in front.

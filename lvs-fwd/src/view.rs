@@ -5,6 +5,7 @@
 //! number is all that a worker needs to drop what it cached from the old one.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -469,14 +470,14 @@ impl FromIterator<IpAddr> for LocalAddresses {
 /// IPv4 endpoints are packed into one word, which hashes and compares in a few instructions.
 #[derive(Debug, Clone)]
 struct EndpointSet {
-    v4: HashSet<u64, RandomState>,
+    v4: HashSet<u64, BuildHasherDefault<WordHasher>>,
     v6: HashSet<Endpoint, RandomState>,
 }
 
 impl EndpointSet {
     fn new() -> Self {
         Self {
-            v4: HashSet::with_hasher(hasher()),
+            v4: HashSet::default(),
             v6: HashSet::with_hasher(hasher()),
         }
     }
@@ -518,6 +519,29 @@ impl EndpointSet {
         let mut all: Vec<Endpoint> = v4.chain(self.v6.iter().copied()).collect();
         all.sort_unstable();
         all
+    }
+}
+
+/// Hashes one word by one multiplication. Like the [fixed seeds](hasher) this is for the operator's values alone.
+#[derive(Debug, Clone, Copy, Default)]
+struct WordHasher(u64);
+
+impl Hasher for WordHasher {
+    #[inline]
+    fn write_u64(&mut self, word: u64) {
+        let product = u128::from(self.0 ^ word ^ SEEDS[0]) * u128::from(SEEDS[1] | 1);
+        self.0 = product as u64 ^ (product >> 64) as u64;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 

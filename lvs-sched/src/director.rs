@@ -17,7 +17,7 @@ use crate::defence::{self, Random, Sampling};
 use crate::local::LocalPorts;
 use crate::path::family_of;
 use crate::persist::Templates;
-use crate::stats::{Meter, WorkerCounters};
+use crate::stats::{Meter, Shards, WorkerCounters};
 use crate::time::{Epoch, NEVER, Nanos, seconds};
 use crate::trash::Trash;
 use crate::{
@@ -104,6 +104,7 @@ struct Control {
 #[derive(Debug, Default)]
 struct Totals {
     workers: Vec<Arc<WorkerCounters>>,
+    shards: Shards,
     /// Of workers that are gone.
     past: Stats,
     past_dropped: [u64; DropReason::ALL.len()],
@@ -169,8 +170,12 @@ impl Director {
     /// FULLNAT's local ports name it, so that a server's answers find their worker. With `s` the smallest number for which
     /// 2^s is not less than `workers`, `port mod 2^s` is the worker's number.
     pub fn worker_of(self: &Arc<Self>, number: u32, workers: u32) -> Worker {
-        let counters = Arc::new(WorkerCounters::default());
-        self.totals.lock().workers.push(Arc::clone(&counters));
+        let counters = {
+            let mut totals = self.totals.lock();
+            let counters = Arc::new(WorkerCounters::new(totals.shards.take()));
+            totals.workers.push(Arc::clone(&counters));
+            counters
+        };
         let seed = self
             .seed
             .fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
@@ -536,6 +541,9 @@ impl Director {
         totals
             .workers
             .retain(|worker| !Arc::ptr_eq(worker, counters));
+        if let Some(shard) = counters.shard() {
+            totals.shards.give(shard);
+        }
         totals.past = totals.past.plus(counters.raw());
         for reason in DropReason::ALL {
             totals.past_dropped[reason as usize] += counters.dropped(reason);

@@ -144,6 +144,7 @@ impl PacketPath<'_> {
         verdict
     }
 
+    #[inline]
     fn inbound<A: Address>(
         &mut self,
         table: &mut Table<A>,
@@ -160,10 +161,12 @@ impl PacketPath<'_> {
                 && (tunables.expire_nodest_conn && has_quiesced_server(table.entry(id))
                     || is_reusable(table, id, tunables.conn_reuse_mode));
             if !reschedule {
+                let entry = table.entry(id);
                 // The end of a drain is forced: here it ends as if nothing were known of it.
-                let is_forced = has_forced_server(table.entry(id));
-                if !table.entry(id).lost_its_server() && !is_forced {
-                    return self.take(table, id);
+                let is_forced = has_forced_server(entry);
+                if !entry.lost_its_server() && !is_forced {
+                    let learns = entry.no_client_port();
+                    return self.take(table, id, learns);
                 }
                 if !tunables.expire_nodest_conn && !is_forced {
                     return Verdict::Drop(DropReason::ServerRemoved);
@@ -184,9 +187,9 @@ impl PacketPath<'_> {
         let outcome = match scheduled {
             Ok(new) => {
                 let id = table.insert(new);
-                let verdict = self.pass(table, id, Direction::Inbound).0;
+                self.pass(table, id, Direction::Inbound);
                 self.ends.created(table, id);
-                verdict
+                answer(table, id, Direction::Inbound)
             }
             Err(verdict) => verdict,
         };
@@ -196,6 +199,7 @@ impl PacketPath<'_> {
         outcome
     }
 
+    #[inline]
     fn outbound<A: Address>(
         &mut self,
         table: &mut Table<A>,
@@ -205,34 +209,29 @@ impl PacketPath<'_> {
         let Some(id) = table.find_reverse(key, sought) else {
             return self.unknown_reply(table, key);
         };
-        let (verdict, changed) = self.pass(table, id, Direction::Outbound);
-        if changed {
+        if self.pass(table, id, Direction::Outbound) {
             self.ends.changed(table, id);
         }
-        verdict
+        answer(table, id, Direction::Outbound)
     }
 
-    /// A client's packet of a connection.
-    fn take<A: Address>(&mut self, table: &mut Table<A>, id: u32) -> Verdict {
-        let learns = table.entry(id).no_client_port();
+    /// A client's packet of a connection, from which that may learn its client's port.
+    #[inline]
+    fn take<A: Address>(&mut self, table: &mut Table<A>, id: u32, learns: bool) -> Verdict {
         if learns {
             table.set_client_port(id, self.packet.source.port());
         }
-        let (verdict, changed) = self.pass(table, id, Direction::Inbound);
+        let changed = self.pass(table, id, Direction::Inbound);
         if changed || learns {
             self.ends.changed(table, id);
         }
-        verdict
+        answer(table, id, Direction::Inbound)
     }
 
     /// Counts a packet, applies it to the connection's state and restarts the timer. Returns
     /// whether the state changed as well.
-    fn pass<A: Address>(
-        &self,
-        table: &mut Table<A>,
-        id: u32,
-        direction: Direction,
-    ) -> (Verdict, bool) {
+    #[inline]
+    fn pass<A: Address>(&self, table: &mut Table<A>, id: u32, direction: Direction) -> bool {
         let entry = table.entry_mut(id);
         match direction {
             Direction::Inbound => {
@@ -244,9 +243,6 @@ impl PacketPath<'_> {
                 self.count_out(entry);
             }
         }
-        // Most have no local address, and need not be looked up once more.
-        let is_local = entry.method == ForwardMethod::FullNat;
-        let verdict = verdict(entry, direction, None);
         let path = Path::new(direction, entry.no_output());
         let state = match (entry.state, self.packet.sctp) {
             (State::Tcp(state), _) => {
@@ -258,45 +254,53 @@ impl PacketPath<'_> {
             (State::Sctp(_), None) => {
                 let timeout = entry.timeout(self.snapshot.timings.of(entry.state));
                 table.set_deadline(id, self.now + timeout);
-                return (answer(table, id, direction), false);
+                return false;
             }
         };
         let changed = entry.enter(state);
+        let deadline = self.now + self.snapshot.timings.of(state);
+        let prolonged = entry.prolong(deadline);
         let assures = changed && state.is_established()
             || state == State::Udp && direction == Direction::Outbound;
         if assures && let Some(template) = table.template(id) {
             template.assure();
         }
-        table.set_deadline(id, self.now + self.snapshot.timings.of(state));
-        if is_local {
-            return (answer(table, id, direction), changed);
+        if !prolonged {
+            table.lower(id, deadline);
         }
-        (verdict, changed)
+        changed
     }
 
+    #[inline]
     fn count_in<A>(&self, entry: &Entry<A>) {
         if let Some(server) = entry
             .server
             .as_deref()
             .filter(|server| server.is_available())
         {
-            server.counters().count_in(self.packet.length);
+            server
+                .counters()
+                .count_in(self.counters, self.packet.length);
             self.counters.count_in(self.packet.length);
         }
     }
 
+    #[inline]
     fn count_out<A>(&self, entry: &Entry<A>) {
         if let Some(server) = entry
             .server
             .as_deref()
             .filter(|server| server.is_available())
         {
-            server.counters().count_out(self.packet.length);
+            server
+                .counters()
+                .count_out(self.counters, self.packet.length);
             self.counters.count_out(self.packet.length);
         }
     }
 
     /// Whether the packet is one that begins a connection even where there is one.
+    #[inline]
     fn begins(&self) -> bool {
         match self.packet.protocol {
             Protocol::Tcp => self.packet.tcp_flags.contains(TcpFlags::SYN),
@@ -466,11 +470,13 @@ fn describe<A: Address>(
     })
 }
 
+#[inline]
 fn answer<A: Address>(table: &Table<A>, id: u32, direction: Direction) -> Verdict {
     let entry = table.entry(id);
     verdict(entry, direction, table.local(entry))
 }
 
+#[inline]
 fn verdict<A: Address>(
     entry: &Entry<A>,
     direction: Direction,

@@ -109,8 +109,19 @@ fn ipsec_follows_the_key_exchange() {
             Direction::Inbound => (c.ip(), vip(0).ip()),
             Direction::Outbound => (rip.ip(), c.ip()),
         };
-        lan.worker
-            .handle_ipsec(lan.now, direction, source, destination, 200)
+        let told = lan
+            .worker
+            .explain_ipsec(lan.now, direction, source, destination);
+        let verdict = lan
+            .worker
+            .handle_ipsec(lan.now, direction, source, destination, 200);
+        assert_eq!(told.verdict, Some(verdict));
+        let reason = match verdict {
+            Verdict::NotOurs => Reason::BeginsNothing,
+            _ => Reason::Connection,
+        };
+        assert_eq!((told.reason, told.service), (reason, None));
+        verdict
     };
     assert_eq!(esp(&mut lan, Direction::Inbound), Verdict::NotOurs);
     let forward = Verdict::Forward {

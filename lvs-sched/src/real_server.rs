@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::atomic::{self, ArcSwapOption};
 use crate::drain::Watch;
 use crate::scheduler::Marks;
-use crate::stats::{Counters, Meter, Rates, Stats};
+use crate::stats::{Meter, Rates, ServerCounters, Stats};
 use crate::{Family, ForwardMethod};
 
 /// A server's share of the load, `0..=2^31-1`. 0 means *quiesced*: no new connections, old ones
@@ -126,7 +126,7 @@ pub struct RealServer {
     slot: AtomicU32,
     watch: Watch,
     tally: Tally,
-    counters: Counters,
+    counters: ServerCounters,
     meter: Meter,
     /// What it had counted when it last left its service.
     departure: Mutex<Stats>,
@@ -176,7 +176,7 @@ impl RealServer {
             slot: AtomicU32::new(0),
             watch: Watch::default(),
             tally: Tally::default(),
-            counters: Counters::default(),
+            counters: ServerCounters::default(),
             meter: Meter::default(),
             departure: Mutex::default(),
         }
@@ -315,7 +315,8 @@ impl RealServer {
     }
 
     /// Counts packets.
-    pub(crate) fn counters(&self) -> &Counters {
+    #[inline]
+    pub(crate) fn counters(&self) -> &ServerCounters {
         &self.counters
     }
 

@@ -218,16 +218,7 @@ impl Worker {
         length: u32,
     ) -> Verdict {
         let now = self.advance(now);
-        let packet = Packet {
-            protocol: Protocol::Udp,
-            source: SocketAddr::new(source, ISAKMP),
-            destination: SocketAddr::new(destination, ISAKMP),
-            direction,
-            tcp_flags: TcpFlags::default(),
-            sctp: None,
-            length,
-            mark: 0,
-        };
+        let packet = exchange(direction, source, destination, length);
         let prepared = self.prepare(&packet);
         let verdict = self.on_path(now, &packet, None, |path, tables| match prepared {
             Prepared::V4(key, _) => path.ipsec(tables.0, &key),
@@ -235,6 +226,24 @@ impl Worker {
             Prepared::Neither => Verdict::NotOurs,
         });
         self.counted(verdict)
+    }
+
+    /// [`explain`](Self::explain) for [`handle_ipsec`](Self::handle_ipsec).
+    pub fn explain_ipsec(
+        &mut self,
+        now: Instant,
+        direction: Direction,
+        source: IpAddr,
+        destination: IpAddr,
+    ) -> Explanation {
+        let now = self.advance(now);
+        let packet = exchange(direction, source, destination, 0);
+        let prepared = self.prepare(&packet);
+        self.on_path(now, &packet, None, |path, tables| match prepared {
+            Prepared::V4(key, _) => path.explain_ipsec(tables.0, &key),
+            Prepared::V6(key, _) => path.explain_ipsec(tables.1, &key),
+            Prepared::Neither => Explanation::new(Reason::MixedFamilies, Verdict::NotOurs),
+        })
     }
 
     /// Ends connections whose time has come, and does a step of what else is due.
@@ -336,7 +345,7 @@ impl Worker {
             client: SocketAddr,
             other: SocketAddr,
         ) -> Option<&Entry<A>> {
-            let key = key(protocol, client, other)?;
+            let key = key(protocol, &client, &other)?;
             table.get(table.find(&key, &table.sought(&key))?)
         }
         find(&self.v4, protocol, client, virtual_addr)
@@ -374,15 +383,38 @@ impl Worker {
     ) {
         let now = self.advance(now);
         let mut prepared = std::mem::take(&mut self.prepared);
-        let mut index = 0;
-        for packets in packets.chunks(BATCH) {
+        for (number, packets) in packets.chunks(BATCH).enumerate() {
             prepared.clear();
-            prepared.extend(packets.iter().map(|packet| self.prepare(packet)));
-            self.fetch(packets, &mut prepared);
-            for (packet, prepared) in packets.iter().zip(&prepared) {
-                let payload = payloads.map(|of| Payload { of, index });
-                verdicts.push(self.answer(now, packet, payload, prepared));
-                index += 1;
+            prepared.extend(packets.iter().map(|packet| self.prepare_ahead(packet)));
+            self.fetch_entries(packets, &mut prepared);
+            let first = number * BATCH;
+            let limit = self.director.max_connections;
+            let mut path = PacketPath {
+                snapshot: self.snapshot.load(),
+                counters: &self.counters,
+                ends: Ends::new(&self.director, &mut self.feed, &mut self.ports),
+                packet: &packets[0],
+                payload: None,
+                now,
+                has_room: true,
+            };
+            let asked = packets.iter().zip(&prepared).enumerate();
+            // What is answered is written to its place at once.
+            verdicts.extend(asked.map(|(index, (packet, prepared))| {
+                path.packet = packet;
+                path.payload = payloads.map(|of| Payload {
+                    of,
+                    index: first + index,
+                });
+                path.has_room = self.v4.len() + self.v6.len() < limit;
+                match prepared {
+                    Prepared::V4(key, sought) => path.walk(&mut self.v4, key, sought),
+                    Prepared::V6(key, sought) => path.walk(&mut self.v6, key, sought),
+                    Prepared::Neither => Verdict::NotOurs,
+                }
+            }));
+            for verdict in verdicts.iter().rev().take(packets.len()) {
+                self.count_drop(verdict);
             }
         }
         self.prepared = prepared;
@@ -394,44 +426,56 @@ impl Worker {
         self.answer(now, packet, payload, &prepared)
     }
 
+    #[inline]
     fn prepare(&self, packet: &Packet) -> Prepared {
         let (client, other) = match packet.direction {
-            Direction::Inbound => (packet.source, packet.destination),
-            Direction::Outbound => (packet.destination, packet.source),
+            Direction::Inbound => (&packet.source, &packet.destination),
+            Direction::Outbound => (&packet.destination, &packet.source),
         };
         self.prepare_flow(packet.protocol, client, other)
     }
 
-    fn prepare_flow(&self, protocol: Protocol, client: SocketAddr, other: SocketAddr) -> Prepared {
-        if let Some(key) = key(protocol, client, other) {
-            Prepared::V4(key, self.v4.sought(&key))
-        } else if let Some(key) = key(protocol, client, other) {
-            Prepared::V6(key, self.v6.sought(&key))
-        } else {
-            Prepared::Neither
+    #[inline]
+    fn prepare_flow(
+        &self,
+        protocol: Protocol,
+        client: &SocketAddr,
+        other: &SocketAddr,
+    ) -> Prepared {
+        match client {
+            SocketAddr::V4(_) => {
+                key(protocol, client, other).map(|key| Prepared::V4(key, self.v4.sought(&key)))
+            }
+            SocketAddr::V6(_) => {
+                key(protocol, client, other).map(|key| Prepared::V6(key, self.v6.sought(&key)))
+            }
         }
+        .unwrap_or(Prepared::Neither)
     }
 
-    /// Reads what the lookups of a batch will read, first of the index, then of the entries, so that
-    /// the cache misses overlap. There is no prefetch without unsafe code, but a load that nothing waits
-    /// for is one: what was read is added up and nothing else depends on it.
-    fn fetch(&self, packets: &[Packet], prepared: &mut [Prepared]) {
-        let mut sum = 0_u64;
-        for (packet, prepared) in packets.iter().zip(&*prepared) {
-            sum = sum.wrapping_add(match prepared {
-                Prepared::V4(_, sought) => self.v4.peek(packet.direction, sought),
-                Prepared::V6(_, sought) => self.v6.peek(packet.direction, sought),
-                Prepared::Neither => 0,
-            });
+    /// Prepares one of several packets, and fetches what its lookup will read first. While that is on its way the others
+    /// are prepared, so that the cache misses overlap.
+    #[inline]
+    fn prepare_ahead(&self, packet: &Packet) -> Prepared {
+        let prepared = self.prepare(packet);
+        match &prepared {
+            Prepared::V4(_, sought) => self.v4.fetch(packet.direction, sought),
+            Prepared::V6(_, sought) => self.v6.fetch(packet.direction, sought),
+            Prepared::Neither => {}
         }
+        prepared
+    }
+
+    /// Fetches the entries that the lookups will find.
+    #[inline]
+    fn fetch_entries(&self, packets: &[Packet], prepared: &mut [Prepared]) {
         for (packet, prepared) in packets.iter().zip(prepared) {
-            sum = sum.wrapping_add(match prepared {
-                Prepared::V4(_, sought) => self.v4.peek_entry(packet.direction, sought),
-                Prepared::V6(_, sought) => self.v6.peek_entry(packet.direction, sought),
-                Prepared::Neither => 0,
-            });
+            match prepared {
+                Prepared::V4(_, sought) => self.v4.fetch_entry(packet.direction, sought),
+                Prepared::V6(_, sought) => self.v6.fetch_entry(packet.direction, sought),
+                Prepared::Neither => {}
+            }
         }
-        std::hint::black_box(sum);
     }
 
     fn answer(
@@ -470,10 +514,11 @@ impl Worker {
         // a client's.
         let from_client = about_tunnel || quoted.direction == Direction::Outbound;
         let (client, other) = if from_client {
-            (quoted.source, quoted.destination)
+            (&quoted.source, &quoted.destination)
         } else {
-            (quoted.destination, quoted.source)
+            (&quoted.destination, &quoted.source)
         };
+        let prepared = self.prepare_flow(quoted.protocol, client, other);
         let quoted = Packet {
             direction: if about_tunnel {
                 Direction::Inbound
@@ -482,7 +527,6 @@ impl Worker {
             },
             ..*quoted
         };
-        let prepared = self.prepare_flow(quoted.protocol, client, other);
         let verdict = self.on_path(now, &quoted, None, |path, tables| match prepared {
             Prepared::V4(key, _) => path.icmp(tables.0, &key, about_tunnel),
             Prepared::V6(key, _) => path.icmp(tables.1, &key, about_tunnel),
@@ -512,10 +556,15 @@ impl Worker {
     }
 
     fn counted(&self, verdict: Verdict) -> Verdict {
-        if let Verdict::Drop(reason) = verdict {
-            self.counters.count_drop(reason);
-        }
+        self.count_drop(&verdict);
         verdict
+    }
+
+    #[inline]
+    fn count_drop(&self, verdict: &Verdict) {
+        if let Verdict::Drop(reason) = verdict {
+            self.counters.count_drop(*reason);
+        }
     }
 
     /// Whether `drop_entry` is active; the snapshot is not advanced.
@@ -687,8 +736,12 @@ fn import<A: Address>(
     has_room: bool,
 ) -> Result<(), ImportError> {
     let state = connection.state;
-    let key: FlowKey<A> = key(state.protocol(), connection.client, connection.virtual_addr)
-        .ok_or(ImportError::Family)?;
+    let key: FlowKey<A> = key(
+        state.protocol(),
+        &connection.client,
+        &connection.virtual_addr,
+    )
+    .ok_or(ImportError::Family)?;
     let address = A::from_ip(connection.destination.ip()).ok_or(ImportError::Family)?;
     let deadline = now + nanos(connection.remaining);
     let mut replaced = None;
@@ -763,10 +816,25 @@ fn import<A: Address>(
     Ok(())
 }
 
+/// The key exchange's packet that stands for an AH or ESP packet.
+fn exchange(direction: Direction, source: IpAddr, destination: IpAddr, length: u32) -> Packet {
+    Packet {
+        protocol: Protocol::Udp,
+        source: SocketAddr::new(source, ISAKMP),
+        destination: SocketAddr::new(destination, ISAKMP),
+        direction,
+        tcp_flags: TcpFlags::default(),
+        sctp: None,
+        length,
+        mark: 0,
+    }
+}
+
+#[inline]
 fn key<A: Address>(
     protocol: Protocol,
-    client: SocketAddr,
-    other: SocketAddr,
+    client: &SocketAddr,
+    other: &SocketAddr,
 ) -> Option<FlowKey<A>> {
     FlowKey::new(
         protocol,

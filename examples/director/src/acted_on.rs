@@ -76,6 +76,7 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
     (
         &[Place::Top],
         &[
+            "net_namespace",
             "global_defs",
             "vrrp_instance",
             "vrrp_sync_group",

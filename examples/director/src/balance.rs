@@ -1,6 +1,6 @@
 //! The scheduler as the data path's balancer: two vocabularies, translated.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -52,6 +52,17 @@ impl SchedBalancer {
         }
     }
 
+    /// What an AH or ESP packet would meet, as [`lvs_sched::Worker::explain_ipsec`].
+    pub fn explain_ipsec(
+        &mut self,
+        now: Instant,
+        direction: sched::Direction,
+        (source, destination): (IpAddr, IpAddr),
+    ) -> sched::Explanation {
+        self.worker
+            .explain_ipsec(now, direction, source, destination)
+    }
+
     /// Lets the FTP helper read the control connections in the batch.
     fn help_ftp(&mut self, now: Instant, packets: &Packets<'_>) {
         let answered = self.packets.iter().zip(&self.verdicts);
@@ -82,7 +93,7 @@ impl Balancer for SchedBalancer {
         self.packets.clear();
         self.packets
             .extend(packets.iter().enumerate().map(|(at, info)| sched::Packet {
-                sctp: sctp_event(info, packets.payload(at)),
+                sctp: sctp_event(info, || packets.payload(at)),
                 ..packet(info)
             }));
         self.verdicts.clear();
@@ -122,12 +133,7 @@ impl Balancer for SchedBalancer {
             packet.length,
         );
         // The tunnel is the key exchange's.
-        let exchange = PacketInfo {
-            protocol: Protocol::Udp.number(),
-            source: SocketAddr::new(packet.source.ip(), ISAKMP),
-            destination: SocketAddr::new(packet.destination.ip(), ISAKMP),
-            ..*packet
-        };
+        let exchange = exchange(packet);
         verdict(&found, |server| {
             tunnels::encapsulation(&self.tunnels.present(), &exchange, false, server)
         })
@@ -180,14 +186,15 @@ impl sched::Payloads for Payloads<'_> {
     }
 }
 
-/// What an SCTP packet means, by its chunks.
-pub fn sctp_event(info: &PacketInfo, chunks: &[u8]) -> Option<SctpEvent> {
+/// What an SCTP packet means, by its chunks; those of others are not looked up.
+fn sctp_event<'a>(info: &PacketInfo, chunks: impl FnOnce() -> &'a [u8]) -> Option<SctpEvent> {
     match info.protocol == Protocol::Sctp.number() {
-        true => SctpEvent::parse(chunks),
+        true => SctpEvent::parse(chunks()),
         false => None,
     }
 }
 
+#[inline]
 fn direction(direction: balancer::Direction) -> sched::Direction {
     match direction {
         balancer::Direction::Inbound => sched::Direction::Inbound,
@@ -195,6 +202,7 @@ fn direction(direction: balancer::Direction) -> sched::Direction {
     }
 }
 
+#[inline]
 fn packet(info: &PacketInfo) -> sched::Packet {
     sched::Packet {
         // The data path claims the protocols of services only.
@@ -209,11 +217,17 @@ fn packet(info: &PacketInfo) -> sched::Packet {
     }
 }
 
+#[inline]
 fn verdict(
     verdict: &sched::Verdict,
     encapsulation: impl FnOnce(SocketAddr) -> Encapsulation,
 ) -> balancer::Verdict {
     match *verdict {
+        // Named for itself: most are this, and go to their place without a stop.
+        sched::Verdict::Forward {
+            method: ForwardMethod::Nat,
+            server: rip,
+        } => balancer::Verdict::Forward(balancer::Method::Nat { rip }),
         // The host routes it to where it was sent.
         sched::Verdict::Forward {
             method: ForwardMethod::Bypass,
@@ -245,6 +259,7 @@ fn verdict(
 }
 
 /// How the data path sends to a server; `None` if it can't.
+#[inline]
 pub fn method(
     method: ForwardMethod,
     server: SocketAddr,
@@ -260,6 +275,16 @@ pub fn method(
             encapsulation: encapsulation(server),
         }),
         ForwardMethod::Bypass | ForwardMethod::FullNat => None,
+    }
+}
+
+/// The packet of a key exchange that stands for an AH or ESP packet.
+pub fn exchange(packet: &PacketInfo) -> PacketInfo {
+    PacketInfo {
+        protocol: Protocol::Udp.number(),
+        source: SocketAddr::new(packet.source.ip(), ISAKMP),
+        destination: SocketAddr::new(packet.destination.ip(), ISAKMP),
+        ..*packet
     }
 }
 

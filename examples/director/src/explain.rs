@@ -7,21 +7,41 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use lvs_fwd::balancer::{Direction, Encapsulation, Method};
+use lvs_fwd::balancer::{Direction, Encapsulation, Method, PacketInfo};
 use lvs_fwd::route::{Neighbour, NeighbourState, NextHop};
 use lvs_fwd::steer;
 use lvs_fwd::view::View;
 use lvs_fwd::why::{self, Claimed, Subject, Way};
+use lvs_fwd::wire::protocol;
 use lvs_sched::{
     Director, Explanation, ForwardMethod, PassedOver, Protocol, RealServer, Reason, SctpEvent,
     ServiceKey, TcpFlags, Verdict,
 };
 
-use crate::balance;
+use crate::balance::{self, SchedBalancer};
 use crate::control::answers;
 use crate::control::why::{NextHopInfo, Outcome, Step, WhyAnswer, WhyQuestion};
 use crate::plan::Plan;
 use crate::tunnels;
+
+/// What a worker's balancer is asked.
+#[derive(Debug)]
+pub enum Asked {
+    /// About this packet, with what follows its transport header, if that is known.
+    Flow(lvs_sched::Packet, Option<Vec<u8>>),
+    /// About an AH or ESP packet from one address to the other.
+    Ipsec(lvs_sched::Direction, (IpAddr, IpAddr)),
+}
+
+impl Asked {
+    /// Asks.
+    pub fn explain(&self, now: Instant, balancer: &mut SchedBalancer) -> Explanation {
+        match self {
+            Self::Flow(packet, payload) => balancer.explain(now, packet, payload.as_deref()),
+            Self::Ipsec(direction, sides) => balancer.explain_ipsec(now, *direction, *sides),
+        }
+    }
+}
 
 /// A question, as far as the data path's surroundings answer it.
 #[derive(Debug)]
@@ -67,18 +87,19 @@ impl Inquiry {
         } else {
             String::new()
         };
+        let sides = match has_ports(protocol) {
+            true => format!("{source} -> {destination}"),
+            false => format!("{} -> {}", source.ip(), destination.ip()),
+        };
         inquiry.say(
             "packet",
-            format!(
-                "{} {source} -> {destination}{flags}, {length} bytes",
-                name_of(protocol)
-            ),
+            format!("{} {sides}{flags}, {length} bytes", name_of(protocol)),
         );
         inquiry.say_claim();
         inquiry
     }
 
-    /// The worker to ask with [`packet`](Self::packet); `None` if nobody needs to be asked.
+    /// The worker to ask what [`asked`](Self::asked) says; `None` if nobody needs to be asked.
     pub fn owner(&self) -> Option<u32> {
         let claimed = self.claimed?;
         let destination = self.subject.destination;
@@ -89,30 +110,35 @@ impl Inquiry {
         Some(steer::owner(claimed.client(&self.subject), self.workers))
     }
 
-    /// What the owner's balancer is asked about.
-    pub fn packet(&self) -> lvs_sched::Packet {
-        lvs_sched::Packet {
-            protocol: Protocol::from_number(self.subject.protocol).unwrap_or(Protocol::Tcp),
-            source: self.subject.source,
-            destination: self.subject.destination,
-            direction: match self.claimed.map(|claimed| claimed.direction) {
-                Some(Direction::Outbound) => lvs_sched::Direction::Outbound,
-                _ => lvs_sched::Direction::Inbound,
-            },
+    /// What the owner's balancer is asked.
+    pub fn asked(&self) -> Asked {
+        let direction = match self.claimed.map(|claimed| claimed.direction) {
+            Some(Direction::Outbound) => lvs_sched::Direction::Outbound,
+            _ => lvs_sched::Direction::Inbound,
+        };
+        let Subject {
+            source,
+            destination,
+            ..
+        } = self.subject;
+        let Some(protocol) = Protocol::from_number(self.subject.protocol) else {
+            return Asked::Ipsec(direction, (source.ip(), destination.ip()));
+        };
+        let packet = lvs_sched::Packet {
+            protocol,
+            source,
+            destination,
+            direction,
             tcp_flags: TcpFlags::from_bits(self.subject.tcp_flags),
             // A flow that nothing more is said of begins, as a TCP flow does.
-            sctp: (self.subject.protocol == Protocol::Sctp.number()).then(|| {
+            sctp: (protocol == Protocol::Sctp).then(|| {
                 let chunks = self.payload.as_deref();
                 chunks.and_then(SctpEvent::parse).unwrap_or(SctpEvent::Init)
             }),
             length: self.subject.length,
             mark: self.claimed.map_or(0, |claimed| claimed.mark),
-        }
-    }
-
-    /// What follows the packet's transport header, if it is known.
-    pub fn payload(&self) -> Option<&[u8]> {
-        self.payload.as_deref()
+        };
+        Asked::Flow(packet, self.payload.clone())
     }
 
     /// The answer for a packet that the director never sees.
@@ -196,6 +222,7 @@ impl Inquiry {
                 mark,
             }) => {
                 let at = match endpoint.port {
+                    _ if !has_ports(endpoint.protocol) => endpoint.addr.to_string(),
                     0 => format!("{}, any port", endpoint.addr),
                     port => SocketAddr::new(endpoint.addr, port).to_string(),
                 };
@@ -232,7 +259,14 @@ impl Inquiry {
             .filter(|service| service.addr == vip)
             .map(|service| format!("{} {}", name_of(service.protocol), service.port))
             .collect();
+        let ports = has_ports(protocol);
         let protocol = name_of(protocol);
+        if !others.is_empty() && !ports {
+            return format!(
+                "not taken: {protocol} follows a key exchange (UDP 500), and {vip} has services at {} alone",
+                others.join(", ")
+            );
+        }
         if !others.is_empty() {
             return format!(
                 "not taken: {vip} has no service at {protocol} {}, but at {}",
@@ -261,6 +295,10 @@ impl Inquiry {
     fn say_connection(&mut self, now: Instant, explanation: &Explanation) {
         let text = match (&explanation.connection, explanation.passed_over) {
             (None, _) => match explanation.reason {
+                Reason::BeginsNothing if !has_ports(self.subject.protocol) => {
+                    "none: there is no key exchange (UDP, both ports 500) between these addresses that it could follow"
+                        .into()
+                }
                 Reason::BeginsNothing | Reason::Malformed => {
                     "none, and such a packet begins none (a SYN would)".into()
                 }
@@ -459,11 +497,8 @@ impl Inquiry {
                 (Outcome::Answered, reason, Some(client), Some(method), hop)
             }
             Verdict::Forward { method, server } => {
-                let translated = balance::method(method, server, |server| {
-                    let key = explanation.service;
-                    key.and_then(|key| plan.tunnels.get(&(key, server)))
-                        .map_or(Encapsulation::Ipip, tunnels::of)
-                });
+                let translated =
+                    balance::method(method, server, |server| self.encapsulation(plan, server));
                 let (target, overhead) = translated
                     .as_ref()
                     .map_or_else(|| (server.ip(), 0), why::target);
@@ -477,6 +512,24 @@ impl Inquiry {
                 (Outcome::Forwarded, reason, Some(server), Some(method), hop)
             }
         }
+    }
+
+    /// How the data path would wrap the packet.
+    fn encapsulation(&self, plan: &Plan, server: SocketAddr) -> Encapsulation {
+        let packet = PacketInfo {
+            protocol: self.subject.protocol,
+            source: self.subject.source,
+            destination: self.subject.destination,
+            direction: Direction::Inbound,
+            tcp_flags: self.subject.tcp_flags,
+            length: self.subject.length,
+            mark: self.claimed.map_or(0, |claimed| claimed.mark),
+        };
+        let packet = match has_ports(packet.protocol) {
+            true => packet,
+            false => balance::exchange(&packet),
+        };
+        tunnels::encapsulation(&plan.tunnels, &packet, false, server)
     }
 
     /// What becomes of a packet that no connection and no service wants.
@@ -756,11 +809,20 @@ fn method_name(method: ForwardMethod) -> &'static str {
     }
 }
 
-fn name_of(protocol: u8) -> String {
-    Protocol::from_number(protocol).map_or_else(
-        || format!("protocol {protocol}"),
-        |protocol| protocol.to_string(),
-    )
+fn name_of(number: u8) -> String {
+    match number {
+        protocol::ESP => "ESP".to_owned(),
+        protocol::AH => "AH".to_owned(),
+        _ => Protocol::from_number(number).map_or_else(
+            || format!("protocol {number}"),
+            |protocol| protocol.to_string(),
+        ),
+    }
+}
+
+/// Whether packets of this protocol have ports. Those that are balanced and have none follow a key exchange.
+fn has_ports(number: u8) -> bool {
+    Protocol::from_number(number).is_some()
 }
 
 fn flag_names(flags: u8) -> String {

@@ -1,5 +1,6 @@
 //! Carrying out verdicts: next hop, hops left, MTU, rewriting, and the errors that senders are told.
 
+use std::iter;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,14 +12,15 @@ use super::hops::{HopCache, Path};
 use super::path_mtu::PathMtus;
 use super::reassembly::Reassembly;
 use super::streams::{Sides, Streams};
-use super::{EngineConfig, Item, Output, write_link};
+use super::{EngineConfig, Head, Item, Output, write_link};
 use crate::balancer::{Direction, Edit, Encapsulation, Ended, Method, Verdict};
-use crate::frame::{Frame, GsoKind};
+use crate::frame::{ChecksumState, Frame, GsoKind};
 use crate::handoff::{Errand, Handoff, Origin};
 use crate::icmp;
 use crate::neigh::{Holding, Original};
 use crate::reset;
 use crate::rewrite::fullnat::{self, Segment};
+use crate::rewrite::nat::Side;
 use crate::rewrite::{dr, error, fragment, nat, segment, sequence, tun};
 use crate::stats::{Counters, DropReason, Event, LeftReason};
 use crate::view::{PortId, View};
@@ -102,11 +104,68 @@ impl Core {
 
     /// Changes a packet's stream. Part of a datagram is no segment.
     #[cold]
-    pub(super) fn edit(&self, item: &mut Item, edit: &Edit) {
-        if !item.is_first_fragment {
+    pub(super) fn edit(&self, frame: &mut Frame, head: &mut Head, edit: &Edit) {
+        if !head.is_first_fragment {
             self.counters.count(Event::Edited, 1);
-            sequence::edit(&mut item.frame, &mut item.headers, edit);
+            sequence::edit(frame, &mut head.headers, edit);
         }
+    }
+
+    /// Sends on what most packets are: whole, short enough, with a hop left, by NAT or direct routing to a neighbour that is
+    /// known. `false`: it is something else, and nothing was done.
+    #[inline]
+    pub(super) fn pass_on(
+        &self,
+        view: &View,
+        frame: &mut Frame,
+        head: &Head,
+        verdict: &Verdict,
+        output: &mut Output,
+    ) -> bool {
+        let (target, replaced) = match verdict {
+            Verdict::Forward(Method::Nat { rip }) => (rip.ip(), Some((Side::Destination, rip))),
+            Verdict::Forward(Method::DirectRoute { rip }) => (*rip, None),
+            Verdict::Reply { source } => {
+                (head.headers.destination.ip(), Some((Side::Source, source)))
+            }
+            _ => return false,
+        };
+        let Some(clear) = self.hops.clear(view, &target) else {
+            return false;
+        };
+        let headers = &head.headers;
+        let ipv6 = headers.is_ipv6();
+        let is_plain = head.origin != Origin::Host
+            && !head.is_first_fragment
+            && frame.meta.gso.is_none()
+            && frame.meta.longest_part.is_none()
+            && headers.ip_len() <= clear.mtu as usize
+            && target.is_ipv6() == ipv6
+            && replaced.is_none_or(|(_, new)| new.is_ipv6() == ipv6);
+        let partial = match frame.meta.checksum {
+            ChecksumState::Complete | ChecksumState::Verified => false,
+            ChecksumState::Partial { start, .. } if usize::from(start) == headers.transport => true,
+            ChecksumState::Partial { .. } => return false,
+        };
+        let bytes = frame.bytes_mut();
+        if !is_plain || dr::hops_left(bytes, headers) <= 1 {
+            return false;
+        }
+        dr::decrement(bytes, headers);
+        if let Some((side, new)) = replaced {
+            nat::replace_in(bytes, headers, partial, side, new);
+        }
+        let link = ethernet::Repr {
+            destination: clear.destination,
+            source: clear.source,
+            ethertype: if ipv6 { ethernet::IPV6 } else { ethernet::IPV4 },
+        };
+        link.emit(bytes);
+        self.counters.count(Event::Transmitted, 1);
+        // A `push` would put the two together before it makes room, and copy that.
+        let sent = iter::once_with(|| (clear.port, frame.take()));
+        output.transmit.extend(sent);
+        true
     }
 
     pub(super) fn carry_out(

@@ -30,6 +30,16 @@ pub(super) enum Path {
     Drop(DropReason),
 }
 
+/// A way on which nothing has to be asked or told: to a neighbour that is known and not stale, at an address that is not the
+/// host's.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clear {
+    pub(super) port: PortId,
+    pub(super) mtu: u32,
+    pub(super) source: [u8; 6],
+    pub(super) destination: [u8; 6],
+}
+
 /// Answers of the route and neighbour tables, remembered until the view changes.
 ///
 /// Direct-mapped and of fixed size: two addresses that meet in one place recompute each other's answers,
@@ -44,6 +54,7 @@ struct Entry {
     addr: IpAddr,
     generation: u64,
     path: Path,
+    clear: Option<Clear>,
     source: Option<IpAddr>,
     next_probe: Option<Instant>,
 }
@@ -69,10 +80,21 @@ impl HopCache {
             addr,
             generation: view.generation,
             path,
+            clear: clear(view, &addr, &path),
             source: look_up_source(view, addr),
             next_probe: None,
         });
         path
+    }
+
+    /// The way to an address, if it is [clear](Clear) and was looked up before.
+    #[inline]
+    pub(super) fn clear(&self, view: &View, addr: &IpAddr) -> Option<&Clear> {
+        let entry = self.entries[place(addr)].as_ref()?;
+        match entry.addr == *addr && entry.generation == view.generation {
+            true => entry.clear.as_ref(),
+            false => None,
+        }
     }
 
     /// An address of the director's to send to this one from.
@@ -97,8 +119,33 @@ impl HopCache {
     }
 }
 
+#[inline]
 fn place(addr: &IpAddr) -> usize {
     steer::place(addr, PLACES)
+}
+
+fn clear(view: &View, addr: &IpAddr, path: &Path) -> Option<Clear> {
+    match *path {
+        Path::Send {
+            port,
+            mtu,
+            source,
+            destination,
+            stale: false,
+            ..
+        } if !view.local.contains(addr) && is_global(addr) => Some(Clear {
+            port,
+            mtu,
+            source,
+            destination,
+        }),
+        _ => None,
+    }
+}
+
+/// Whether an address is the same host's everywhere.
+fn is_global(addr: &IpAddr) -> bool {
+    !addr.is_loopback() && !matches!(addr, IpAddr::V6(addr) if addr.is_unicast_link_local())
 }
 
 fn look_up(view: &View, addr: IpAddr) -> Path {

@@ -1183,7 +1183,7 @@ fn buffers_are_kept_between_batches() {
         );
         assert_eq!(bench.output.transmit.len(), 64);
         let now = (
-            bench.engine.batch.as_ptr(),
+            (bench.engine.frames.as_ptr(), bench.engine.heads.as_ptr()),
             bench.engine.packets.as_ptr(),
             bench.engine.verdicts.as_ptr(),
             bench.output.transmit.as_ptr(),

@@ -8,14 +8,22 @@ use crate::wire::{Headers, ipv4, ipv6};
 /// more than one.
 #[inline]
 pub fn decrement_ttl(frame: &mut Frame, headers: &Headers) {
-    let bytes = &mut frame.bytes_mut()[headers.network..];
+    decrement(frame.bytes_mut(), headers);
+}
+
+/// [`decrement_ttl`] in the frame's bytes.
+#[inline]
+pub(crate) fn decrement(bytes: &mut [u8], headers: &Headers) {
+    let Some(packet) = bytes.get_mut(headers.network..) else {
+        return;
+    };
     if headers.is_ipv6() {
-        if let Ok(mut packet) = ipv6::Packet::new_checked(bytes) {
+        if let Ok(mut packet) = ipv6::Packet::new_checked(packet) {
             packet.set_hop_limit(packet.hop_limit().saturating_sub(1));
         }
         return;
     }
-    let Ok(mut packet) = ipv4::Packet::new_checked(bytes) else {
+    let Some(mut packet) = ipv4::Packet::fixed(packet) else {
         return;
     };
     let (ttl, protocol) = (packet.ttl(), packet.protocol());
@@ -27,4 +35,11 @@ pub fn decrement_ttl(frame: &mut Frame, headers: &Headers) {
         .apply(packet.checksum());
     packet.set_ttl(left);
     packet.set_checksum(sum);
+}
+
+/// Hops left; 0 if there is no header.
+#[inline]
+pub(crate) fn hops_left(bytes: &[u8], headers: &Headers) -> u8 {
+    let at = headers.network + if headers.is_ipv6() { 7 } else { 8 };
+    bytes.get(at).copied().unwrap_or(0)
 }

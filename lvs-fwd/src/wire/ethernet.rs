@@ -90,6 +90,7 @@ impl Repr {
     /// Writes the header to the start of the buffer.
     #[inline]
     pub fn emit(&self, buffer: &mut [u8]) {
+        let buffer = &mut buffer[..HEADER_LEN];
         buffer[..6].copy_from_slice(&self.destination);
         buffer[6..12].copy_from_slice(&self.source);
         put16(buffer, 12, self.ethertype);

@@ -1,6 +1,6 @@
 //! What the data path needs to know of a frame.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use super::ipv6::{self, Obscured};
 use super::{be16, ethernet, has_ports, ipv4, is_ipsec, protocol, sctp, tcp, udp};
@@ -45,29 +45,50 @@ impl Headers {
     /// Why there are none.
     #[inline]
     pub fn parse(frame: &[u8]) -> Result<Self, Unparsed> {
-        let link = ethernet::Packet::new_checked(frame).map_err(|_| Unparsed::Malformed)?;
-        match link.ethertype() {
+        // Most frames are this long: one comparison, and then everything has its place.
+        let Some(fixed) = frame.first_chunk::<IPV4_FIXED>() else {
+            return Err(Self::too_short(frame));
+        };
+        match be16(fixed, 12) {
             ethernet::IPV4 => {}
             ethernet::IPV6 => return Self::parse_ipv6(frame),
             _ => return Err(Unparsed::NotIp),
         }
         let network = ethernet::HEADER_LEN;
-        let packet =
-            ipv4::Packet::new_checked(&frame[network..]).map_err(|_| Unparsed::Malformed)?;
-        if packet.is_fragment() {
+        let header_len = usize::from(fixed[network] & 0x0f) * 4;
+        let total_len = usize::from(be16(fixed, network + 2));
+        let (transport, end) = (network + header_len, network + total_len);
+        let is_ipv4 = fixed[network] >> 4 == 4
+            && header_len >= ipv4::MIN_HEADER_LEN
+            && total_len >= header_len
+            && end <= frame.len();
+        if !is_ipv4 {
+            return Err(Unparsed::Malformed);
+        }
+        if be16(fixed, network + 6) & (ipv4::MORE_FRAGMENTS | ipv4::OFFSET_MASK) != 0 {
             return Err(Unparsed::Fragment);
         }
-        let protocol = packet.protocol();
-        let segment = packet.payload();
-        let ports = ports(protocol, segment)?;
+        let protocol = fixed[network + 9];
+        let ports = ports(protocol, &frame[transport..end])?;
+        let addr =
+            |at: usize| Ipv4Addr::new(fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]);
         Ok(Self {
             network,
-            transport: network + packet.header_len(),
-            end: network + packet.total_len(),
+            transport,
+            end,
             protocol,
-            source: SocketAddr::new(IpAddr::V4(packet.source()), ports.0),
-            destination: SocketAddr::new(IpAddr::V4(packet.destination()), ports.1),
+            source: SocketAddr::V4(SocketAddrV4::new(addr(network + 12), ports.0)),
+            destination: SocketAddr::V4(SocketAddrV4::new(addr(network + 16), ports.1)),
         })
+    }
+
+    /// What is wrong with a frame in which no IPv4 header has room.
+    #[cold]
+    fn too_short(frame: &[u8]) -> Unparsed {
+        match ethernet::Packet::new_checked(frame).map(|link| link.ethertype()) {
+            Ok(ethernet::IPV4 | ethernet::IPV6) | Err(_) => Unparsed::Malformed,
+            Ok(_) => Unparsed::NotIp,
+        }
     }
 
     #[inline(never)]
@@ -105,10 +126,8 @@ impl Headers {
             protocol::SCTP => sctp::Packet::new_checked(segment).is_ok(),
             _ => segment.len() >= IPSEC_LEAST,
         };
-        transport
-            && (self.is_ipv6()
-                || ipv4::Packet::new_checked(&frame[self.network..])
-                    .is_ok_and(|packet| packet.verify_checksum()))
+        let header = frame.get(self.network..self.transport);
+        transport && (self.is_ipv6() || header.is_some_and(ipv4::is_sum_right))
     }
 
     /// Whether the packet is IPv6.
@@ -163,6 +182,8 @@ fn ports(number: u8, segment: &[u8]) -> Result<(u16, u16), Unparsed> {
     }
 }
 
+/// Bytes of an Ethernet header and an IPv4 header without options.
+const IPV4_FIXED: usize = ethernet::HEADER_LEN + ipv4::MIN_HEADER_LEN;
 /// Bytes of ESP and AH that name their association and place in it.
 const IPSEC_LEAST: usize = 8;
 

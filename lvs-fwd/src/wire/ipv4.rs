@@ -127,13 +127,21 @@ impl<T: AsRef<[u8]>> Packet<T> {
     /// Whether the header checksum is right.
     #[inline]
     pub fn verify_checksum(&self) -> bool {
-        checksum::finish(checksum::sum(&self.0.as_ref()[..self.header_len()])) == 0
+        is_sum_right(&self.0.as_ref()[..self.header_len()])
     }
 
     #[inline]
     fn addr(&self, at: usize) -> Ipv4Addr {
         let bytes = self.0.as_ref();
         Ipv4Addr::new(bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3])
+    }
+}
+
+impl<'a> Packet<&'a mut [u8; MIN_HEADER_LEN]> {
+    /// The fixed part of the header of a packet that was looked at before; `None` if there is no room for it.
+    #[inline]
+    pub(crate) fn fixed(packet: &'a mut [u8]) -> Option<Self> {
+        packet.first_chunk_mut().map(Packet)
     }
 }
 
@@ -168,6 +176,12 @@ pub(crate) fn quoted_header_len(packet: &[u8]) -> Option<usize> {
     let first = *packet.first()?;
     let length = usize::from(first & 0x0f) * 4;
     (first >> 4 == 4 && length >= MIN_HEADER_LEN && length <= packet.len()).then_some(length)
+}
+
+/// Whether the checksum of a header with its options is right.
+#[inline]
+pub(crate) fn is_sum_right(header: &[u8]) -> bool {
+    checksum::finish(checksum::sum(header)) == 0
 }
 
 /// A header without options, to be written.

@@ -4,6 +4,8 @@
 //! chunk is reserved, and its pages come one by one as they are written. The list of chunks is in
 //! parts too: copying it would take as long as hundreds of inserts.
 
+use crate::sys;
+
 /// The vector.
 #[derive(Debug)]
 pub(crate) struct Chunks<T> {
@@ -25,11 +27,13 @@ impl<T> Chunks<T> {
         self.len
     }
 
+    #[inline]
     pub(crate) fn get(&self, id: u32) -> Option<&T> {
         let (part, chunk, place) = split(id);
         self.parts.get(part)?.get(chunk)?.get(place)
     }
 
+    #[inline]
     pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut T> {
         let (part, chunk, place) = split(id);
         self.parts.get_mut(part)?.get_mut(chunk)?.get_mut(place)
@@ -59,6 +63,7 @@ impl<T> Chunks<T> {
 }
 
 /// The part, the chunk in it, and the place in that.
+#[inline]
 fn split(id: u32) -> (usize, usize, usize) {
     let id = id as usize;
     (id / CHUNK / PART, id / CHUNK % PART, id % CHUNK)
@@ -103,6 +108,7 @@ impl<T> Slab<T> {
         self.slots.len()
     }
 
+    #[inline]
     pub(crate) fn get(&self, id: u32) -> Option<&T> {
         match self.slots.get(id)? {
             Slot::Used(value) => Some(value),
@@ -110,10 +116,19 @@ impl<T> Slab<T> {
         }
     }
 
+    #[inline]
     pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut T> {
         match self.slots.get_mut(id)? {
             Slot::Used(value) => Some(value),
             Slot::Free(_) => None,
+        }
+    }
+
+    /// Fetches a place without looking whether it is used: that would be waiting for it.
+    #[inline]
+    pub(crate) fn fetch(&self, id: u32) {
+        if let Some(slot) = self.slots.get(id) {
+            sys::prefetch(slot);
         }
     }
 

@@ -9,6 +9,7 @@
 //! than one segment of 16 KiB, however large the index is.
 
 use super::chunks::Chunks;
+use crate::sys;
 
 /// The index.
 #[derive(Debug)]
@@ -49,18 +50,20 @@ impl Index {
     }
 
     /// The id with this hash for which `equal` holds.
+    #[inline]
     pub(crate) fn find(&self, hash: u32, equal: impl Fn(u32) -> bool) -> Option<u32> {
         self.segment(self.number(hash)).find(hash, equal)
     }
 
-    /// Reads where a search for `hash` will begin. Nothing depends on what is read, so that loads for several
-    /// hashes overlap.
-    pub(crate) fn peek(&self, hash: u32) -> u64 {
+    /// Fetches where a search for `hash` will begin.
+    #[inline]
+    pub(crate) fn fetch(&self, hash: u32) {
         let segment = self.segment(self.number(hash));
-        segment.slots[segment.home(hash)]
+        sys::prefetch(&segment.slots[segment.home(hash)]);
     }
 
     /// The first id with this hash, whatever its key: nearly always the one that a search will find.
+    #[inline]
     pub(crate) fn guess(&self, hash: u32) -> Option<u32> {
         self.find(hash, |_| true)
     }
@@ -93,11 +96,13 @@ impl Index {
     }
 
     /// The number of a hash's segment.
+    #[inline]
     fn number(&self, hash: u32) -> u32 {
         // A shift by 32 in two steps, for the directory of one.
         self.directory[(hash >> 1 >> (31 - self.depth)) as usize]
     }
 
+    #[inline]
     fn segment(&self, number: u32) -> &Segment {
         self.segments
             .get(number)
@@ -163,6 +168,7 @@ impl Segment {
         self.len as usize * 8 >= self.slots.len() * 7
     }
 
+    #[inline]
     fn find(&self, hash: u32, equal: impl Fn(u32) -> bool) -> Option<u32> {
         let mut position = self.home(hash);
         loop {
@@ -214,10 +220,12 @@ impl Segment {
         Some(position)
     }
 
+    #[inline]
     fn home(&self, hash: u32) -> usize {
         hash as usize & (self.slots.len() - 1)
     }
 
+    #[inline]
     fn after(&self, position: usize) -> usize {
         (position + 1) & (self.slots.len() - 1)
     }

@@ -24,10 +24,12 @@ pub(crate) struct V4(u32);
 pub(crate) struct V6([u64; 2]);
 
 impl Address for V4 {
+    #[inline]
     fn ip(self) -> IpAddr {
         Ipv4Addr::from_bits(self.0).into()
     }
 
+    #[inline]
     fn from_ip(ip: IpAddr) -> Option<Self> {
         match ip {
             IpAddr::V4(ip) => Some(Self(ip.to_bits())),
@@ -35,16 +37,19 @@ impl Address for V4 {
         }
     }
 
+    #[inline]
     fn feed(self, other: Self, state: &mut impl Hasher) {
         state.write_u64(u64::from(self.0) << 32 | u64::from(other.0));
     }
 }
 
 impl Address for V6 {
+    #[inline]
     fn ip(self) -> IpAddr {
         Ipv6Addr::from_bits(u128::from(self.0[0]) << 64 | u128::from(self.0[1])).into()
     }
 
+    #[inline]
     fn from_ip(ip: IpAddr) -> Option<Self> {
         match ip {
             IpAddr::V4(_) => None,
@@ -52,6 +57,7 @@ impl Address for V6 {
         }
     }
 
+    #[inline]
     fn feed(self, other: Self, state: &mut impl Hasher) {
         for word in self.0.into_iter().chain(other.0) {
             state.write_u64(word);
@@ -75,6 +81,7 @@ pub(crate) struct FlowKey<A> {
 pub(crate) struct Kind(u8);
 
 impl Kind {
+    #[inline]
     pub(crate) fn new(protocol: Protocol, no_client_port: bool) -> Self {
         // Without their highest bit the three numbers still differ.
         Self((protocol.number() & 0x7f) | u8::from(no_client_port) << 7)
@@ -82,6 +89,7 @@ impl Kind {
 }
 
 impl<A: Address> FlowKey<A> {
+    #[inline]
     pub(crate) fn new(
         protocol: Protocol,
         (client, client_port): (IpAddr, u16),
@@ -107,6 +115,7 @@ impl<A: Address> FlowKey<A> {
 }
 
 impl<A: Address> Hash for FlowKey<A> {
+    #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.client.feed(self.other, state);
         let ports = u64::from(self.client_port) << 16 | u64::from(self.other_port);

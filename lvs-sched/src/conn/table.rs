@@ -45,7 +45,7 @@ pub(crate) struct Entry<A> {
     side: u32,
     /// `None`: a bypass, or a synchronised one whose server is not known here.
     pub(crate) server: Option<Arc<RealServer>>,
-    /// Changed through [`Table::set_deadline`].
+    /// Changed through [`Table::set_deadline`], or where it is only [prolonged](Entry::prolong).
     deadline: Nanos,
 }
 
@@ -177,6 +177,7 @@ impl<A: Address> Entry<A> {
         }
     }
 
+    #[inline]
     pub(crate) fn forward_key(&self) -> FlowKey<A> {
         let Flow {
             client,
@@ -189,6 +190,7 @@ impl<A: Address> Entry<A> {
     }
 
     /// Without a local address.
+    #[inline]
     fn reverse_key(&self) -> FlowKey<A> {
         if !self.method.rewrites() {
             return self.forward_key();
@@ -203,6 +205,7 @@ impl<A: Address> Entry<A> {
         self.key(client, client_port, server, server_port)
     }
 
+    #[inline]
     fn key(&self, client: A, client_port: u16, other: A, other_port: u16) -> FlowKey<A> {
         FlowKey {
             client,
@@ -213,14 +216,11 @@ impl<A: Address> Entry<A> {
         }
     }
 
-    /// Something of each of the cache lines that it lies in.
-    fn lines(&self) -> u64 {
-        let server = self
-            .server
-            .as_ref()
-            .map_or(0, |server| Arc::as_ptr(server) as usize as u64);
-        let small = u64::from(self.packets) + u64::from(self.side) + u64::from(self.flags);
-        small ^ u64::from(self.flow.client_port) ^ self.deadline ^ server
+    /// Sets the deadline. If it is an earlier one, the wheel has to be [told](Table::set_deadline).
+    #[inline]
+    pub(crate) fn prolong(&mut self, deadline: Nanos) -> bool {
+        let before = std::mem::replace(&mut self.deadline, deadline);
+        deadline >= before
     }
 
     /// What it counts as at its server.
@@ -234,6 +234,7 @@ impl<A: Address> Entry<A> {
 
     /// Takes the state that a packet brought, and the state's timeout; moves between the server's
     /// counts. Returns whether the state changed.
+    #[inline]
     pub(crate) fn enter(&mut self, state: State) -> bool {
         self.flags &= !(FRESH | PROLONGED);
         if state == self.state {
@@ -337,18 +338,21 @@ impl<A: Address> Table<A> {
         self.entries.get(id)
     }
 
+    #[inline]
     pub(crate) fn entry(&self, id: u32) -> &Entry<A> {
         self.entries
             .get(id)
             .expect("ids come from a lookup in the same call")
     }
 
+    #[inline]
     pub(crate) fn entry_mut(&mut self, id: u32) -> &mut Entry<A> {
         self.entries
             .get_mut(id)
             .expect("ids come from a lookup in the same call")
     }
 
+    #[inline]
     pub(crate) fn sought(&self, key: &FlowKey<A>) -> Sought {
         Sought {
             hash: self.hash(key),
@@ -357,24 +361,27 @@ impl<A: Address> Table<A> {
         }
     }
 
+    #[inline]
     fn hash(&self, key: &FlowKey<A>) -> u32 {
         self.hasher.hash_one(key) as u32
     }
 
-    /// Reads where the lookup of a packet begins. The caller adds up what comes of many, and nothing else.
-    pub(crate) fn peek(&self, direction: crate::Direction, sought: &Sought) -> u64 {
-        self.indexes[Way::of(direction) as usize].peek(sought.hash)
+    /// Fetches where the lookup of a packet begins.
+    #[inline]
+    pub(crate) fn fetch(&self, direction: crate::Direction, sought: &Sought) {
+        self.indexes[Way::of(direction) as usize].fetch(sought.hash);
     }
 
-    /// Reads the entry that the lookup will most probably find; the index is near by then.
-    pub(crate) fn peek_entry(&self, direction: crate::Direction, sought: &mut Sought) -> u64 {
+    /// Fetches the entry that the lookup will most probably find; the index is near by then.
+    #[inline]
+    pub(crate) fn fetch_entry(&self, direction: crate::Direction, sought: &mut Sought) {
         let id = self.indexes[Way::of(direction) as usize].guess(sought.hash);
         sought.guess = id.unwrap_or(NONE);
-        let entry = self.entries.get(sought.guess);
-        entry.map_or(0, Entry::lines)
+        self.entries.fetch(sought.guess);
     }
 
     /// The newest connection of a client's packet. A client that uses port 0 never finds its own.
+    #[inline]
     pub(crate) fn find(&self, key: &FlowKey<A>, sought: &Sought) -> Option<u32> {
         let own = if key.client_port == 0 {
             None
@@ -389,6 +396,7 @@ impl<A: Address> Table<A> {
     }
 
     /// The newest connection of a server's packet.
+    #[inline]
     pub(crate) fn find_reverse(&self, key: &FlowKey<A>, sought: &Sought) -> Option<u32> {
         self.lookup(Way::Reverse, key, sought)
     }
@@ -503,11 +511,14 @@ impl<A: Address> Table<A> {
 
     /// Moves a deadline. Later ones are only noted, the wheel asks again when the old one comes up.
     pub(crate) fn set_deadline(&mut self, id: u32, deadline: Nanos) {
-        let entry = self.entry_mut(id);
-        let before = std::mem::replace(&mut entry.deadline, deadline);
-        if deadline < before {
-            self.wheel.lower(id, deadline);
+        if !self.entry_mut(id).prolong(deadline) {
+            self.lower(id, deadline);
         }
+    }
+
+    /// Tells the wheel of a deadline that became an earlier one.
+    pub(crate) fn lower(&mut self, id: u32, deadline: Nanos) {
+        self.wheel.lower(id, deadline);
     }
 
     /// Calls `end` with each connection whose deadline is not later than `now`.
@@ -698,6 +709,7 @@ impl<A: Address> Table<A> {
         }
     }
 
+    #[inline]
     fn lookup(&self, way: Way, key: &FlowKey<A>, sought: &Sought) -> Option<u32> {
         let is_it = |id: u32| {
             self.entries.get(id).is_some_and(|entry| {

@@ -201,6 +201,41 @@ impl PacketPath<'_> {
         }
     }
 
+    /// What [`ipsec`](Self::ipsec) would answer.
+    pub(crate) fn explain_ipsec<A: Address>(
+        &self,
+        table: &Table<A>,
+        key: &FlowKey<A>,
+    ) -> Explanation {
+        let tunables = &self.snapshot.tunables;
+        let direction = self.packet.direction;
+        let sought = table.sought(key);
+        let found = match direction {
+            Direction::Inbound if tunables.backup_only => {
+                return Explanation::new(Reason::BackupOnly, Verdict::NotOurs);
+            }
+            Direction::Inbound => table.find(key, &sought),
+            Direction::Outbound => table.find_reverse(key, &sought),
+        };
+        let Some(id) = found else {
+            return Explanation::new(Reason::BeginsNothing, Verdict::NotOurs);
+        };
+        let met = self.explain_connection(table, id, direction);
+        if direction == Direction::Outbound || !table.entry(id).lost_its_server() {
+            return met;
+        }
+        match tunables.expire_nodest_conn {
+            true => Explanation {
+                passed_over: Some(PassedOver::Removed),
+                ..met.decided(Reason::BeginsNothing, Verdict::NotOurs)
+            },
+            false => met.decided(
+                Reason::ServerRemoved,
+                Verdict::Drop(DropReason::ServerRemoved),
+            ),
+        }
+    }
+
     fn explain_inbound<A: Address>(
         &self,
         table: &Table<A>,

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{PacketPath, service_port};
+use super::{PacketPath, answer, service_port};
 use crate::conn::chunks::NONE;
 use crate::conn::key::{Address, FlowKey};
 use crate::conn::state::State;
@@ -276,7 +276,9 @@ impl PacketPath<'_> {
         to: SocketAddr,
     ) -> Verdict {
         if server.is_available() {
-            server.counters().count_in(self.packet.length);
+            server
+                .counters()
+                .count_in(self.counters, self.packet.length);
             self.counters.count_in(self.packet.length);
         }
         server.unbind(Class::Inactive);
@@ -396,7 +398,9 @@ impl PacketPath<'_> {
         };
         self.counters.count_connection();
         if one_packet {
-            server.counters().count_out(self.packet.length);
+            server
+                .counters()
+                .count_out(self.counters, self.packet.length);
             self.counters.count_out(self.packet.length);
             server.unbind(Class::Inactive);
             if let Some(template) = template {
@@ -433,9 +437,9 @@ impl PacketPath<'_> {
             packets: 0,
             deadline: self.now + NEW_CONNECTION,
         });
-        let verdict = self.pass(table, id, Direction::Outbound).0;
+        self.pass(table, id, Direction::Outbound);
         self.ends.created(table, id);
-        Some(verdict)
+        Some(answer(table, id, Direction::Outbound))
     }
 }
 

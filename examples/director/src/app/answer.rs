@@ -242,13 +242,10 @@ impl App {
             let _ = answer.send(vec![Reply::success(&inquiry.left())]);
             return;
         };
-        let (packet, payload) = (inquiry.packet(), inquiry.payload().map(<[u8]>::to_vec));
+        let asked = inquiry.asked();
         let receiver = self.data_path.ask_worker(owner, move |worker| {
             let now = Instant::now();
-            (
-                now,
-                worker.balancer().explain(now, &packet, payload.as_deref()),
-            )
+            (now, asked.explain(now, worker.balancer()))
         });
         let (scheduler, mut plan) = (Arc::clone(&self.scheduler), self.plan.clone());
         plan.tunnels.clone_from(&self.tunnels.present());

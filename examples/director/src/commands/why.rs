@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use lvs_fwd::device::pcap::Reader;
 use lvs_fwd::why::Subject;
-use lvs_fwd::wire::Unparsed;
+use lvs_fwd::wire::{Unparsed, protocol};
 
 use super::STATUS_TROUBLE;
 use crate::control::ask;
@@ -82,6 +82,10 @@ fn question(packet: &Packet) -> Result<WhyQuestion, String> {
             destination,
             tcp_flags,
         } => {
+            let has_ports = !matches!(*protocol, protocol::ESP | protocol::AH);
+            if has_ports && (source.port() == 0 || destination.port() == 0) {
+                return Err("both sides need a port".into());
+            }
             return Ok(WhyQuestion {
                 protocol: *protocol,
                 source: *source,

@@ -30,6 +30,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         why_reads_packets_and_captures,
     ));
     trials.push(once(
+        "why_tells_of_ipsec_what_it_follows",
+        why_tells_of_ipsec_what_it_follows,
+    ));
+    trials.push(once(
         "status_counts_drops_in_words",
         status_counts_drops_in_words,
     ));
@@ -157,6 +161,43 @@ fn why_reads_packets_and_captures() {
     assert_eq!(second, answer);
     assert_eq!(status, 2);
     assert!(errors.contains("has 2 packets"), "{errors}");
+}
+
+fn why_tells_of_ipsec_what_it_follows() {
+    let stage = Stage::nat(1);
+    let mut conf = Conf::nat(1);
+    conf.extra = format!(
+        "virtual_server {VIP} 500 {{\n    lb_algo rr\n    lb_kind NAT\n    protocol UDP\n    \
+         real_server 10.1.0.11 500 {{\n        weight 1\n    }}\n}}\n"
+    );
+    let director = Director::start(&stage, &conf.text(), 2);
+    assert_eq!(stage.ask().unwrap(), "rs1");
+    let steps = |answer: &Value| answer["steps"].to_string();
+    let (served, before) = why(&director, &["esp", "198.51.100.10", VIP]);
+    assert!(!served, "{before}");
+    assert_eq!(before["reason"], "begins-nothing");
+    assert!(steps(&before).contains("no key exchange"), "{before}");
+    let (_, other) = why(&director, &["ah", "198.51.100.10", "198.51.100.1"]);
+    assert_eq!(other["reason"], "not-claimed", "{other}");
+    // A key exchange begins.
+    let socket = stage.client.run(|| UdpSocket::bind("0.0.0.0:500")).unwrap();
+    socket.send_to(b"hello", format!("{VIP}:500")).unwrap();
+    let esp = "45 00 00 24 00 00 40 00 40 32 e5 d2 c6 33 64 0a c6 33 64 64 \
+               00 00 10 01 00 00 00 01 00 00 00 00 00 00 00 00";
+    director.wait_until("key exchange", || why(&director, &["--hex", esp]).0);
+    let (_, answer) = why(&director, &["--hex", esp]);
+    assert_eq!(answer["target"], "10.1.0.11:500");
+    assert!(
+        steps(&answer).contains("ESP 198.51.100.10 -> 198.51.100.100, 36 bytes"),
+        "{answer}"
+    );
+    assert_eq!(
+        answer,
+        why(&director, &["--hex", esp]).1,
+        "it has no port 0 of TCP"
+    );
+    let (_, back) = why(&director, &["esp", "10.1.0.11", "198.51.100.10"]);
+    assert_eq!(back["outcome"], "answered", "{back}");
 }
 
 fn status_counts_drops_in_words() {
