@@ -6,8 +6,7 @@
 //! cargo run --release -p lvs-benches --bin picks -- 'T0 pick' maglev 100 10000   # so many calls of one
 //! ```
 //!
-//! The rounds of all contestants with the same number of servers alternate, so that what else the machine does meets
-//! all of them; shown are medians. Instructions of one call: the difference of two counts over the difference of calls,
+//! Instructions of one call: the difference of two counts over the difference of calls,
 //!
 //! ```text
 //! valgrind --tool=callgrind --callgrind-out-file=/dev/null target/release/picks 'T0 pick' maglev 100 1000

@@ -48,10 +48,22 @@ fn picks(c: &mut Criterion) {
         group.finish();
     }
     let mut group = c.benchmark_group("T0 pick by the service");
-    for kind in [SchedulerKind::RoundRobin, SchedulerKind::Maglev] {
+    let kinds = [
+        SchedulerKind::RoundRobin,
+        SchedulerKind::Maglev,
+        SchedulerKind::WeightedLeastConnection,
+    ];
+    for kind in kinds {
         let service = service(kind, 100);
         let mut clients = Clients::new();
         group.bench_function(kind.name(), |b| b.iter(|| service.pick(clients.next())));
+    }
+    group.finish();
+    let mut group = c.benchmark_group("T2 pick and lease by the service");
+    for kind in kinds {
+        let service = service(kind, 100);
+        let mut clients = Clients::new();
+        group.bench_function(kind.name(), |b| b.iter(|| service.connect(clients.next())));
     }
     group.finish();
 }

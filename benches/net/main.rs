@@ -120,6 +120,7 @@ fn run_director(device: &str, workers: &str, file: &str) -> io::Result<()> {
             console: true,
             ..LogOptions::default()
         },
+        namespace: None,
         pid_file: None,
         without_vrrp: false,
         dump_config: false,

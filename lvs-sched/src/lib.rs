@@ -69,14 +69,14 @@
 //!
 //! | when | scheduler | what decides | cost of a pick |
 //! |---|---|---|---|
-//! | connections differ in length (the default) | `wlc`; `lc` ignores weights | open connections per weight | O(log n), lock |
-//! | … and few, long ones: look at active ones only | `sed`; `nq` fills idle servers first | active + 1 per weight | O(log n), lock |
+//! | connections differ in length (the default) | `wlc`; `lc` ignores weights | open connections per weight | O(log n), lock for leases |
+//! | … and few, long ones: look at active ones only | `sed`; `nq` fills idle servers first | active + 1 per weight | O(log n), lock for leases |
 //! | connections are short and alike | `rr`, `wrr` | turn | O(1), no lock; with thresholds also what it passes over |
 //! | a client shall keep its server, and directors shall agree | `maglev` | client's address | O(1), no lock |
 //! | … as the kernel does it | `mh`; `sh` moves nearly all clients when servers change | client's address | O(1), no lock |
 //! | caches: a destination shall keep its server | `lblc`; `lblcr` spreads hot ones; `dh` without memory | destination | O(log n), lock |
-//! | one server works, others wait | `fo` | largest weight | O(log n), lock |
-//! | fill one server, then the next | `ovf` | active against weight | O(log n), lock |
+//! | one server works, others wait | `fo` | largest weight | O(log n), lock for leases |
+//! | fill one server, then the next | `ovf` | active against weight | O(log n), lock for leases |
 //! | random, with an eye on load | `twos` | better of two draws | O(log n), lock |
 //!
 //! No scheduler chooses a server of weight 0, an unhealthy or an overloaded one; with nobody left
@@ -131,6 +131,10 @@
 //! packets that come from the director itself is left out: it has no clients of its own.
 //!
 //! # Cost
+//!
+//! A pick that counts nothing takes nanoseconds and no lock: of `lc`, `wlc`, `sed`, `nq`, `fo` and `ovf` while no count
+//! has changed since the last one. A lease adds its server's count and reference, and theirs the service's lock, since
+//! choice and count are one step.
 //!
 //! A packet of a known connection: one hash, one lookup, one cache line of entry, and its worker's own
 //! share of the server's counters; no lock, no locked instruction, no allocation. A batch's lookups

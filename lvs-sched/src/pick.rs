@@ -105,7 +105,8 @@ impl std::error::Error for ConnectError {}
 
 /// One thread's way to a service: remembers the service's table, so that a pick of `rr`, `wrr`,
 /// `sh`, `dh`, `mh` and `maglev` touches nothing that other threads write but the position of `rr`
-/// and `wrr`. Other schedulers take the service's lock, as without it.
+/// and `wrr`. One of `lc`, `wlc`, `sed`, `nq`, `fo` and `ovf` only looks whether counts have changed; where they
+/// have, for leases, and with other schedulers it takes the service's lock, as without it.
 ///
 /// Made by [`VirtualService::picker`]; changes of the service are seen at the next pick.
 pub struct Picker<'a> {

@@ -422,18 +422,23 @@ impl RealServer {
     /// [`bind`](Self::bind), unless the server has become overloaded or quiesced.
     pub(crate) fn try_bind(&self, class: Class) -> bool {
         let (upper, lower) = self.thresholds();
-        let one = class.one();
-        let bound = self
-            .tally
-            .load
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |present| {
+        let (one, load) = (class.one(), &self.tally.load);
+        let bound = if upper == 0 {
+            Ok(load.fetch_add(one, Ordering::SeqCst))
+        } else {
+            load.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |present| {
                 let load = Load(present);
                 (!load.overloaded()).then(|| Load(load.0 + one).judged(upper, lower).0)
-            });
+            })
+        };
         let Ok(before) = bound else {
             return false;
         };
         self.mark_unless(before & Load::UNFOLLOWED != 0);
+        // Thresholds that came meanwhile are judged against this connection too.
+        if upper == 0 && self.is_limited() {
+            self.update(|load| load);
+        }
         // Whoever set the weight to 0 and then saw no connections must not get one afterwards.
         if self.is_quiesced() {
             self.unbind(class);

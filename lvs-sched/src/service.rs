@@ -276,8 +276,8 @@ impl VirtualService {
 
     /// Which server the scheduler chooses, without counting anything.
     ///
-    /// No lock with `rr`, `wrr`, `sh`, `dh`, `mh` and `maglev`; a [`Picker`] also saves the
-    /// reference count.
+    /// No lock with `rr`, `wrr`, `sh`, `dh`, `mh` and `maglev`, nor with `lc`, `wlc`, `sed`, `nq`, `fo` and `ovf` while
+    /// no count has changed since the last pick; a [`Picker`] also saves the reference count.
     pub fn pick(&self, flow: impl Into<Flow>) -> Option<Arc<RealServer>> {
         let flow = &mut flow.into();
         let version = self.published.version();

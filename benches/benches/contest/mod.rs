@@ -136,19 +136,17 @@ fn picks(kind: SchedulerKind, size: u32, some_unhealthy: bool) -> Calls {
 }
 
 fn leases(kind: SchedulerKind, size: u32) -> Calls {
-    let service = kept(kind, size);
-    let mut clients = Clients::new();
-    repeat(move || drop(black_box(service.connect(clients.next()))))
+    let (mut clients, mut picker) = (Clients::new(), kept(kind, size).picker());
+    repeat(move || drop(black_box(picker.connect(clients.next()))))
 }
 
 fn held(kind: SchedulerKind, size: u32) -> Calls {
-    let service = kept(kind, size);
-    let mut clients = Clients::new();
+    let (mut clients, mut picker) = (Clients::new(), kept(kind, size).picker());
     let mut held: VecDeque<_> = (0..size * 4 + size / 3)
-        .map(|_| service.connect(clients.next()))
+        .map(|_| picker.connect(clients.next()))
         .collect();
     repeat(move || {
-        held.push_back(service.connect(clients.next()));
+        held.push_back(picker.connect(clients.next()));
         drop(black_box(held.pop_front()));
     })
 }

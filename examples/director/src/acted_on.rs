@@ -76,6 +76,7 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
     (
         &[Place::Top],
         &[
+            "net_namespace",
             "global_defs",
             "vrrp_instance",
             "vrrp_sync_group",
@@ -302,8 +303,11 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "idle_tx",
             "multiplier",
             "passive",
+            "weight",
             "vrrp",
+            "checker",
             "ttl",
+            "hoplimit",
             "max_hops",
             "multihop",
         ],
@@ -375,6 +379,7 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "PING_CHECK",
             "MISC_CHECK",
             "FILE_CHECK",
+            "BFD_CHECK",
         ],
     ),
     (
@@ -403,6 +408,7 @@ const ACTED_ON: &[(&[Place], &[&str])] = &[
             "log_all_failures",
         ],
     ),
+    (&[Place::BfdCheck], &["name", "alpha"]),
     (
         &[Place::MiscCheck],
         &[

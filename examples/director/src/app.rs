@@ -32,11 +32,13 @@ use crate::data_path::DataPath;
 use crate::edits::Edits;
 use crate::logging::chain;
 use crate::marks::Marks;
+use crate::namespace;
 use crate::notify::scripts::{Limits, Policy, Runner};
 use crate::notify::{Actions, Notifier};
 use crate::pid_file::PidFile;
 use crate::plan::Plan;
 use crate::pools::{HealthNews, Pools};
+use crate::service_manager::{self, State};
 use crate::statics::Statics;
 use crate::sys::{readable, watch};
 use crate::tunables;
@@ -47,7 +49,7 @@ use crate::vrrp::{News, Vrrp, VrrpError};
 
 mod answer;
 mod error;
-mod lifecycle;
+pub(crate) mod lifecycle;
 mod reload;
 mod vrrp;
 
@@ -128,7 +130,10 @@ impl App {
     /// Everything that can fail comes first; addresses come last, when whoever answers to them is ready.
     async fn start(options: RunOptions) -> Result<Self, RunError> {
         let started = Instant::now();
-        let file = ConfigFile::read(&options.file, options.config_id.as_deref())?;
+        // Before anything has a thread or a socket.
+        let file = namespace::read_within(options.namespace.as_deref(), || {
+            ConfigFile::read(&options.file, options.config_id.as_deref())
+        })?;
         file.log_diagnostics();
         if !file.is_usable() {
             return Err(RunError::Unusable);
@@ -217,6 +222,7 @@ impl App {
             .remove_leftovers(plan.addresses.iter().chain(statics));
         app.apply(plan, beside, actions).await?;
         app._pid_file = app.options.pid_file.as_deref().and_then(PidFile::write);
+        service_manager::tell(State::Ready);
         info!(
             "running {}, control socket {address}",
             app.options.file.display()
@@ -334,6 +340,7 @@ impl App {
 
     /// Gives everything back: addresses first, so that no client comes to a host that does not forward any more.
     async fn stop(&mut self) {
+        service_manager::tell(State::Stopping);
         self.stop_vrrp();
         self.statics.clear();
         self.addresses.clear();

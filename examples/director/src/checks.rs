@@ -11,10 +11,10 @@ use lvs_conf::model::{
     MiscCheck as ConfMiscCheck, Probe, Regex, TrackFile, UdpCheck as ConfUdpCheck,
 };
 use lvs_health::{
-    BodyDigest, BodyPattern, Checker, CheckerConfig, ConnectOptions, DnsCheck, DnsType, Failure,
-    FileCheck, HttpCheck, HttpConfig, HttpProtocol, HttpTls, MiscCheck, Next, Outcome, PingCheck,
-    RegexOptions, Schedule, Script, ScriptUser, SmtpCheck, Sni, StatusSet, TcpCheck, Timing,
-    UdpCheck, UdpConfig, UdpPattern, UdpReply, Url,
+    BfdCheck, BodyDigest, BodyPattern, Checker, CheckerConfig, ConnectOptions, DnsCheck, DnsType,
+    Failure, FileCheck, HttpCheck, HttpConfig, HttpProtocol, HttpTls, MiscCheck, Next, Outcome,
+    PingCheck, RegexOptions, Schedule, Script, ScriptUser, SmtpCheck, Sni, StatusSet, TcpCheck,
+    Timing, UdpCheck, UdpConfig, UdpPattern, UdpReply, Url,
 };
 
 use crate::notify::scripts::Policy;
@@ -54,20 +54,18 @@ enum Kind {
         check: FileCheck,
         path: String,
     },
+    /// A BFD session decides.
+    Session(String),
     /// It can't be made: the server is down.
     Fault(String),
 }
 
 impl PlannedCheck {
-    /// The check, unless it is not acted on, and what is worth saying about it.
-    pub fn new(checker: &ConfChecker, checking: &Checking<'_>) -> (Option<Self>, Vec<String>) {
+    /// The check, and what is worth saying about it.
+    pub fn new(checker: &ConfChecker, checking: &Checking<'_>) -> (Self, Vec<String>) {
         let mut remarks = Vec::new();
         let kind = match checker {
-            ConfChecker::BfdCheck(_) => {
-                remarks
-                    .push("BFD is not spoken yet, it says nothing against the server".to_owned());
-                return (None, remarks);
-            }
+            ConfChecker::BfdCheck(bfd) => Kind::Session(bfd.name.clone()),
             ConfChecker::MiscCheck(misc) => script(misc, checking, &mut remarks),
             ConfChecker::FileCheck(file) => tracked(file, checking, &mut remarks),
             ConfChecker::HttpGet(http) | ConfChecker::SslGet(http) => {
@@ -84,7 +82,7 @@ impl PlannedCheck {
             checker: checker.clone(),
             kind,
         };
-        (Some(planned), remarks)
+        (planned, remarks)
     }
 
     /// Whether it is a ping.
@@ -96,6 +94,14 @@ impl PlannedCheck {
     pub fn file(&self) -> Option<(&str, FileCheck)> {
         match &self.kind {
             Kind::File { check, path } => Some((path, *check)),
+            _ => None,
+        }
+    }
+
+    /// The BFD session that decides it.
+    pub fn session(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Session(name) => Some(name),
             _ => None,
         }
     }
@@ -126,6 +132,7 @@ impl PlannedCheck {
         match (&self.checker, &self.kind) {
             (checker, Kind::Fault(_)) => Box::new(Impossible(checker.keyword())),
             (_, Kind::File { check, .. }) => Box::new(*check),
+            (_, Kind::Session(name)) => Box::new(BfdCheck::new(name.as_str())),
             (ConfChecker::MiscCheck(misc), Kind::Script(script)) => {
                 Box::new(MiscCheck::new(script.clone(), misc.dynamic))
             }

@@ -47,7 +47,13 @@ pub enum Invocation {
         config_id: Option<String>,
         /// One JSON object a finding instead of text (`--json`).
         json: bool,
+        /// In which network namespace (`-s`); `None`: here.
+        namespace: Option<String>,
+        /// What is found is added to this file (`--config-test=FILE`); `None`: it is shown.
+        log: Option<PathBuf>,
     },
+    /// Print a signal's number (`--signum`).
+    SignalNumber(i32),
     /// Write files in canonical layout (`fmt`).
     Format {
         /// The files.
@@ -147,6 +153,8 @@ pub struct RunOptions {
     pub file: PathBuf,
     /// What `@ID` lines are for (`-i`); `None`: the host's name.
     pub config_id: Option<String>,
+    /// The network namespace to enter (`-s`); `None`: the file's, or the present one.
+    pub namespace: Option<String>,
     /// Where log lines go.
     pub log: LogOptions,
     /// Where the process's number is written (`-p`).
@@ -178,6 +186,11 @@ where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
+    let arguments = arguments.into_iter().map(Into::into).enumerate();
+    let arguments = arguments.map(|(at, argument)| match argument.to_str() {
+        Some("-T" | "--genhash") if at == 1 => OsString::from("genhash"),
+        _ => argument,
+    });
     let matches = command().try_get_matches_from(arguments)?;
     match matches.subcommand() {
         Some(("demo", demo)) => {
@@ -253,11 +266,18 @@ where
     }
     let file = path(&matches, "use-file").unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
     let config_id = config_id(&matches);
-    if matches.get_flag("config-test") {
+    let namespace = matches.get_one::<String>("namespace").cloned();
+    if let Some(number) = matches.get_one::<String>("signum") {
+        let named = SIGNALS.iter().find(|(name, _)| name == number);
+        return Ok(Invocation::SignalNumber(named.map_or(0, |(_, it)| *it)));
+    }
+    if matches.contains_id("config-test") {
         return Ok(Invocation::Check {
             file,
             config_id,
             json: matches.get_flag("json"),
+            namespace,
+            log: path(&matches, "config-test").filter(|log| log.as_os_str() != "-"),
         });
     }
     let log = LogOptions {
@@ -274,6 +294,7 @@ where
         return Ok(Invocation::RunVrrp(VrrpOptions {
             file,
             config_id,
+            namespace,
             log,
             pid_file,
         }));
@@ -281,6 +302,7 @@ where
     Ok(Invocation::Run(RunOptions {
         file,
         config_id,
+        namespace,
         log,
         pid_file,
         without_vrrp: checks_only && !vrrp_only,
@@ -464,7 +486,11 @@ pub fn command() -> Command {
             Arg::new("config-test")
                 .short('t')
                 .long("config-test")
-                .action(ArgAction::SetTrue)
+                .value_name("LOG")
+                .value_parser(value_parser!(PathBuf))
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("-")
                 .help("Check the configuration file and exit: 0 is clean, the other values are keepalived's"),
         )
         .arg(
@@ -475,6 +501,20 @@ pub fn command() -> Command {
                 .help("With -t: one JSON object a finding"),
         )
         .arg(config_id.clone())
+        .arg(
+            Arg::new("namespace")
+                .short('s')
+                .long("namespace")
+                .value_name("NAME")
+                .help("Run in this network namespace, one of `ip netns`, whatever the file says"),
+        )
+        .arg(
+            Arg::new("signum")
+                .long("signum")
+                .value_name("FUNCTION")
+                .value_parser(PossibleValuesParser::new(SIGNALS.map(|(name, _)| name)))
+                .help("Print the number of the signal for it, and do nothing else"),
+        )
         .arg(
             Arg::new("dont-fork")
                 .short('n')
@@ -1046,6 +1086,14 @@ fn plan_command() -> Command {
         .arg(json_flag("One JSON object"))
 }
 
+/// What can be asked of a running director by signals.
+const SIGNALS: [(&str, i32); 4] = [
+    ("STOP", libc::SIGTERM),
+    ("RELOAD", libc::SIGHUP),
+    ("DATA", libc::SIGUSR1),
+    ("STATS", libc::SIGUSR2),
+];
+
 const DEFAULT_FILE: &str = "/etc/keepalived/keepalived.conf";
 
 /// Of GUE by convention.
@@ -1167,16 +1215,36 @@ mod tests {
                 file: "a.conf".into(),
                 config_id: None,
                 json: false,
+                namespace: None,
+                log: None,
             }
         );
         assert_eq!(
-            run(&["-t", "-i", "node1", "--json"]),
+            run(&["-ts", "blue", "-i", "node1", "--json"]),
             Invocation::Check {
                 file: DEFAULT_FILE.into(),
                 config_id: Some("node1".to_owned()),
                 json: true,
+                namespace: Some("blue".to_owned()),
+                log: None,
             }
         );
+        assert_eq!(
+            run(&["--config-test=out", "-f", "a.conf"]),
+            Invocation::Check {
+                file: "a.conf".into(),
+                config_id: None,
+                json: false,
+                namespace: None,
+                log: Some("out".into()),
+            }
+        );
+        assert_eq!(run(&["--signum=DATA"]), Invocation::SignalNumber(10));
+        assert!(parse(["director", "--signum=JSON"]).is_err());
+        assert!(matches!(
+            run(&["-T", "-s", "127.0.0.1", "-p", "80", "-u", "/"]),
+            Invocation::GenHash(_)
+        ));
     }
 
     #[test]

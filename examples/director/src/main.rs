@@ -1,6 +1,9 @@
 //! The program `director`.
 
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use director::cli::{self, Invocation};
@@ -8,7 +11,7 @@ use director::commands::{
     self, STATUS_TROUBLE, by_hand, compare, completions, drain, events, format, genhash, health,
     host, lint, realserver, status, why,
 };
-use director::{app, config, demo, logging, vrrp};
+use director::{app, config, demo, logging, namespace, vrrp};
 
 fn main() -> ExitCode {
     let invocation = match cli::parse(std::env::args_os()) {
@@ -24,11 +27,31 @@ fn main() -> ExitCode {
             file,
             config_id,
             json,
-        } => exit(if json {
-            config::check_json(&file, config_id.as_deref(), &mut io::stdout())
-        } else {
-            config::check(&file, config_id.as_deref(), &mut io::stderr())
-        }),
+            namespace,
+            log,
+        } => {
+            if let Some(name) = namespace
+                && let Err(error) = namespace::enter(&name)
+            {
+                let _ = writeln!(
+                    io::stderr(),
+                    "can't enter the network namespace {name}: {error}"
+                );
+                return ExitCode::from(STATUS_TROUBLE);
+            }
+            let id = config_id.as_deref();
+            exit(match (json, log) {
+                (true, None) => config::check_json(&file, id, &mut io::stdout()),
+                (false, None) => config::check(&file, id, &mut io::stderr()),
+                (true, Some(log)) => {
+                    append(&log).and_then(|mut log| config::check_json(&file, id, &mut log))
+                }
+                (false, Some(log)) => {
+                    append(&log).and_then(|mut log| config::check(&file, id, &mut log))
+                }
+            })
+        }
+        Invocation::SignalNumber(number) => exit(writeln!(io::stdout(), "{number}").map(|()| 0)),
         Invocation::Format { files, mode } => {
             let mut worst = 0;
             for file in files {
@@ -148,6 +171,15 @@ fn ended(outcome: Result<(), app::RunError>) -> ExitCode {
 }
 
 /// The status of a command. Where nothing can be written there is nobody to tell, but it is no answer either.
+/// As keepalived does: what an earlier test wrote stays.
+fn append(log: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(log)
+}
+
 fn exit(outcome: io::Result<u8>) -> ExitCode {
     ExitCode::from(outcome.unwrap_or(STATUS_TROUBLE))
 }

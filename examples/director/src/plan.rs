@@ -415,7 +415,7 @@ impl Plan {
                 )
             };
             let (planned, remarks) = PlannedCheck::new(checker, checking);
-            checks.extend(planned);
+            checks.push(planned);
             self.remarks.extend(remarks.into_iter().map(about));
         }
         PlannedServer {

@@ -2,14 +2,16 @@
 //!
 //! Only what the configuration changes is changed here: what an operator did [by hand](crate::edits) to something else stays.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use lvs_conf::model::Ssl;
-use lvs_health::{Change, Driver, Event, Monitor, Pool, ServerId, TlsSettings};
+use lvs_health::{
+    Adjustment, BfdCheck, Change, Driver, Event, Monitor, Pool, ServerId, TlsSettings,
+};
 use lvs_sched::{
     Director, EngineKind, Family, LocalError, ServerConfig, ServerError, ServiceError, ServiceKey,
     Weight,
@@ -34,6 +36,8 @@ pub struct Pools {
     notifier: Notifier,
     server_news: ServerNews,
     files: Files,
+    /// BFD sessions that are up.
+    sessions: HashSet<String>,
     /// The addresses of this host.
     local: Vec<IpAddr>,
     ssl: Option<Ssl>,
@@ -58,6 +62,22 @@ struct RunningPool {
     title: String,
     pool: Pool<SocketAddr>,
     servers: HashMap<SocketAddr, ServerId>,
+}
+
+/// What has changed of what checks follow.
+enum Fact<'a> {
+    Files(&'a [PathBuf]),
+    Session(&'a str),
+}
+
+impl Fact<'_> {
+    fn is_of_file(&self, path: &str) -> bool {
+        matches!(self, Self::Files(paths) if paths.iter().any(|it| it.as_os_str() == path))
+    }
+
+    fn is_of_session(&self, name: &str) -> bool {
+        matches!(self, Self::Session(changed) if *changed == name)
+    }
 }
 
 /// Something that [`Pools::handle_news`] is to hear of.
@@ -86,6 +106,7 @@ impl Pools {
             notifier,
             server_news: ServerNews::default(),
             files: Files::open(),
+            sessions: HashSet::new(),
             local: Vec::new(),
             ssl: None,
             ping_groups: None,
@@ -110,14 +131,15 @@ impl Pools {
         }
         let is_start = self.services.is_empty() && self.pools.is_empty();
         self.files.set(&plan.track_files, is_start);
+        let watched = &plan.vrrp.watched.bfd;
+        self.sessions
+            .retain(|name| watched.iter().any(|bfd| bfd.name == *name));
         let added = self.apply_services(now, plan);
         // The n-th block of a name goes on as the n-th block of that name.
-        let mut old: HashMap<Identity, VecDeque<RunningPool>> = HashMap::new();
-        for pool in std::mem::take(&mut self.pools) {
-            old.entry(identity(&pool.planned))
-                .or_default()
-                .push_back(pool);
-        }
+        let mut old: HashMap<Identity, RunningPool> = std::mem::take(&mut self.pools)
+            .into_iter()
+            .map(|pool| (identity(&pool.planned), pool))
+            .collect();
         self.watched.clear();
         let kept = plan.pools.iter().map(|pool| {
             let servers = pool.servers.iter().map(|server| server.addr);
@@ -126,16 +148,14 @@ impl Pools {
         let events = self.server_news.retain(&kept.collect());
         self.tell(events);
         for planned in &plan.pools {
-            let same = old
-                .get_mut(&identity(planned))
-                .and_then(VecDeque::pop_front);
+            let same = old.remove(&identity(planned));
             let is_new = planned.services.iter().any(|key| added.contains(key));
             self.adopt(planned, same, is_new, plan.tells_up_at_start);
         }
-        for gone in old.into_values().flatten() {
+        for gone in old.into_values() {
             self.retire(&gone);
         }
-        self.tell_files(None);
+        self.tell_facts(None);
         self.suspend();
         self.settle(now);
     }
@@ -166,7 +186,7 @@ impl Pools {
             Inner::Event(event) => self.handle_event(now, event),
             Inner::Files => {
                 let changed = self.files.handle_change();
-                self.tell_files(Some(&changed));
+                self.tell_facts(Some(&Fact::Files(&changed)));
             }
         }
     }
@@ -413,11 +433,22 @@ impl Pools {
         }
     }
 
-    /// What checks follow that are not asked themselves: of these files, or of all, and what can't be checked at all.
-    fn tell_files(&mut self, changed: Option<&[PathBuf]>) {
+    /// A BFD session is up, or is so no longer.
+    pub fn handle_session(&mut self, now: Instant, name: &str, is_up: bool) {
+        match is_up {
+            true => self.sessions.insert(name.to_owned()),
+            false => self.sessions.remove(name),
+        };
+        self.tell_facts(Some(&Fact::Session(name)));
+        self.settle(now);
+    }
+
+    /// What checks follow that are not asked themselves: what has changed, or all, and what can't be checked at all.
+    fn tell_facts(&mut self, changed: Option<&Fact<'_>>) {
         let Self {
             driver,
             files,
+            sessions,
             pools,
             ..
         } = self;
@@ -427,17 +458,21 @@ impl Pools {
                     continue;
                 };
                 for (at, check) in server.checks.iter().enumerate() {
-                    let (outcome, adjustment) = match (check.file(), check.fault()) {
-                        (Some((path, check)), _) => {
-                            if changed.is_some_and(|changed| {
-                                !changed.iter().any(|other| other.as_os_str() == path)
-                            }) {
-                                continue;
-                            }
-                            check.judge(files.value(path))
+                    let (outcome, adjustment) = if let Some((path, check)) = check.file() {
+                        if changed.is_some_and(|fact| !fact.is_of_file(path)) {
+                            continue;
                         }
-                        (None, Some(fault)) => (fault, lvs_health::Adjustment::None),
-                        (None, None) => continue,
+                        check.judge(files.value(path))
+                    } else if let Some(name) = check.session() {
+                        if changed.is_some_and(|fact| !fact.is_of_session(name)) {
+                            continue;
+                        }
+                        let outcome = BfdCheck::judge(sessions.contains(name));
+                        (outcome, Adjustment::None)
+                    } else if let (Some(fault), None) = (check.fault(), changed) {
+                        (fault, Adjustment::None)
+                    } else {
+                        continue;
                     };
                     // It was made from this very plan.
                     let _ = driver.handle_outcome(*id, at, outcome, adjustment);
@@ -520,11 +555,17 @@ impl Pools {
         let Some(Watched { pool: at, addr }) = self.watched.get(&id).copied() else {
             return;
         };
-        let RunningPool { title, pool, .. } = &mut self.pools[at];
+        let title = &self.pools[at].title;
         match why {
             Some(why) => warn!("real server {addr} of {title} is down: {why}"),
             None => info!("real server {addr} of {title} is up"),
         }
+        if !up {
+            let name = &self.pools[at].planned.name;
+            let events = self.server_news.handle_down(name, addr);
+            self.tell(events);
+        }
+        let RunningPool { title, pool, .. } = &mut self.pools[at];
         let changes = if up {
             pool.handle_server_up(addr)
         } else {

@@ -269,6 +269,26 @@ fn every_edit_arrives() {
     );
 }
 
+#[test]
+fn an_engine_without_persistence_is_saved_and_not_listed() {
+    let director = FakeDirector::with_rules("engine", "");
+    let rules = "\
+-A -u 192.0.2.1:5060 -s rr --pe sip -o
+-A -u 192.0.2.2:5060 -s rr -p 60 -M 255.255.255.0 --pe sip -o -b flag-1
+";
+    assert_eq!(restore(rules, &director), (String::new(), 0));
+    assert_eq!(done("-Sn", &director), rules);
+    let listing = done("-Ln", &director);
+    let lines: Vec<&str> = listing.lines().skip(3).collect();
+    assert_eq!(
+        lines,
+        [
+            "UDP  192.0.2.1:5060 rr ops",
+            "UDP  192.0.2.2:5060 rr (flag-1) persistent 60 mask 255.255.255.0 pe sip ops"
+        ]
+    );
+}
+
 /// Parsers that were written for the original read columns by their number.
 #[test]
 fn awk_reads_what_it_read_before() {

@@ -223,6 +223,14 @@ impl Life {
                 self.kind
             );
         }
+        // Without the lock, unless something has changed.
+        if let (None, Some(expected)) = (class, expected) {
+            let mut picker = self.pool.service.picker();
+            for _ in 0..2 {
+                let again = picker.pick(request.client).map(|server| server.addr());
+                assert_eq!(again, expected, "{}", self.kind);
+            }
+        }
         if let (Some(class), Some(server)) = (class, picked) {
             self.bound.push((server, class));
         }

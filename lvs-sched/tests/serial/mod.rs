@@ -15,6 +15,8 @@ pub(crate) enum Call {
     Pick(u8),
     /// A lease for this client, held to the end.
     Connect(u8),
+    /// The end of the thread's last lease; answered with its server.
+    End,
     /// The weight of this server.
     Weigh(u8, u32),
     /// The health of this server.
@@ -60,7 +62,7 @@ impl fmt::Debug for Done {
         } = self;
         write!(f, "{begin}-{end} {call:?}")?;
         match (call, answer) {
-            (Call::Pick(_) | Call::Connect(_), Some(addr)) => write!(f, " -> {addr}"),
+            (Call::Pick(_) | Call::Connect(_) | Call::End, Some(addr)) => write!(f, " -> {addr}"),
             (Call::Pick(_) | Call::Connect(_), None) => f.write_str(" -> nobody"),
             _ => Ok(()),
         }
@@ -70,9 +72,10 @@ impl fmt::Debug for Done {
 /// What the calls of each thread came to; those of [`Case::last`] are one more thread's.
 pub(crate) type History = Vec<Vec<Done>>;
 
-/// The cases that are tried with each kind of scheduler: two threads pick while a third changes something.
+/// The cases that are tried with each kind of scheduler: two threads pick while a third changes something, or leases
+/// end meanwhile.
 pub(crate) fn cases(kind: SchedulerKind) -> Vec<Case> {
-    use Call::{Add, Connect, Heal, Pick, Remove, Weigh};
+    use Call::{Add, Connect, End, Heal, Pick, Remove, Weigh};
     let changes = [
         vec![Weigh(0, 0)],
         vec![Weigh(1, 2)],
@@ -85,16 +88,26 @@ pub(crate) fn cases(kind: SchedulerKind) -> Vec<Case> {
         [vec![Pick(1), Pick(2)], vec![Pick(3)]],
         [vec![Connect(1), Pick(2)], vec![Connect(3)]],
     ];
-    let each = |change: &Vec<Call>| {
-        let case = |[one, two]: [Vec<Call>; 2]| Case {
-            kind,
-            weights: &[1, 1, 2],
-            threads: vec![one, two, change.clone()],
-            last: vec![Pick(4), Pick(5)],
-        };
-        picks.clone().map(case)
+    let case = |threads| Case {
+        kind,
+        weights: &[1, 1, 2],
+        threads,
+        last: vec![Pick(4), Pick(5)],
     };
-    changes.iter().flat_map(each).collect()
+    let each = |change: &Vec<Call>| {
+        let change = change.clone();
+        (picks.clone()).map(move |[one, two]| case(vec![one, two, change.clone()]))
+    };
+    let ends = [
+        vec![vec![Connect(1), End, Pick(2)], vec![Connect(3), End]],
+        vec![vec![Connect(1), End, Connect(2)], vec![Pick(3), Pick(4)]],
+        vec![vec![Connect(1), End], vec![Connect(2)], vec![Weigh(1, 2)]],
+    ];
+    changes
+        .iter()
+        .flat_map(each)
+        .chain(ends.map(case))
+        .collect()
 }
 
 /// A thread of a case, at its service.
@@ -127,11 +140,24 @@ impl<'a> Actor<'a> {
                 self.leases.extend(lease);
                 addr
             }
+            Call::End => self.leases.pop().map(|lease| lease.addr()),
             change => {
                 apply(self.service, change);
                 None
             }
         };
+        self.note(call, begin, answer);
+    }
+
+    /// The end of a lease at this server, whose thread had it.
+    fn end_at(&mut self, server: Option<SocketAddr>) {
+        let begin = self.clock.fetch_add(1, Ordering::SeqCst);
+        let place = (self.leases.iter()).position(|lease| Some(lease.addr()) == server);
+        let answer = place.map(|place| self.leases.swap_remove(place).addr());
+        self.note(Call::End, begin, answer);
+    }
+
+    fn note(&mut self, call: Call, begin: usize, answer: Option<SocketAddr>) {
         let end = self.clock.fetch_add(1, Ordering::SeqCst);
         self.done.push(Done {
             call,
@@ -214,6 +240,7 @@ fn explains(case: &Case, history: &History, order: &[usize]) -> bool {
         next[*thread] += 1;
         match (done.is_lost, done.call) {
             (true, Call::Connect(client)) => actor.run(Call::Pick(client)),
+            (_, Call::End) => actor.end_at(done.answer),
             (_, call) => actor.run(call),
         }
         let answer = actor.done.last().and_then(|again| again.answer);
@@ -251,7 +278,7 @@ fn apply(service: &VirtualService, change: Call) {
         Call::Remove(server) => {
             service.remove_server(addr(server)).expect("it is there");
         }
-        Call::Pick(_) | Call::Connect(_) => unreachable!("not a change"),
+        Call::Pick(_) | Call::Connect(_) | Call::End => unreachable!("not a change"),
     }
 }
 

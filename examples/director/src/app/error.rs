@@ -14,6 +14,14 @@ pub enum RunError {
     /// The file can't be read.
     #[error(transparent)]
     Config(#[from] ReadError),
+    /// The network namespace that the options or the file name.
+    #[error("can't enter the network namespace {name}")]
+    Namespace {
+        /// Its name.
+        name: String,
+        /// What the system says.
+        source: io::Error,
+    },
     /// keepalived would end with this file; the log says why.
     #[error("the configuration can't be used")]
     Unusable,

@@ -11,7 +11,7 @@ use crate::notify::Notifier;
 use crate::notify::scripts::{Exit, Limits, Policy, Purpose, Runner};
 
 /// `startup_script`: the rest waits for it, not longer than its timeout.
-pub(super) async fn begin(runner: &Runner, policy: &Policy, config: &Config) {
+pub(crate) async fn begin(runner: &Runner, policy: &Policy, config: &Config) {
     let global = &config.global;
     if let Some(script) = &global.startup_script {
         let limit = global.startup_script_timeout;
@@ -20,7 +20,7 @@ pub(super) async fn begin(runner: &Runner, policy: &Policy, config: &Config) {
 }
 
 /// What notifications are still due, and then `shutdown_script`. Nothing runs any more when it returns.
-pub(super) async fn end(notifier: &Notifier, config: &Config) {
+pub(crate) async fn end(notifier: &Notifier, config: &Config) {
     notifier.stop().await;
     let global = &config.global;
     if let Some(script) = &global.shutdown_script {

@@ -19,14 +19,17 @@ use crate::notify::event::ReloadEvent;
 use crate::notify::scripts::Policy;
 use crate::notify::{Actions, Event};
 use crate::plan::Plan;
+use crate::service_manager::{self, State};
 use crate::tunables::{self, Setting};
-use crate::vrrp::Converted;
+use crate::vrrp;
 
 impl App {
     /// Reads the file again. A file that is worse than the one in force changes nothing. What came of it, in one sentence; as an error
     /// if the file is not in force, or not wholly.
     pub(super) async fn reload(&mut self) -> Result<&'static str, String> {
+        service_manager::tell(State::Reloading);
         let outcome = self.try_reload().await;
+        service_manager::tell(State::Ready);
         match &outcome {
             Ok(done) => info!("{done}"),
             Err(reason) => error!("{reason}"),
@@ -221,7 +224,7 @@ impl App {
 pub(super) fn plan(options: &RunOptions, config: &Config) -> Plan {
     let mut plan = Plan::new(config);
     if options.without_vrrp {
-        plan.vrrp = Converted::default();
+        plan.vrrp = vrrp::convert_checks(config);
     }
     plan
 }

@@ -1,5 +1,7 @@
 //! VRRP beside balancing: claims follow the virtual addresses.
 
+use std::time::Instant;
+
 use tokio::sync::oneshot;
 use tracing::error;
 
@@ -20,8 +22,12 @@ impl App {
         let mut next = Some(first);
         while let Some(news) = next {
             self.notify_of(&news);
-            if let News::Held { number, addresses } = news {
-                held = Some((number, addresses));
+            match news {
+                News::Held { number, addresses } => held = Some((number, addresses)),
+                News::Session { name, is_up } => {
+                    self.pools.handle_session(Instant::now(), &name, is_up);
+                }
+                _ => {}
             }
             next = self.vrrp_news.try_recv().ok();
         }
@@ -60,10 +66,12 @@ impl App {
         Terms::new(self.marks.rules(), plan, &self.held)
     }
 
-    /// Starts VRRP if the plan is the first that has a virtual router; whether it is. No address comes before it was asked
-    /// for here.
+    /// Starts VRRP if the plan is the first that has a virtual router, or a BFD session; whether it is. No address comes
+    /// before it was asked for here.
     pub(super) fn start_vrrp(&mut self, plan: &Plan) -> Result<bool, VrrpError> {
-        let starts = self.vrrp.is_none() && !plan.vrrp.setup.virtual_routers.is_empty();
+        let is_asked_for =
+            !plan.vrrp.setup.virtual_routers.is_empty() || !plan.vrrp.watched.bfd.is_empty();
+        let starts = self.vrrp.is_none() && is_asked_for;
         if starts {
             self.vrrp = Some(Vrrp::start(
                 plan.vrrp.clone(),

@@ -5,7 +5,8 @@ use clap::{Arg, ArgAction, ArgMatches};
 /// An option without effect.
 struct Habit {
     name: &'static str,
-    short: char,
+    /// Some have a long form alone.
+    short: Option<char>,
     takes_value: bool,
     /// Why it has none.
     reason: &'static str,
@@ -14,7 +15,7 @@ struct Habit {
 const fn flag(name: &'static str, short: char, reason: &'static str) -> Habit {
     Habit {
         name,
-        short,
+        short: Some(short),
         takes_value: false,
         reason,
     }
@@ -30,10 +31,11 @@ const fn value(name: &'static str, short: char, reason: &'static str) -> Habit {
 /// The arguments, which help does not show.
 pub(super) fn arguments() -> impl Iterator<Item = Arg> {
     HABITS.iter().map(|habit| {
-        let argument = Arg::new(habit.name)
-            .short(habit.short)
-            .long(habit.name)
-            .hide(true);
+        let argument = Arg::new(habit.name).long(habit.name).hide(true);
+        let argument = match habit.short {
+            Some(short) => argument.short(short),
+            None => argument,
+        };
         if habit.takes_value {
             argument.value_name("VALUE")
         } else {
@@ -78,7 +80,17 @@ const HABITS: &[Habit] = &[
         "services live in this process and end with it",
     ),
     flag("address-monitoring", 'a', "the log has every address"),
-    flag("all-config", 'e', "there is one process, which reads all"),
+    flag(
+        "all-config",
+        'e',
+        "includes without a file are warned of; for more there is include_check in the file",
+    ),
+    Habit {
+        name: "all",
+        short: None,
+        takes_value: false,
+        reason: ONE_PROCESS,
+    },
     flag("snmp", 'x', "there is no SNMP"),
     value("snmp-agent-socket", 'A', "there is no SNMP"),
     value("umask", 'u', "what it writes has modes of its own"),

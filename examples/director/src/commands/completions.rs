@@ -74,7 +74,7 @@ fn fish(command: &Command) -> String {
         if let Some(long) = argument.get_long() {
             let _ = write!(line, " -l {long}");
         }
-        if argument.get_action().takes_values() {
+        if argument.get_action().takes_values() && !argument.is_require_equals_set() {
             line.push_str(" -r");
         }
         let help = argument.get_help().map(ToString::to_string);

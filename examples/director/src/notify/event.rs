@@ -1,5 +1,6 @@
 //! What happened, in the words of scripts, pipes and mails.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -205,6 +206,8 @@ pub enum DrainChange {
 pub struct ServiceName {
     text: Arc<str>,
     protocol: &'static str,
+    /// Of several blocks that are called the same, which; it is not shown.
+    number: usize,
 }
 
 impl Serialize for ServiceName {
@@ -229,10 +232,7 @@ impl ServiceName {
                     (format!("[{group}]:{before}"), protocol)
                 }
             };
-            Self {
-                text: text.into(),
-                protocol,
-            }
+            (Arc::<str>::from(text), protocol)
         };
         let protocol = |protocol: Protocol| match protocol {
             Protocol::Tcp => "tcp",
@@ -240,8 +240,19 @@ impl ServiceName {
             Protocol::Sctp => "sctp",
         };
         let servers = config.virtual_servers.iter();
+        let mut counts = HashMap::new();
         servers
-            .map(|server| name(&server.service, protocol(server.protocol)))
+            .map(|server| {
+                let (text, protocol) = name(&server.service, protocol(server.protocol));
+                let count = counts.entry(Arc::clone(&text)).or_insert(0);
+                let number = *count;
+                *count += 1;
+                Self {
+                    text,
+                    protocol,
+                    number,
+                }
+            })
             .collect()
     }
 
@@ -398,6 +409,18 @@ pub(super) mod tests {
                 "[2001:db8::1]:udp:53"
             ]
         );
+    }
+
+    #[test]
+    fn blocks_of_one_address_are_called_the_same_and_are_not() {
+        let block = |server| {
+            format!(
+                "virtual_server 10.9.9.9 80 {{\n protocol TCP\n real_server {server} 80 {{\n }}\n}}\n"
+            )
+        };
+        let names = ServiceName::all(&config(&(block("10.0.0.1") + &block("10.0.0.2"))));
+        assert_eq!(names[0].to_string(), names[1].to_string());
+        assert_ne!(names[0], names[1]);
     }
 
     #[test]

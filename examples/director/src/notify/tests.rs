@@ -485,8 +485,17 @@ async fn mail_servers_that_refuse_or_are_absent_hold_nobody_up() {
         error.to_string(),
         "the mail server does not answer the connection in time"
     );
-    let port = silent.local_addr().unwrap().port();
-    drop(silent);
+    // Bound and not listening: the port is nobody else's, and refused.
+    let deaf = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::STREAM,
+        None,
+    );
+    let deaf = deaf.unwrap();
+    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    rustix::net::bind(&deaf, &any).unwrap();
+    let bound = rustix::net::getsockname(&deaf).unwrap();
+    let port = std::net::SocketAddr::try_from(bound).unwrap().port();
     let (settings, mail) = message(port, "a@example.org");
     assert!(matches!(
         mail::send(&settings, &mail).await,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lvs_conf::model::{
-    AuthenticationKind, Config as Model, Family as ModelFamily, Route, Rule, Track, Tracking,
-    VirtualAddress as ModelAddress, VmacKind, VrrpInstance, VrrpScript,
+    AuthenticationKind, BfdInstance, Checker, Config as Model, Family as ModelFamily, Route, Rule,
+    Track, Tracking, VirtualAddress as ModelAddress, VmacKind, VrrpInstance, VrrpScript,
 };
 use lvs_vrrp::{
     Announcements, Authentication, ChecksumSend, Config, Delays, Family, GroupConfig,
@@ -413,6 +413,24 @@ fn authentication(instance: &VrrpInstance) -> Result<Authentication, String> {
     })
 }
 
+/// What is left without VRRP: the sessions that real servers are checked by.
+#[must_use]
+pub fn convert_checks(model: &Model) -> Converted {
+    let mut converted = Converted::default();
+    converted.watched.bfd = model.bfd_instances.clone();
+    converted.watched.bfd.retain(|bfd| is_checked(model, bfd));
+    converted
+}
+
+/// Whether a real server is checked by this session.
+fn is_checked(model: &Model, bfd: &BfdInstance) -> bool {
+    let servers = model.virtual_servers.iter().flat_map(|it| &it.real_servers);
+    let mut checkers = servers.flat_map(|server| &server.checkers);
+    bfd.checker
+        && checkers
+            .any(|checker| matches!(checker, Checker::BfdCheck(check) if check.name == bfd.name))
+}
+
 /// What can be watched, by its name.
 struct Objects<'a> {
     model: &'a Model,
@@ -461,9 +479,10 @@ impl<'a> Objects<'a> {
             .processes
             .retain(|process| is_in(&process.name, |tracking| &tracking.processes));
         watched.bfd = model.bfd_instances.clone();
+        let tracked = |bfd: &BfdInstance| bfd.vrrp && is_in(&bfd.name, |tracking| &tracking.bfd);
         watched
             .bfd
-            .retain(|bfd| bfd.vrrp && is_in(&bfd.name, |tracking| &tracking.bfd));
+            .retain(|bfd| tracked(bfd) || is_checked(model, bfd));
         let processes = watched.processes.iter().map(|process| ProcessConfig {
             name: process.name.as_str().into(),
             quorum: process.quorum.into(),

@@ -48,6 +48,12 @@ pub fn log(news: &News) {
             }
         }
         News::Trouble(trouble) => warn!("{trouble}"),
+        News::Session { name, is_up } => {
+            info!(
+                "bfd_instance {name} is {}",
+                if *is_up { "up" } else { "down" }
+            );
+        }
         News::Object { object, health } => info!("{object}: {health:?}"),
     }
 }

@@ -34,7 +34,7 @@ mod vmac;
 mod watch;
 
 pub(crate) use announce::Announcer;
-pub use convert::{Converted, convert};
+pub use convert::{Converted, convert, convert_checks};
 pub use log::log;
 pub use routes::Routes;
 pub use run::{VrrpOptions, run};

@@ -9,12 +9,14 @@ use tracing::{error, info, warn};
 
 use super::dump::{self, Dump};
 use super::{Claims, Converted, News, Vrrp, convert, log};
-use crate::app::RunError;
-use crate::config::ConfigFile;
+use crate::app::{RunError, lifecycle};
+use crate::config::{ConfigFile, ReadError};
 use crate::logging::{LogOptions, chain};
+use crate::namespace;
 use crate::notify::scripts::{Limits, Policy, Runner};
 use crate::notify::{Actions, Event, Notifier};
 use crate::pid_file::PidFile;
+use crate::service_manager::{self, State};
 use crate::statics::Statics;
 use crate::sys::{readable, watch};
 
@@ -25,6 +27,8 @@ pub struct VrrpOptions {
     pub file: PathBuf,
     /// What `@ID` lines are for (`-i`); `None`: the host's name.
     pub config_id: Option<String>,
+    /// The network namespace to enter (`-s`); `None`: the file's, or the present one.
+    pub namespace: Option<String>,
     /// Where log lines go.
     pub log: LogOptions,
     /// Where the process's number is written (`-p`).
@@ -48,7 +52,7 @@ pub fn run(options: &VrrpOptions) -> Result<(), RunError> {
 
 async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
     let read = || ConfigFile::read(&options.file, options.config_id.as_deref());
-    let mut file = read()?;
+    let mut file = namespace::read_within(options.namespace.as_deref(), read)?;
     file.log_diagnostics();
     if !file.is_usable() {
         return Err(RunError::Unusable);
@@ -64,6 +68,8 @@ async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
     let mut remarks = Vec::new();
     remark(&mut remarks, &converted);
     let scripts = Runner::start(Limits::default()).map_err(RunError::Scripts)?;
+    let policy = Policy::new(&file.config().global);
+    lifecycle::begin(&scripts, &policy, file.config()).await;
     let no_listeners = tokio::sync::broadcast::channel(1).0;
     let notifier = Notifier::start(scripts.clone(), actions(&file), no_listeners);
     let mut statics = Statics::open().map_err(RunError::Addresses)?;
@@ -71,6 +77,7 @@ async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
     statics.set(&converted.statics);
     let vrrp = Vrrp::start(converted, Claims::None, scripts, sender)?;
     let _pid_file = options.pid_file.as_deref().and_then(PidFile::write);
+    service_manager::tell(State::Ready);
     info!("running VRRP of {}", options.file.display());
     loop {
         tokio::select! {
@@ -84,37 +91,55 @@ async fn serve(options: &VrrpOptions) -> Result<(), RunError> {
                 Some(next) => tell(&notifier, &next),
                 None => return Err(RunError::VrrpEnded),
             },
-            _ = hangup.recv() => match read() {
-                Err(error) => error!("reload refused: {}", chain(&error)),
-                Ok(next) => {
-                    let faults = next.new_errors(&file);
-                    for fault in &faults {
-                        error!("reload refused: {fault}");
-                    }
-                    let converted = convert(next.config());
-                    if let Err(error) = converted.check() {
-                        error!("reload refused: {}", chain(&error));
-                    } else if faults.is_empty() && next.is_usable() {
-                        remark(&mut remarks, &converted);
+            _ = hangup.recv() => {
+                service_manager::tell(State::Reloading);
+                match reload(read(), &file, &vrrp, &mut statics, &mut remarks) {
+                    Ok(next) => {
                         notifier.configure(actions(&next));
-                        statics.set(&converted.statics);
-                        vrrp.reload(converted);
                         file = next;
                         info!("reload done");
                     }
+                    Err(faults) => faults.iter().for_each(|fault| error!("reload refused: {fault}")),
                 }
+                service_manager::tell(State::Ready);
             },
         }
     }
     info!("ending");
+    service_manager::tell(State::Stopping);
     // It leaves with priority 0 where it is Active.
     drop(vrrp);
     statics.clear();
     while let Ok(last) = news.try_recv() {
         tell(&notifier, &last);
     }
-    notifier.stop().await;
+    lifecycle::end(&notifier, file.config()).await;
     Ok(())
+}
+
+/// Has VRRP do what a file says that was read anew; or why it does not, in lines.
+fn reload(
+    read: Result<ConfigFile, ReadError>,
+    before: &ConfigFile,
+    vrrp: &Vrrp,
+    statics: &mut Statics,
+    remarks: &mut Vec<String>,
+) -> Result<ConfigFile, Vec<String>> {
+    let next = read.map_err(|error| vec![chain(&error)])?;
+    let faults = next.new_errors(before);
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    if !next.is_usable() {
+        return Err(vec!["the configuration can't be used".to_owned()]);
+    }
+    let converted = convert(next.config());
+    converted.check().map_err(|error| vec![chain(&error)])?;
+    next.log_new_warnings(before);
+    remark(remarks, &converted);
+    statics.set(&converted.statics);
+    vrrp.reload(converted);
+    Ok(next)
 }
 
 fn actions(file: &ConfigFile) -> Actions {

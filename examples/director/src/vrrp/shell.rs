@@ -359,7 +359,12 @@ impl Shell {
     fn tell_bfd(&mut self, now: Instant) {
         let changes = self.bfd.drain();
         for (name, event) in &changes {
-            self.router.handle_bfd(now, name, event.to == BfdState::Up);
+            let is_up = event.to == BfdState::Up;
+            self.router.handle_bfd(now, name, is_up);
+            if is_up || event.from == BfdState::Up {
+                let name = Arc::clone(name);
+                let _ = self.news.send(News::Session { name, is_up });
+            }
         }
         if !changes.is_empty() {
             self.drain();

@@ -88,6 +88,13 @@ pub enum News {
     },
     /// The host does not do what is asked of it.
     Trouble(String),
+    /// A BFD session is up, or is so no longer.
+    Session {
+        /// The name of the `bfd_instance`.
+        name: Arc<str>,
+        /// Whether it is up.
+        is_up: bool,
+    },
     /// Something that is watched changed.
     Object {
         /// What.

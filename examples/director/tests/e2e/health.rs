@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
@@ -34,6 +35,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         once(
             "checks_rest_while_the_address_is_elsewhere",
             checks_rest_while_the_address_is_elsewhere,
+        ),
+        once(
+            "bfd_session_decides_about_its_server",
+            bfd_session_decides_about_its_server,
         ),
     ]
 }
@@ -312,4 +317,60 @@ fn checks_rest_while_the_address_is_elsewhere() {
     stage.restart(0);
     director.wait_until("it to be back", || weights(&director).len() == 1);
     assert!(text.contains(VIP));
+}
+
+/// The session is with keepalived on the server.
+fn bfd_session_decides_about_its_server() {
+    let stage = Stage::nat(2);
+    let session = |neighbor: &str, source: &str| {
+        format!(
+            "bfd_instance there {{\nneighbor_ip {neighbor}\nsource_ip {source}\nmin_rx 50\nmin_tx 50\nidle_tx 1000\nmultiplier 5\n}}\n"
+        )
+    };
+    let servers = [
+        "real_server 10.1.0.11 80 {\nBFD_CHECK {\nname there\n}\n}\n".to_owned(),
+        "real_server 10.1.0.12 80 {\n}\n".to_owned(),
+    ];
+    let text = session("10.1.0.11", "10.1.0.1") + &conf(&servers, "");
+    let director = Director::start(&stage, &text, 1);
+    let alone = || weights(&director) == [("10.1.0.12:80".to_owned(), 1)];
+    director.wait_until("the other alone", alone);
+    let (_, table, _) = director.beside(&["health"]);
+    assert!(table.contains("BFD session is down"), "{table}");
+
+    let dir = scratch("bfd");
+    let path = |name: &str| dir.join(name).display().to_string();
+    let theirs = session("10.1.0.1", "10.1.0.11")
+        + "vrrp_instance v {\ninterface eth0\nvirtual_router_id 9\nvirtual_ipaddress {\n10.1.0.99\n}\ntrack_bfd {\nthere\n}\n}\n";
+    fs::write(dir.join("conf"), theirs).unwrap();
+    let mut keepalived = stage.servers[0]
+        .0
+        .command("/usr/sbin/keepalived")
+        .unwrap()
+        .args(["--dont-fork", "--log-console", "--use-file", &path("conf")])
+        .args([
+            "--pid",
+            &path("pid"),
+            "--vrrp_pid",
+            &path("vrrp"),
+            "--bfd_pid",
+            &path("bfd"),
+        ])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    director.wait_until("both", || weights(&director).len() == 2);
+    director.reload(&text.replace("10.1.0.12 80 {\n", "10.1.0.12 80 {\nweight 2\n"));
+    director.wait_for_log("reload done");
+    assert_eq!(weights(&director).len(), 2, "a reload keeps the session");
+
+    // Its children end with it, and say no word.
+    keepalived.kill().unwrap();
+    keepalived.wait().unwrap();
+    director.wait_until("the end of the session", || weights(&director).len() == 1);
+    director.wait_for_log("is down: BFD session is down");
+    drop(director);
+    fs::remove_dir_all(&dir).unwrap();
 }

@@ -16,6 +16,7 @@ mod fullnat;
 #[path = "../../../ipvsadm/tests/generated/mod.rs"]
 mod generated;
 mod groups;
+mod habits;
 mod health;
 mod hosts;
 mod hosts_own;
@@ -43,6 +44,7 @@ fn main() {
     // Timings are part of what is tested: leave the directors some of the machine.
     arguments.test_threads.get_or_insert(2);
     let mut trials = command_line::trials();
+    trials.extend(habits::plain_trials());
     match netlab::enter() {
         Ok(_) => {
             trials.extend(forwarding::trials());
@@ -70,6 +72,7 @@ fn main() {
             trials.extend(routers::trials());
             trials.extend(control::trials());
             trials.extend(mishaps::trials());
+            trials.extend(habits::trials());
         }
         Err(error) => println!("skipped: end-to-end tests need network namespaces: {error}"),
     }

@@ -413,6 +413,11 @@ impl Director {
         Self::launch_by(command, namespace, conf, workers, &[]).ready(conf)
     }
 
+    /// Starts a director by a command of its own, which has the program, and waits until it runs.
+    pub(crate) fn start_by(command: Command, namespace: &Namespace, conf: &str) -> Self {
+        Self::launch_by(command, namespace, conf, 1, &[]).ready(conf)
+    }
+
     /// Starts a director that can't make a TUN device and waits until it runs; `None` where that can't be arranged.
     pub(crate) fn start_without_tun(stage: &Stage, conf: &str) -> Option<Self> {
         let unshare = || {

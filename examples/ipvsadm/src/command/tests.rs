@@ -152,6 +152,17 @@ fn persistence_has_a_timeout_and_a_mask() {
 }
 
 #[test]
+fn an_engine_needs_no_persistence() {
+    let (_, settings) = service("-A -u 1.2.3.4:5060 --pe sip");
+    assert_eq!(
+        (settings.engine.as_deref(), settings.persistence),
+        (Some("sip"), None)
+    );
+    let (_, settings) = service("-A -f 1 --pe abcdefghijklmnopqrst");
+    assert_eq!(settings.engine.as_deref(), Some("abcdefghijklmnop"));
+}
+
+#[test]
 fn one_packet_and_flags() {
     assert!(service("-A -u 1.2.3.4:53 -o").1.one_packet);
     assert!(service("-A -f 5 -o").1.one_packet);
@@ -180,6 +191,11 @@ fn real_servers_take_port_and_method_by_the_rules() {
         ("-a -t 1.2.3.4:80 -r 10.0.0.1:8080 -m -w 5", "10.0.0.1:8080"),
         ("-a -r 10.0.0.1:http -m -t 1.2.3.4:8", "10.0.0.1:80"),
         ("-a -f 5 -r 10.0.0.1:8080", "10.0.0.1:8080"),
+        (
+            "-a -t 1.2.3.4:80 -r 10.0.0.1:8080 --fullnat",
+            "10.0.0.1:8080",
+        ),
+        ("-a -t 1.2.3.4:80 -r 10.0.0.1:8080 -i", "10.0.0.1:80"),
         (
             "-a -t 1.2.3.4:80 -r [2001:db8::1]:80 -i",
             "[2001:db8::1]:80",
