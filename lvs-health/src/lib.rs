@@ -3,7 +3,7 @@
 //! [`Monitor`] runs any number of checkers with one deadline. It decides when to probe, what to send, how to judge what
 //! comes back, and when enough attempts have failed. [`Pool`] turns "this server is up" and "this server is down" into
 //! an ordered list of changes to a virtual service's table: quorum, hysteresis, sorry server, inhibit on failure.
-//! Neither opens a socket, reads a clock or draws a random number: facts and the current time go in, commands and
+//! [`SlowStart`] lets weights of servers that come back grow. None of them opens a socket, reads a clock or draws a random number: facts and the current time go in, commands and
 //! events come out, so a day of flapping is tested in microseconds and always replays the same way.
 //!
 //! Built in are all of keepalived's checkers, with its bytes, retries and verdicts:
@@ -123,6 +123,7 @@ mod failure;
 mod monitor;
 mod quorum;
 mod random;
+mod slow_start;
 mod transport;
 
 pub use checker::{Adjustment, Attempt, Checker, Next, Note, Outcome, Schedule, Start, Verdict};
@@ -151,4 +152,5 @@ pub use monitor::{
     Monitor, ProbeId, ServerConfig, ServerId, Timing, UnknownServer,
 };
 pub use quorum::{Change, MemberConfig, Pool, PoolConfig, PoolError, SorryServer};
+pub use slow_start::SlowStart;
 pub use transport::{Exit, Script, ScriptUser, TlsOptions, Transport};
