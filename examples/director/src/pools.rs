@@ -555,11 +555,17 @@ impl Pools {
         let Some(Watched { pool: at, addr }) = self.watched.get(&id).copied() else {
             return;
         };
-        let RunningPool { title, pool, .. } = &mut self.pools[at];
+        let title = &self.pools[at].title;
         match why {
             Some(why) => warn!("real server {addr} of {title} is down: {why}"),
             None => info!("real server {addr} of {title} is up"),
         }
+        if !up {
+            let name = &self.pools[at].planned.name;
+            let events = self.server_news.handle_down(name, addr);
+            self.tell(events);
+        }
+        let RunningPool { title, pool, .. } = &mut self.pools[at];
         let changes = if up {
             pool.handle_server_up(addr)
         } else {

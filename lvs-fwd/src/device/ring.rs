@@ -11,7 +11,8 @@
 //! **Send.** `sendmmsg`, with the virtio header put in front of the frame, which is still in the receive slot that
 //! it arrived in. The kernel copies once, into its socket buffer. A TX ring would not save that copy for large
 //! frames without pinning the slot until the device is done, would need a copy by us from RX to TX slot, and
-//! limits a frame to its slot. The queueing discipline is not bypassed: it is what gives back-pressure.
+//! limits a frame to its slot. The queueing discipline is not bypassed: it is what gives back-pressure and shapes, and the
+//! way through it (with none, as on veth) is 2 % of a worker's time, of which a bypass takes its own part.
 
 use std::cell::RefCell;
 use std::io;

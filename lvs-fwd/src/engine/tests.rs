@@ -8,6 +8,7 @@ mod ipv6;
 mod payload;
 mod protocols;
 mod reassembly;
+mod short_way;
 mod tunnel;
 mod tunnel_errors;
 mod why;

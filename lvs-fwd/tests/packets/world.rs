@@ -206,7 +206,37 @@ pub(crate) struct Outcome {
 
 /// Gives the frames to a new director, one by one.
 pub(crate) fn run(view: &View, port: PortId, frames: Vec<Frame>, verdict: Verdict) -> Outcome {
+    run_in(
+        &mut Engine::new(EngineConfig::default()),
+        view,
+        port,
+        frames,
+        verdict,
+    )
+}
+
+/// [`run`] in an engine that has had the same before, and so knows the way.
+pub(crate) fn run_again(
+    view: &View,
+    port: PortId,
+    frames: Vec<Frame>,
+    verdict: Verdict,
+) -> Outcome {
     let mut engine = Engine::new(EngineConfig::default());
+    run_in(&mut engine, view, port, frames.clone(), verdict);
+    run_in(&mut engine, view, port, frames, verdict)
+}
+
+fn run_in(
+    engine: &mut Engine,
+    view: &View,
+    port: PortId,
+    frames: Vec<Frame>,
+    verdict: Verdict,
+) -> Outcome {
+    let counters = engine.counters();
+    let drops_before = DropReason::ALL.map(|reason| counters.drops(reason));
+    let left_before = LeftReason::ALL.map(|reason| counters.left(reason));
     let mut output = Output::new();
     let now = Instant::now();
     for frame in frames {
@@ -220,7 +250,6 @@ pub(crate) fn run(view: &View, port: PortId, frames: Vec<Frame>, verdict: Verdic
             &mut output,
         );
     }
-    let counters = engine.counters();
     assert!(output.handoff.is_empty());
     let sent = output.transmit.into_iter().map(|(port, frame)| {
         let bytes = frame.bytes();
@@ -237,6 +266,10 @@ pub(crate) fn run(view: &View, port: PortId, frames: Vec<Frame>, verdict: Verdic
     });
     let drops = DropReason::ALL.map(|reason| (reason, counters.drops(reason)));
     let left = LeftReason::ALL.map(|reason| (reason, counters.left(reason)));
+    let drops = drops.into_iter().zip(drops_before);
+    let drops = drops.map(|((reason, now), before)| (reason, now - before));
+    let left = left.into_iter().zip(left_before);
+    let left = left.map(|((reason, now), before)| (reason, now - before));
     Outcome {
         sent: sent.collect(),
         host: output
@@ -245,8 +278,8 @@ pub(crate) fn run(view: &View, port: PortId, frames: Vec<Frame>, verdict: Verdic
             .map(|frame| frame.bytes().to_vec())
             .collect(),
         resolved: output.resolve.len(),
-        drops: drops.into_iter().filter(|(_, count)| *count > 0).collect(),
-        left: left.into_iter().filter(|(_, count)| *count > 0).collect(),
+        drops: drops.filter(|(_, count)| *count > 0).collect(),
+        left: left.filter(|(_, count)| *count > 0).collect(),
     }
 }
 

@@ -25,6 +25,8 @@ struct Told {
 #[derive(Debug, Default)]
 struct Server {
     is_up: bool,
+    /// It began as down and no check has said anything yet (`alpha`).
+    is_assumed: bool,
     /// Checks that failed last, by their number.
     failed: BTreeSet<usize>,
     /// Waits for the server's own change.
@@ -51,10 +53,14 @@ impl ServerNews {
                 Cause::Start
             };
             let is_news = match known {
-                Some(server) => std::mem::replace(&mut server.is_up, is_up) != is_up,
+                Some(server) => {
+                    server.is_assumed &= !is_up;
+                    std::mem::replace(&mut server.is_up, is_up) != is_up
+                }
                 None => {
                     let server = Server {
                         is_up,
+                        is_assumed: !is_up,
                         ..Server::default()
                     };
                     told.servers.insert(addr, server);
@@ -164,6 +170,7 @@ impl ServerNews {
             true
         };
         let is_change = server.is_up != is_up;
+        let is_confirmed = server.is_assumed && !is_up;
         // The first success of a check that began as passed is no news.
         if !was_failed && !is_change {
             return Vec::new();
@@ -175,11 +182,23 @@ impl ServerNews {
             is_up,
             is_change,
         };
-        if is_change {
+        if is_change || is_confirmed {
             server.pending = Some(event);
             return Vec::new();
         }
         vec![Event::Check(event)]
+    }
+
+    /// Checks say that a server is down. Of one that began so, as `alpha` wants, nobody has heard yet.
+    pub fn handle_down(&mut self, service: &ServiceName, addr: SocketAddr) -> Vec<Event> {
+        let told = self.services.get_mut(service);
+        let Some(server) = told.and_then(|told| told.servers.get_mut(&addr)) else {
+            return Vec::new();
+        };
+        if server.is_up || !std::mem::take(&mut server.is_assumed) {
+            return Vec::new();
+        }
+        vec![server_event(service, addr, false, Cause::Checks)]
     }
 
     /// What still waits: the server's change has come and moved no quorum. Call it when all changes of one observation are told.
@@ -194,6 +213,7 @@ impl Told {
         match self.servers.get_mut(&addr) {
             Some(server) if server.is_up != is_up => {
                 server.is_up = is_up;
+                server.is_assumed = false;
                 vec![server_event(service, addr, is_up, Cause::Checks)]
             }
             _ => Vec::new(),
@@ -328,6 +348,28 @@ mod tests {
         // The first success of a check that never failed says nothing.
         let first = news.handle_check(&name(), addr(2), (0, true), "ok".to_owned(), true);
         assert_eq!(first, []);
+    }
+
+    #[test]
+    fn a_server_that_began_as_down_is_told_when_a_check_agrees() {
+        let mut news = ServerNews::default();
+        let servers = [(addr(1), false), (addr(2), false)];
+        assert_eq!(news.begin(&name(), false, &servers, true), []);
+        let failed = news.handle_check(&name(), addr(1), (0, false), "refused".to_owned(), false);
+        assert_eq!(failed, []);
+        let mut events = news.handle_down(&name(), addr(1));
+        events.extend(news.settle(&name()));
+        let said = ["RS 10.0.0.1 DOWN Checks", "check of 10.0.0.1 DOWN: refused"];
+        assert_eq!(texts(&events), said);
+        assert_eq!(news.handle_down(&name(), addr(1)), []);
+        let up = news.handle_change(&name(), &Change::ServerUp { server: addr(2) });
+        assert_eq!(texts(&up), ["RS 10.0.0.2 UP Checks"]);
+        let down = Change::ServerDown { server: addr(2) };
+        assert_eq!(news.handle_down(&name(), addr(2)), []);
+        assert_eq!(
+            texts(&news.handle_change(&name(), &down)),
+            ["RS 10.0.0.2 DOWN Checks"]
+        );
     }
 
     #[test]

@@ -18,6 +18,10 @@ pub(crate) fn trials() -> Vec<Trial> {
             scripts_and_pipes_hear_everything_once,
         ),
         once(
+            "notify_of_servers_that_begin_as_down_or_are_told_at_the_start",
+            servers_that_begin_as_down,
+        ),
+        once(
             "notify_of_a_reload_follows_the_new_file",
             a_reload_follows_the_new_file,
         ),
@@ -97,6 +101,55 @@ fn scripts_and_pipes_hear_everything_once() {
     }
     assert_eq!(told.len(), 13, "{out}");
     assert!(!place.0.join("fifo").exists());
+}
+
+fn servers_that_begin_as_down() {
+    let place = Place::new("notify-alpha");
+    place.script("run", "echo \"$*\" >>\"${0%/*}/out\"");
+    place.script("reader", "exec cat \"$1\" >>\"${0%/*}/lines\"");
+    let mut stage = Stage::nat(2);
+    stage.servers[1].1.stop();
+    let mut conf = Conf::nat(2);
+    conf.extra = place.fill(
+        "global_defs {\n script_user root\n rs_init_notifies\n notify_fifo DIR/fifo\n notify_fifo_script DIR/reader\n}\n\
+         virtual_server 198.51.100.100 81 {\n lb_kind NAT\n protocol TCP\n real_server 10.1.0.11 80 {\n }\n}\n",
+    );
+    let text = place.fill(
+        &conf
+            .text()
+            .replacen("lb_kind NAT\n", "lb_kind NAT\n alpha\n", 1)
+            .replace(
+                "10.1.0.12 80 {\n",
+                "10.1.0.12 80 {\n notify_up \"DIR/run up\"\n notify_down \"DIR/run down\"\n",
+            ),
+    );
+    let director = Director::start(&stage, &text, 1);
+    let lines = |count: usize| -> Vec<String> {
+        director.wait_until("the pipe's lines", || {
+            place.read("lines").lines().count() >= count
+        });
+        place.read("lines").lines().map(str::to_owned).collect()
+    };
+    // One check fails, the other passes: in any order, and each is told once, although both changed nothing or little.
+    let vs = "[198.51.100.100]:tcp:80";
+    let mut told: Vec<String> = lines(6)
+        .into_iter()
+        .filter(|line| !line.starts_with("INSTANCE"))
+        .collect();
+    told.sort_unstable();
+    let mut expected = [
+        format!("RS [10.1.0.11]:tcp:80 {vs} UP"),
+        format!("RS [10.1.0.12]:tcp:80 {vs} DOWN"),
+        format!("VS {vs} UP"),
+        "RS [10.1.0.11]:tcp:80 [198.51.100.100]:tcp:81 UP".to_owned(),
+        "VS [198.51.100.100]:tcp:81 UP".to_owned(),
+    ];
+    expected.sort_unstable();
+    assert_eq!(told, expected);
+    stage.restart(1);
+    assert_eq!(lines(7)[6], format!("RS [10.1.0.12]:tcp:80 {vs} UP"));
+    assert!(director.terminate().success());
+    assert_eq!(place.read("out"), "down\nup\n");
 }
 
 fn a_reload_follows_the_new_file() {

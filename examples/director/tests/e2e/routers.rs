@@ -3,16 +3,18 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use netlab::Namespace;
 
 use crate::once;
 use crate::place::Place;
-use crate::stage::{Conf, Director, Stage};
+use crate::stage::{Conf, Director, PATIENCE, Stage};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -24,6 +26,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             "notify_mails_reach_a_real_server",
             mails_reach_a_real_server,
         ),
+        once("vrrp_alone_tells_as_much", vrrp_alone_tells_as_much),
         once(
             "one_runner_runs_checks_tracked_scripts_and_notifications_as_their_users",
             one_runner_runs_all_as_their_users,
@@ -319,6 +322,75 @@ fn mails_reach_a_real_server() {
     expected.extend(last.iter().map(mail));
     expected.sort_unstable();
     assert_eq!(mail_server.sorted(), expected);
+}
+
+fn vrrp_alone_tells_as_much() {
+    let place = Place::new("alone");
+    place.script("run", "echo \"$*\" >>\"${0%/*}/out\"");
+    place.script("reader", "exec cat \"$1\" >>\"${0%/*}/lines\"");
+    let stage = Stage::nat(1);
+    let text = place.fill(
+        "global_defs {\n script_user root\n notify_fifo DIR/fifo\n notify_fifo_script DIR/reader\n startup_script \"DIR/run startup\"\n \
+         shutdown_script \"DIR/run shutdown\"\n}\n\
+         vrrp_instance VI_1 {\n interface ext0\n virtual_router_id 51\n priority 255\n virtual_ipaddress {\n  198.51.100.100/24\n }\n \
+         notify_master \"DIR/run master\"\n notify_stop \"DIR/run stop\"\n}\n",
+    );
+    let (file, pid) = (place.0.join("k.conf"), place.0.join("pid"));
+    fs::write(&file, &text).unwrap();
+    let socket = UnixDatagram::bind(place.0.join("notify")).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let next = || {
+        let mut buffer = [0; 200];
+        let length = socket.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    };
+    let mut command = stage
+        .director
+        .command(env!("CARGO_BIN_EXE_director"))
+        .unwrap();
+    command
+        .env("NOTIFY_SOCKET", place.0.join("notify"))
+        .args(["-P", "-n", "-l", "-p"])
+        .arg(&pid)
+        .arg("-f")
+        .arg(&file);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let wait = |what: &str, holds: &dyn Fn() -> bool| {
+        let end = Instant::now() + PATIENCE;
+        while !holds() {
+            assert!(Instant::now() < end, "no {what}: {}", place.read("out"));
+            thread::sleep(Duration::from_millis(10));
+        }
+    };
+    wait("master", &|| place.read("out") == "startup\nmaster\n");
+    let signal = |signal| {
+        let number = i32::try_from(child.id()).unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_raw(number).unwrap(), signal)
+            .unwrap();
+    };
+    assert_eq!(next(), "READY=1");
+    // A file with a mistake, one that is written by half, and a good one.
+    let mistake = text.replace("priority 255", "priority 999");
+    let half = text[..text.len() - 2].to_owned();
+    for text in [mistake, half, text.replace("run stop", "run halt")] {
+        fs::write(&file, text).unwrap();
+        signal(rustix::process::Signal::HUP);
+        assert!(next().starts_with("RELOADING=1"));
+        assert_eq!(next(), "READY=1");
+    }
+    assert_eq!(place.read("pid"), format!("{}\n", child.id()));
+    signal(rustix::process::Signal::TERM);
+    assert!(child.wait().unwrap().success());
+    assert_eq!(place.read("out"), "startup\nmaster\nhalt\nshutdown\n");
+    assert_eq!(
+        place.read("lines"),
+        "INSTANCE \"VI_1\" MASTER 255\nINSTANCE \"VI_1\" STOP 255\n"
+    );
+    assert!(!pid.exists());
 }
 
 fn one_runner_runs_all_as_their_users() {

@@ -148,7 +148,7 @@ pub(super) fn tunnel(rip: &str, encapsulation: Encapsulation) -> Verdict {
     })
 }
 
-fn un_nat6() -> Verdict {
+pub(super) fn un_nat6() -> Verdict {
     Verdict::Reply {
         source: SocketAddr::new(VIP6.parse().unwrap(), 80),
     }
