@@ -19,6 +19,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             "control_socket_survives_whatever_is_sent",
             survives_whatever_is_sent,
         ),
+        once("the_page_of_the_protocol_is_true", the_page_is_true),
         once("commands_have_json_for_programs", commands_have_json),
     ]
 }
@@ -156,6 +157,104 @@ fn survives_whatever_is_sent() {
     );
     assert_eq!(stage.ask().unwrap(), "rs1");
     assert!(!director.log().contains("panicked"), "{}", director.log());
+    assert!(director.terminate().success());
+}
+
+fn the_page_is_true() {
+    let page = include_str!("../../PROTOCOL.md");
+    let stage = Stage::nat(1);
+    let director = Director::start(&stage, &Conf::nat(1).text(), 1);
+    let answer = |request: &str| -> String {
+        stage.director.run(|| {
+            let mut stream = SocketAddress::default().connect().unwrap();
+            writeln!(stream, "{request}").unwrap();
+            let mut answer = String::new();
+            BufReader::new(stream).read_line(&mut answer).unwrap();
+            answer
+        })
+    };
+    // The first example, word by word.
+    let example = page.split("```").nth(1).unwrap();
+    let mut lines = example.trim().lines();
+    while let (Some(asked), Some(answered)) = (lines.next(), lines.next()) {
+        let (request, reply) = (asked.strip_prefix("→ "), answered.strip_prefix("← "));
+        assert_eq!(answer(request.unwrap()).trim(), reply.unwrap());
+    }
+    // Every operation that it names is known, and those that are known to commands are named.
+    let section = |title: &str| {
+        let (_, rest) = page.split_once(&format!("## {title}\n")).unwrap();
+        rest.split("\n## ").next().unwrap()
+    };
+    let questions = section("Questions").lines().filter_map(|line| {
+        let (name, _) = line.strip_prefix("| `")?.split_once('`')?;
+        (name != "op").then_some(name)
+    });
+    let changes = section("Changes").split("`").skip(1).step_by(2);
+    let is_operation =
+        |word: &&str| word.len() > 3 && word.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+    let others = [
+        "action",
+        "server",
+        "port",
+        "service",
+        "edits",
+        "servers",
+        "state",
+        "weight",
+        "restores",
+        "active",
+        "inactive",
+        "persistent",
+        "deadline",
+        "serving",
+        "draining",
+        "done",
+        "forced",
+        "summary",
+        "null",
+    ];
+    let changes = changes
+        .filter(is_operation)
+        .filter(|word| !others.contains(word));
+    let named: Vec<&str> = questions.chain(changes).chain(["events"]).collect();
+    for op in &named {
+        let reply: Value =
+            serde_json::from_str(&answer(&format!("{{\"version\":1,\"op\":\"{op}\"}}"))).unwrap();
+        assert_ne!(reply["error"]["kind"], "unknown-op", "{op}: {reply}");
+    }
+    for op in [
+        "status",
+        "services",
+        "connections",
+        "timeouts",
+        "configuration",
+        "vrrp",
+        "health",
+        "why",
+        "marks",
+        "tunables",
+        "drain",
+        "reload",
+        "restore",
+        "flush",
+        "zero",
+        "set-timeouts",
+        "add-server",
+        "delete-local-address",
+    ] {
+        assert!(named.contains(&op), "{op} is not on the page: {named:?}");
+    }
+    // So is every kind of error.
+    for kind in [
+        "bad-request",
+        "bad-version",
+        "unknown-op",
+        "no-service",
+        "unsupported",
+        "internal",
+    ] {
+        assert!(page.contains(&format!("`{kind}`")), "{kind}");
+    }
     assert!(director.terminate().success());
 }
 
