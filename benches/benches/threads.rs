@@ -8,7 +8,8 @@
 //! `rr`, `wrr` and the least-connection schedulers have one order of all picks: they are measured beside
 //! the least that such an order costs, two threads that add to one atomic and look something up with it. Where a pick
 //! must see what the picks before it changed at several places, it needs a lock: two threads that add to a number behind
-//! one lock stand beside it.
+//! one lock stand beside it. A lease is two steps, which the other thread's next pick must see: beside it stand two threads
+//! that add behind one lock and then take off one atomic.
 //!
 //! The machine may have other work. So many short rounds are run, and only those count in which all
 //! threads ran at the same time and none was interrupted; the figure is their median.

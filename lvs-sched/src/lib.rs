@@ -142,8 +142,8 @@
 //! the scheduler needs none and no server has a threshold; with persistence, one template shard's.
 //!
 //! At a million connections the entries fill what caches and the processor's address translation remember. A batch's misses
-//! overlap, so that a packet at random takes about 30 ns more than in a small table, half of it for translation: huge pages
-//! (with glibc `GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1073741824`) save that half.
+//! overlap, so that a packet at random takes 20 to 40 ns more than in a small table, a third of it for translation: huge
+//! pages (with glibc `GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1073741824`) save that third.
 //!
 //! No call does much at once, however large the table is: it grows in pieces of which none is moved
 //! again, and a call ends the connections that are due and looks at a few dozen other timers at most.

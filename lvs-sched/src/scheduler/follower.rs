@@ -108,6 +108,10 @@ impl Follower {
         let is_known = self.recent[..self.len]
             .iter()
             .any(|seen| seen.index == index);
+        debug_assert!(
+            is_known || self.len < RECENT,
+            "there is a refresh before each choice"
+        );
         if !is_known && let Some(place) = self.recent.get_mut(self.len) {
             *place = Recent { index, load: None };
             self.len += 1;
