@@ -388,17 +388,7 @@ impl MissingInterface {
             message: self.message(),
             ..Finding::default()
         };
-        if let Some(span) = self.span
-            && let Some(source) = sources.get(span.source)
-        {
-            let (start, end) = (source.position(span.start), source.position(span.end));
-            finding.file = source.name();
-            (finding.line, finding.column) = (start.line, start.column);
-            finding.end = End {
-                line: end.line,
-                column: end.column,
-            };
-        }
+        finding.place(sources, self.span);
         finding
     }
 }
@@ -426,7 +416,21 @@ struct End {
     column: u32,
 }
 
-impl Finding<'_> {
+impl<'a> Finding<'a> {
+    fn place(&mut self, sources: &'a SourceMap, span: Option<Span>) {
+        if let Some(span) = span
+            && let Some(source) = sources.get(span.source)
+        {
+            let (start, end) = (source.position(span.start), source.position(span.end));
+            self.file = source.name();
+            (self.line, self.column) = (start.line, start.column);
+            self.end = End {
+                line: end.line,
+                column: end.column,
+            };
+        }
+    }
+
     fn to_json(&self) -> String {
         serde_json::to_string(self).expect("there are no maps in it")
     }

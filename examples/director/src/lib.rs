@@ -43,3 +43,4 @@ pub mod tunables;
 pub mod tunnels;
 pub mod unreachable;
 pub mod vrrp;
+mod whole_file;

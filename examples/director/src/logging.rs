@@ -57,15 +57,7 @@ pub fn start(options: LogOptions) {
     if !options.console {
         match Syslog::connect(options.facility) {
             Ok(syslog) => {
-                tracing_subscriber::fmt()
-                    .with_max_level(level)
-                    .with_ansi(false)
-                    .with_target(false)
-                    .with_level(false)
-                    .without_time()
-                    .with_writer(syslog)
-                    .init();
-                return;
+                return start_bare(level, syslog);
             }
             Err(error) => {
                 eprintln!(
@@ -75,21 +67,25 @@ pub fn start(options: LogOptions) {
         }
     }
     if is_journal() {
-        tracing_subscriber::fmt()
-            .with_max_level(level)
-            .with_ansi(false)
-            .with_target(false)
-            .with_level(false)
-            .without_time()
-            .with_writer(Journal)
-            .init();
-        return;
+        return start_bare(level, Journal);
     }
     tracing_subscriber::fmt()
         .with_max_level(level)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .with_writer(io::stderr)
+        .init();
+}
+
+/// For a reader that puts time and severity to each line itself.
+fn start_bare(level: Level, writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static) {
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_ansi(false)
+        .with_target(false)
+        .with_level(false)
+        .without_time()
+        .with_writer(writer)
         .init();
 }
 

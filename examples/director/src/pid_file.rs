@@ -1,11 +1,11 @@
 //! The file with the director's process number.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use tracing::warn;
+
+use crate::whole_file;
 
 /// Removed when this is dropped, unless it has become another process's.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub struct PidFile {
 impl PidFile {
     /// Writes the file, in the place of an older one. A director without it runs as well: `None`, and why in the log, if it can't be written.
     pub fn write(path: &Path) -> Option<Self> {
-        match replace(path, &own()) {
+        match whole_file::write(path, &own()) {
             Ok(()) => Some(Self {
                 path: path.to_owned(),
             }),
@@ -42,30 +42,6 @@ impl Drop for PidFile {
 
 fn own() -> String {
     format!("{}\n", std::process::id())
-}
-
-/// Beside it first: a reader never sees half a number, a full disk leaves nothing, and a link is replaced and not followed.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let mut name = path
-        .file_name()
-        .ok_or(io::ErrorKind::InvalidInput)?
-        .to_owned();
-    name.push(".new");
-    let beside = path.with_file_name(name);
-    let _ = fs::remove_file(&beside);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o644)
-        .open(&beside)?;
-    let outcome = file
-        .write_all(text.as_bytes())
-        .and_then(|()| file.sync_data())
-        .and_then(|()| fs::rename(&beside, path));
-    if outcome.is_err() {
-        let _ = fs::remove_file(&beside);
-    }
-    outcome
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use lvs_conf::model::{Checker, Notify, Script};
 use lvs_conf::tree::Statement;
 use lvs_conf::{Config, SourceMap, Span};
 
-use super::{ConfigFile, End, Finding};
+use super::{ConfigFile, Finding};
 use crate::notify::scripts::{Policy, Refusal, Remark};
 
 /// Something about a script.
@@ -70,17 +70,7 @@ impl ScriptFinding {
             hint: self.hint.clone(),
             ..Finding::default()
         };
-        if let Some(span) = self.span
-            && let Some(source) = sources.get(span.source)
-        {
-            let (start, end) = (source.position(span.start), source.position(span.end));
-            finding.file = source.name();
-            (finding.line, finding.column) = (start.line, start.column);
-            finding.end = End {
-                line: end.line,
-                column: end.column,
-            };
-        }
+        finding.place(sources, self.span);
         finding
     }
 }

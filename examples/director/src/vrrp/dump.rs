@@ -1,16 +1,13 @@
 //! The files that keepalived writes for SIGUSR1 (`keepalived.data`) and SIGUSR2 (`keepalived.stats`).
 
 use std::fmt::Write as _;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
 
 use lvs_vrrp::VirtualAddress;
 use tracing::{info, warn};
 
 use super::Status;
 use crate::logging::chain;
+use crate::whole_file;
 
 /// What is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,28 +25,10 @@ pub fn write(dump: Dump, all: &[Status]) {
         Dump::Statistics => ("keepalived.stats", statistics(all)),
     };
     let path = std::env::temp_dir().join(name);
-    match replace(&path, &text) {
+    match whole_file::write(&path, &text) {
         Ok(()) => info!("{} written", path.display()),
         Err(error) => warn!("{} can't be written: {}", path.display(), chain(&error)),
     }
-}
-
-/// Beside, then in its place: nobody who made a link there in time has anything of it.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let beside = PathBuf::from(format!("{}.{}", path.display(), std::process::id()));
-    // A file of this name was left by a process that had this number; another's cannot be opened anew.
-    let _ = fs::remove_file(&beside);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o644)
-        .open(&beside)?;
-    let written = file.write_all(text.as_bytes());
-    let outcome = written.and_then(|()| fs::rename(&beside, path));
-    if outcome.is_err() {
-        let _ = fs::remove_file(&beside);
-    }
-    outcome
 }
 
 fn statistics(all: &[Status]) -> String {
