@@ -728,7 +728,7 @@ fn config(method: Method) -> String {
         )
     };
     format!(
-        "vrrp_instance bench {{\n interface ext0\n virtual_router_id 1\n virtual_ipaddress {{\n {VIP_CIDR}\n }}\n}}\n{}{}{}{}",
+        "vrrp_instance bench {{\n interface ext0\n virtual_router_id 1\n priority 255\n virtual_ipaddress {{\n {VIP_CIDR}\n }}\n}}\n{}{}{}{}",
         service("TCP", PORT),
         service("TCP", SINK_PORT),
         service("TCP", ECHO_PORT),
